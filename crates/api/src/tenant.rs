@@ -1,0 +1,185 @@
+//! A tenant: `creating → active | failed`; `failed → creating | purged`; `active ⇄ suspended`;
+//! `active | suspended → deleted`; `deleted → its former state | purged` (then the id is free again).
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::id::{OperationId, PlanName, ServerId, TemplateName, TenantId};
+
+pub type Labels = BTreeMap<String, String>;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TenantState {
+    Creating,
+    Active,
+    Failed,
+    Suspended,
+    Deleted,
+}
+
+impl TenantState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Creating => "creating",
+            Self::Active => "active",
+            Self::Failed => "failed",
+            Self::Suspended => "suspended",
+            Self::Deleted => "deleted",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Tenant {
+    pub id: TenantId,
+    /// What people call it; any Unicode.
+    pub name: String,
+    pub plan: PlanName,
+    pub region: Option<String>,
+    pub template: TemplateName,
+    /// The first 12 characters of the template version that its database was made from; null until it is placed.
+    pub template_version: Option<String>,
+    pub labels: Labels,
+    pub state: TenantState,
+    pub state_since: Timestamp,
+    /// Why it is suspended or failed.
+    pub state_reason: Option<String>,
+    /// Null until it is placed.
+    pub server: Option<ServerId>,
+    pub deletion_protection: bool,
+    pub deleted_at: Option<Timestamp>,
+    /// When a deleted tenant is purged by itself.
+    pub purge_at: Option<Timestamp>,
+    /// Extensions that its template asks for, does not require, and that its server lacks.
+    pub missing_extensions: Vec<String>,
+    /// What is going on with it now.
+    pub operation: Option<OperationId>,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct TenantWithConnection {
+    #[serde(flatten)]
+    pub tenant: Tenant,
+    /// Only if the key has the scope `credentials`, or created this very tenant in this request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection: Option<Connection>,
+}
+
+/// How the tenant's application connects. `pooled` comes with a pooler.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Connection {
+    pub direct: Endpoint,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pooled: Option<Endpoint>,
+    /// PEM; the certificate authority to verify the server with, when it is not a public one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_certificate: Option<String>,
+}
+
+impl Connection {
+    /// Pooled when there is a pooler.
+    pub fn preferred(&self) -> &Endpoint {
+        self.pooled.as_ref().unwrap_or(&self.direct)
+    }
+}
+
+#[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Endpoint {
+    /// `postgres://user:password@host:port/database?sslmode=…`
+    pub url: String,
+    pub host: String,
+    pub port: u16,
+    pub database: String,
+    pub user: String,
+    pub password: String,
+    pub sslmode: String,
+}
+
+impl std::fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Endpoint({}@{}:{}/{})", self.user, self.host, self.port, self.database)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateTenant {
+    pub id: TenantId,
+    /// The id when absent. At most 200 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 200)]
+    pub name: Option<String>,
+    /// The default plan when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanName>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 63)]
+    pub region: Option<String>,
+    /// The default template when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<TemplateName>,
+    /// At most 32; keys 1 to 63 characters, values at most 200.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Labels>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion_protection: Option<bool>,
+}
+
+/// A merge patch (RFC 7396): absent keeps, null clears. A label set to null is removed.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PatchTenant {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 200)]
+    pub name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<BTreeMap<String, Option<String>>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion_protection: Option<bool>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SuspendTenant {
+    /// Shown wherever the tenant is shown. At most 500 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 500)]
+    pub reason: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct DeleteTenant {
+    /// The tenant's id again: what is deleted is named twice.
+    pub confirm: Option<String>,
+    /// Destroy its database, roles and secrets now, with no way back.
+    #[serde(default)]
+    pub purge: Option<bool>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListTenants {
+    pub plan: Option<String>,
+    pub state: Option<TenantState>,
+    pub server: Option<String>,
+    pub template: Option<String>,
+    /// `key=value`; repeated means and.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[param(example = "tier=gold")]
+    pub label: Vec<String>,
+    /// The beginning of an id or, whatever the case, of a name.
+    #[param(max_length = 200)]
+    pub q: Option<String>,
+    #[param(minimum = 1, maximum = 500)]
+    pub limit: Option<u32>,
+    pub cursor: Option<String>,
+}
