@@ -12,6 +12,12 @@ use utoipa::ToSchema;
 use crate::id::{TemplateName, TenantId};
 use crate::tenant::Labels;
 
+mod check;
+mod naming;
+mod scan;
+#[cfg(test)]
+mod tests;
+
 /// Path within the directory → its text.
 pub type Files = BTreeMap<String, String>;
 
@@ -55,7 +61,7 @@ pub struct Naming {
     /// The same, and `{database}`.
     #[serde(default)]
     pub login: Option<String>,
-    /// What becomes of characters that are not `[a-z0-9]` in what a placeholder stands for.
+    /// What becomes of characters that are not `[a-z0-9]` in what a placeholder stands for. `{tenant:8}` cuts after it.
     #[serde(default)]
     pub normalise: Normalise,
 }
@@ -79,9 +85,9 @@ pub enum Normalise {
     /// Stay as they are (the name is quoted wherever it is used).
     #[default]
     Keep,
-    /// Each becomes `_`.
+    /// Each becomes `_`, after ASCII capitals became small.
     Underscore,
-    /// Each is left out.
+    /// Each is left out, after ASCII capitals became small.
     Strip,
 }
 
@@ -213,13 +219,11 @@ pub enum BadName {
 impl Template {
     /// Reads and checks a template; lists all that is wrong with it, not the first.
     pub fn parse(name: TemplateName, files: Files) -> Result<Self, BadTemplate> {
-        let _ = (name, files);
-        Err(BadTemplate { faults: vec![] })
+        check::parse(name, files)
     }
 
-    /// None where naming is opaque.
+    /// None where naming is opaque. Names are refused, never cut, where the pattern does not say so.
     pub fn names_for(&self, tenant: &TenantId, labels: &Labels) -> Result<Option<Names>, BadName> {
-        let _ = (tenant, labels);
-        Ok(None)
+        naming::names_for(&self.manifest.naming, tenant, labels)
     }
 }
