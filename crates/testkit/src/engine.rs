@@ -1,0 +1,51 @@
+//! Finds PostgreSQL of one major version. Absent: installing it; `make engines` does.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use nix::unistd::{Uid, User};
+
+/// The directory with `postgres` and `initdb` of this major version.
+pub fn engine(version: u32) -> PathBuf {
+    places(version).into_iter().find(|bin| is_version(bin, version)).unwrap_or_else(|| {
+        panic!("PostgreSQL {version} is not on this machine; run `make engines`, or say where it is in FREEHOLD_PG{version}_BIN")
+    })
+}
+
+fn places(version: u32) -> Vec<PathBuf> {
+    let env = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    if let Some(told) = env(&format!("FREEHOLD_PG{version}_BIN")) {
+        return vec![told];
+    }
+    let homes = [
+        env("FREEHOLD_ENGINES"),
+        Some("/var/cache/freehold-engines".into()),
+        env("XDG_CACHE_HOME").map(|cache| cache.join("freehold-engines")),
+        env("HOME").map(|home| home.join(".cache/freehold-engines")),
+    ];
+    let mut places = vec![PathBuf::from(format!("/usr/lib/postgresql/{version}/bin"))];
+    places.extend(homes.into_iter().flatten().map(|home| home.join(version.to_string()).join("bin")));
+    places.extend(output(Command::new("pg_config").arg("--bindir")).map(PathBuf::from));
+    places
+}
+
+fn is_version(bin: &std::path::Path, version: u32) -> bool {
+    let said = output(Command::new(bin.join("postgres")).arg("--version")).unwrap_or_default();
+    let number = said.split_whitespace().nth(2).unwrap_or_default();
+    number.split(|c: char| !c.is_ascii_digit()).next() == Some(&version.to_string())
+}
+
+/// The first line of what a program prints, if it succeeds.
+fn output(command: &mut Command) -> Option<String> {
+    let output = command.output().ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8_lossy(&output.stdout).lines().next()?.to_owned())
+}
+
+/// Who PostgreSQL runs as where the test is root, which PostgreSQL refuses to be.
+pub fn unprivileged_user() -> Option<User> {
+    if !Uid::effective().is_root() {
+        return None;
+    }
+    let found = ["postgres", "nobody"].into_iter().find_map(|name| User::from_name(name).ok().flatten());
+    Some(found.expect("the test is root, PostgreSQL refuses to be, and there is neither a user postgres nor nobody"))
+}
