@@ -1,0 +1,3 @@
+//! Where PostgreSQL and its companions run. Absent: which server is wanted where; that is the fleet's business.
+
+pub mod process;

@@ -1,0 +1,3 @@
+//! What Freehold does to a PostgreSQL server, wherever it runs.
+
+pub mod sql;

@@ -1,0 +1,66 @@
+//! Lets logins in, keeps them out, and ends their sessions. The fence of a move, a suspension and a retired
+//! credential is here, in PostgreSQL: what a pooler does is courtesy (rule 2).
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use tokio_postgres::types::Type;
+
+use super::admin::Admin;
+use super::error::{SqlError, SqlErrorKind};
+use super::quote::{ident, owned};
+
+const DEADLINE: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+impl Admin {
+    /// NOLOGIN, then ends the roles' sessions until none is left, in every database. Never ALLOW_CONNECTIONS false:
+    /// that would stop apply workers too.
+    pub async fn refuse_logins(&self, logins: &[&str]) -> Result<(), SqlError> {
+        self.alter_existing(logins, "NOLOGIN").await?;
+        self.terminate_sessions(logins).await
+    }
+
+    pub async fn admit_logins(&self, logins: &[&str]) -> Result<(), SqlError> {
+        self.alter_existing(logins, "LOGIN").await
+    }
+
+    /// Ends every session of these roles and waits until they are gone. Without NOLOGIN before it, they come back.
+    pub async fn terminate_sessions(&self, roles: &[&str]) -> Result<(), SqlError> {
+        let roles = owned(roles);
+        let sql = "select count(pg_terminate_backend(pid)) from pg_stat_activity where usename = any($1) and pid <> pg_backend_pid()";
+        let doing = format!("end sessions of {}", roles.join(", "));
+        self.until_none_left(&doing, sql, &roles).await
+    }
+
+    /// Ends every session in a database but this one.
+    pub(super) async fn terminate_in(&self, database: &str) -> Result<(), SqlError> {
+        let names = vec![database.to_owned()];
+        let sql = "select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = any($1) and pid <> pg_backend_pid() \
+                   and backend_type = 'client backend'";
+        self.until_none_left(&format!("end sessions in {database}"), sql, &names).await
+    }
+
+    async fn until_none_left(&self, doing: &str, sql: &str, names: &Vec<String>) -> Result<(), SqlError> {
+        let deadline = Instant::now() + DEADLINE;
+        let mut quiet = 0;
+        loop {
+            let left: i64 = self.row(doing, sql, &[(names, Type::TEXT_ARRAY)]).await?.get(0);
+            // Twice: a backend that was being let in at the first look shows up at the second.
+            quiet = if left == 0 { quiet + 1 } else { 0 };
+            if quiet == 2 {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(SqlError::new(doing, SqlErrorKind::Timeout, format!("{left} sessions are left after {DEADLINE:?}")));
+            }
+            sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    async fn alter_existing(&self, logins: &[&str], what: &str) -> Result<(), SqlError> {
+        let existing = self.existing_roles(logins).await?;
+        let sql: Vec<_> = existing.iter().map(|name| format!("ALTER ROLE {} {what}", ident(name))).collect();
+        self.run_all(format!("set {} {what}", logins.join(", ")), &sql).await
+    }
+}

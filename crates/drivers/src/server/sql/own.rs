@@ -1,0 +1,124 @@
+//! Makes a database the tenant's: who may connect, who owns `public`, what extra roles may do, and the admin's own
+//! schema `freehold`. Runs on a connection *in* that database, while nobody has claimed it.
+
+use tokio_postgres::types::Type;
+
+use super::admin::Admin;
+use super::error::SqlError;
+use super::quote::{ident, literal};
+use super::roles::{ExtraRole, Roles};
+
+#[derive(Debug, Clone, Default)]
+pub struct OwnDatabase<'a> {
+    /// Whose objects become the owner's: the role that built the template. Only while unclaimed: a tenant could
+    /// otherwise give things away that are not its own.
+    pub from_role: Option<&'a str>,
+    /// `ALTER DATABASE … SET name = value`.
+    pub settings: &'a [(&'a str, &'a str)],
+    /// For applications that insist. Such a tenant may hand out CONNECT and set database-wide settings.
+    pub tenant_owns_database: bool,
+}
+
+impl Admin {
+    pub async fn own_database(&self, roles: &Roles, own: &OwnDatabase<'_>) -> Result<(), SqlError> {
+        let database = ident(self.database());
+        let owner = ident(&roles.owner);
+        let mut sql = Vec::new();
+        if let Some(from) = own.from_role.filter(|from| *from != roles.owner) {
+            sql.push(format!("REASSIGN OWNED BY {} TO {owner}", ident(from)));
+        }
+        // After REASSIGN, which takes the database along if that role owned it.
+        let database_owner = if own.tenant_owns_database { &roles.owner } else { &self.user };
+        sql.push(format!("ALTER DATABASE {database} OWNER TO {}", ident(database_owner)));
+        sql.push(format!("REVOKE ALL ON DATABASE {database} FROM PUBLIC"));
+        sql.push(format!("GRANT ALL ON DATABASE {database} TO {owner}"));
+        if self.has_schema("public").await? {
+            sql.push(format!("ALTER SCHEMA public OWNER TO {owner}"));
+            for extra in &roles.extra {
+                sql.extend(extra_grants(extra, &owner));
+            }
+        }
+        for (name, value) in own.settings {
+            sql.push(format!("ALTER DATABASE {database} {}", set(name, value)));
+        }
+        sql.extend(freehold_schema());
+        self.run_all(format!("make {} the database of {}", self.database(), roles.owner), &sql).await
+    }
+
+    /// In a claimed database only with a schema that no tenant can write to: an extension's script resolves names there.
+    pub async fn ensure_extension(&self, name: &str, schema: Option<&str>) -> Result<(), SqlError> {
+        let mut sql = Vec::new();
+        let mut create = format!("CREATE EXTENSION IF NOT EXISTS {}", ident(name));
+        if let Some(schema) = schema {
+            if !self.has_schema(schema).await? {
+                sql.push(format!("CREATE SCHEMA IF NOT EXISTS {}", ident(schema)));
+            }
+            create.push_str(&format!(" SCHEMA {}", ident(schema)));
+        } else {
+            // The session's search_path is pg_catalog, and nothing is to land there.
+            create.push_str(" SCHEMA public");
+        }
+        sql.push(create);
+        self.run_all(format!("create extension {name} in {}", self.database()), &sql).await
+    }
+
+    /// Who may connect to a database and what its owner role may do there, as it was on the first day.
+    pub async fn restore_grants(&self, database: &str, owner: &str) -> Result<(), SqlError> {
+        let (name, role) = (ident(database), ident(owner));
+        let sql = [format!("REVOKE ALL ON DATABASE {name} FROM PUBLIC"), format!("GRANT ALL ON DATABASE {name} TO {role}")];
+        self.run_all(format!("restore grants on {database}"), &sql).await
+    }
+
+    async fn has_schema(&self, name: &str) -> Result<bool, SqlError> {
+        self.exists("look for a schema", "select 1 from pg_namespace where nspname = $1", &[(&name, Type::TEXT)]).await
+    }
+}
+
+/// Today's tables and tomorrow's.
+fn extra_grants(extra: &ExtraRole, owner: &str) -> Vec<String> {
+    let role = ident(&extra.name);
+    let (tables, sequences) = match extra.write {
+        true => ("SELECT, INSERT, UPDATE, DELETE", "USAGE, SELECT, UPDATE"),
+        false => ("SELECT", "SELECT"),
+    };
+    vec![
+        format!("GRANT USAGE ON SCHEMA public TO {role}"),
+        format!("GRANT {tables} ON ALL TABLES IN SCHEMA public TO {role}"),
+        format!("GRANT {sequences} ON ALL SEQUENCES IN SCHEMA public TO {role}"),
+        format!("ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA public GRANT {tables} ON TABLES TO {role}"),
+        format!("ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA public GRANT {sequences} ON SEQUENCES TO {role}"),
+    ]
+}
+
+/// Rule 10. The admin's own; `note.rs` checks that it still is before every use.
+fn freehold_schema() -> Vec<String> {
+    vec![
+        "CREATE SCHEMA IF NOT EXISTS freehold".into(),
+        "REVOKE ALL ON SCHEMA freehold FROM PUBLIC".into(),
+        "CREATE TABLE IF NOT EXISTS freehold.note (id int PRIMARY KEY DEFAULT 1 CHECK (id = 1), \
+         written_at timestamptz NOT NULL DEFAULT now(), sealed bytea NOT NULL)"
+            .into(),
+        "REVOKE ALL ON TABLE freehold.note FROM PUBLIC".into(),
+    ]
+}
+
+/// Lists are lists of names: one literal `'a, b'` would be one schema with a comma in it.
+fn set(name: &str, value: &str) -> String {
+    const LISTS: [&str; 4] = ["search_path", "temp_tablespaces", "session_preload_libraries", "local_preload_libraries"];
+    if !LISTS.contains(&name.to_lowercase().as_str()) {
+        return Admin::set_clause(name, value);
+    }
+    let items: Vec<_> = value.split(',').map(|item| literal(item.trim().trim_matches('"'))).collect();
+    format!("SET {} = {}", ident(&name.to_lowercase()), items.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::set;
+
+    #[test]
+    fn setting_lists_stay_lists_and_values_stay_values() {
+        assert_eq!(set("search_path", "\"$user\", app"), "SET \"search_path\" = '$user', 'app'");
+        assert_eq!(set("app.x", "a'; DROP"), "SET \"app\".\"x\" = 'a''; DROP'");
+    }
+}

@@ -1,0 +1,138 @@
+//! The three roles of a tenant: *owner* (NOLOGIN, owns everything), *login* (handed out; becomes the owner at
+//! connect) and *maintenance* (never handed out; what Freehold itself uses on the tenant's objects).
+//!
+//! Only verifiers travel, so a server that logs every statement learns no password.
+
+use tokio_postgres::types::Type;
+
+use super::admin::Admin;
+use super::error::SqlError;
+use super::facts::{Finding, Severity};
+use super::quote::{ident, idents, literal, owned};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Roles {
+    pub owner: String,
+    pub login: String,
+    pub maintenance: String,
+    pub extra: Vec<ExtraRole>,
+}
+
+/// A NOLOGIN role that a template asks for, granted to the login: `SET ROLE reporting`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExtraRole {
+    pub name: String,
+    pub write: bool,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// -1 is unlimited.
+    pub connection_limit: i32,
+    pub statement_timeout_ms: u32,
+    pub idle_in_transaction_timeout_ms: u32,
+    pub work_mem_kb: Option<u32>,
+    pub temp_file_limit_kb: Option<u32>,
+}
+
+impl Roles {
+    pub fn names(&self) -> Vec<&str> {
+        let fixed = [self.owner.as_str(), &self.login, &self.maintenance];
+        fixed.into_iter().chain(self.extra.iter().map(|extra| extra.name.as_str())).collect()
+    }
+}
+
+impl Admin {
+    /// Makes the roles and everything about them so. Findings tell what this admin is not allowed to set. A second
+    /// login (a rotation) is the same call with another `login` name.
+    pub async fn ensure_roles(&self, roles: &Roles, login_verifier: &str, maintenance_verifier: &str, limits: &Limits) -> Result<Vec<Finding>, SqlError> {
+        let doing = format!("ensure roles of {}", roles.owner);
+        let missing = self.missing_roles(&roles.names()).await?;
+        let mut sql = Vec::new();
+        for name in &missing {
+            sql.push(format!("CREATE ROLE {} NOLOGIN INHERIT", ident(name)));
+        }
+        if !self.superuser {
+            // Before anything that needs it: REASSIGN, ALTER … OWNER, SET role and terminating all go by membership.
+            sql.extend(self.membership(&roles.names(), &missing).await?);
+        }
+        sql.push(format!("GRANT {} TO {}, {}", ident(&roles.owner), ident(&roles.login), ident(&roles.maintenance)));
+        for extra in &roles.extra {
+            sql.push(format!("GRANT {} TO {}", ident(&extra.name), ident(&roles.login)));
+        }
+        let (login, findings) = self.login_statements(&roles.login, &roles.owner, limits).await?;
+        sql.extend(login);
+        sql.push(format!("ALTER ROLE {} LOGIN PASSWORD {}", ident(&roles.login), literal(login_verifier)));
+        sql.push(format!("ALTER ROLE {} LOGIN PASSWORD {}", ident(&roles.maintenance), literal(maintenance_verifier)));
+        sql.push(format!("ALTER ROLE {} {}", ident(&roles.maintenance), Self::set_clause("role", &roles.owner)));
+        self.run_all(doing, &sql).await?;
+        Ok(findings)
+    }
+
+    /// Drops what exists of `names`. What the roles still own in other databases stops it: drop those first.
+    pub async fn drop_roles(&self, names: &[&str]) -> Result<(), SqlError> {
+        let doing = || format!("drop roles {}", names.join(", "));
+        let existing = self.existing_roles(names).await?;
+        if existing.is_empty() {
+            return Ok(());
+        }
+        let list = idents(existing.iter().map(String::as_str));
+        let drop = format!("DROP ROLE IF EXISTS {list}");
+        match self.run(doing(), &drop).await {
+            // Grants in the admin's own database and on shared objects; nothing a tenant could own is in there.
+            Err(error) if error.kind == super::SqlErrorKind::DependedOn => {
+                self.run_all(doing(), &[format!("DROP OWNED BY {list}"), drop]).await
+            }
+            other => other,
+        }
+    }
+
+    pub async fn role_exists(&self, name: &str) -> Result<bool, SqlError> {
+        Ok(!self.existing_roles(&[name]).await?.is_empty())
+    }
+
+    pub(super) async fn existing_roles(&self, names: &[&str]) -> Result<Vec<String>, SqlError> {
+        let sql = "select rolname::text from pg_roles where rolname = any($1)";
+        let rows = self.rows("look for roles", sql, &[(&owned(names), Type::TEXT_ARRAY)]).await?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+
+    async fn missing_roles(&self, names: &[&str]) -> Result<Vec<String>, SqlError> {
+        let existing = self.existing_roles(names).await?;
+        Ok(names.iter().filter(|name| !existing.iter().any(|there| there == *name)).map(|name| (*name).to_owned()).collect())
+    }
+
+    /// Grants that make a weak admin a member. On 16+ a role it creates now comes with its own grant.
+    async fn membership(&self, names: &[&str], created_now: &[String]) -> Result<Vec<String>, SqlError> {
+        let modern = self.version_num() >= 160_000;
+        let sql = "select rolname::text from pg_roles where rolname = any($1) and not pg_has_role(oid, 'USAGE')";
+        let mut wanted: Vec<String> = self
+            .rows("read the admin's memberships", sql, &[(&owned(names), Type::TEXT_ARRAY)])
+            .await?
+            .iter()
+            .map(|row| row.get(0))
+            .collect();
+        if !modern {
+            wanted.extend_from_slice(created_now);
+        }
+        let options = if modern { " WITH INHERIT TRUE, SET TRUE" } else { "" };
+        Ok(wanted.iter().map(|name| format!("GRANT {} TO {}{options}", ident(name), ident(&self.user))).collect())
+    }
+
+    /// Whether `temp_file_limit` may be set: superusers, and since 15 whoever was granted SET on it.
+    pub(super) async fn may_set_temp_file_limit(&self) -> Result<bool, SqlError> {
+        if self.superuser {
+            return Ok(true);
+        }
+        let sql = "select has_parameter_privilege('temp_file_limit', 'SET')";
+        Ok(self.row("read the admin's privileges", sql, &[]).await?.get(0))
+    }
+}
+
+pub(super) fn no_temp_file_limit(login: &str) -> Finding {
+    Finding::new(
+        "temp_file_limit_not_set",
+        Severity::Low,
+        format!("{login} has no temp_file_limit: a superuser has to GRANT SET ON PARAMETER temp_file_limit to the admin"),
+    )
+}
