@@ -1,0 +1,153 @@
+//! The command line: nouns, then verbs, over the HTTP API.
+//!
+//! One file per noun. A verb asks (`client.rs`), perhaps waits (`follow.rs`), and tells (`output.rs`, the only place that
+//! writes). What went wrong is a `Failure`, which knows its exit code and the next command to type.
+//! Absent: server code of any kind, SQL, and settings of the control plane.
+
+mod audit;
+mod client;
+mod completions;
+mod connection;
+mod context;
+mod events;
+mod failure;
+mod follow;
+mod freeze;
+mod key;
+mod operation;
+mod output;
+mod plan;
+mod server;
+mod status;
+mod surroundings;
+mod template;
+mod tenant;
+mod value;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::{Client, Limits};
+use failure::{Failure, Outcome};
+use follow::Hint;
+use output::Printer;
+
+pub use completions::{Shell, completions};
+pub use context::{default_context_path, write_context};
+pub use surroundings::Surroundings;
+
+// What every client command understands, wherever it stands on the line. No doc comment: clap would make it the
+// description of the program that flattens this.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Connection")]
+pub struct Global {
+    /// The control plane's address [env: FREEHOLD_URL] [default: the context's]
+    #[arg(long, global = true, value_name = "URL")]
+    pub url: Option<String>,
+    /// File that holds the API key [env: FREEHOLD_API_KEY holds the key itself]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub api_key_file: Option<PathBuf>,
+    /// Context file with `url` and `api_key` [env: FREEHOLD_CONTEXT]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub context: Option<PathBuf>,
+    /// Seconds to try again while the control plane is unreachable or busy
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 30)]
+    pub retry_for: u64,
+    /// Print the API's JSON; errors are problem JSON on stderr
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Tenants: create, show, connect, suspend, delete
+    #[command(subcommand)]
+    Tenant(tenant::Verb),
+    /// PostgreSQL servers that tenants live on
+    #[command(subcommand)]
+    Server(server::Verb),
+    /// Plans: what a tenant may use (declared in the settings)
+    #[command(subcommand)]
+    Plan(plan::Verb),
+    /// Templates: what a new database contains
+    #[command(subcommand)]
+    Template(template::Verb),
+    /// Operations: watch, cancel, retry or resolve work in flight
+    #[command(subcommand)]
+    Operation(operation::Verb),
+    /// API keys
+    #[command(subcommand)]
+    Key(key::Verb),
+    /// The record of every change and every read of a credential
+    #[command(subcommand)]
+    Audit(audit::Verb),
+    /// What needs a person now, worst first, each with the next command
+    Status,
+    /// Stop loops and operations; without a target, show what is stopped
+    Freeze(freeze::Freeze),
+    /// Let frozen loops and operations run again
+    Thaw(freeze::Thaw),
+}
+
+/// What a verb works with.
+pub(crate) struct Cx {
+    pub global: Global,
+    pub around: Surroundings,
+    pub out: Arc<Printer>,
+    /// What to print when the person stops waiting.
+    pub hint: Hint,
+    client: Option<Client>,
+}
+
+impl Cx {
+    /// Connects late: `template check` and `template new` work without a control plane.
+    pub fn client(&mut self) -> Result<Client, Failure> {
+        if let Some(client) = &self.client {
+            return Ok(client.clone());
+        }
+        let context = context::find(&self.global, &self.around)?;
+        let limits = Limits { retry_for: Duration::from_secs(self.global.retry_for) };
+        let client = Client::new(context, limits, self.out.clone())?;
+        self.client = Some(client.clone());
+        Ok(client)
+    }
+}
+
+/// Runs one command in this process's surroundings; the answer is the exit code.
+pub async fn run(command: Command, global: Global) -> u8 {
+    run_in(command, global, Surroundings::of_this_process()).await
+}
+
+/// The same, in given surroundings: tests bring their own.
+pub async fn run_in(command: Command, global: Global, mut around: Surroundings) -> u8 {
+    let out = Arc::new(Printer::new(&mut around, global.json));
+    let hint = Hint::default();
+    let mut cx = Cx { global, around, out: out.clone(), hint: hint.clone(), client: None };
+    let outcome = tokio::select! {
+        outcome = dispatch(command, &mut cx) => outcome,
+        _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted { next: hint.take() }),
+    };
+    match outcome {
+        Ok(()) => 0,
+        Err(failure) => {
+            out.failure(&failure);
+            failure.exit_code()
+        }
+    }
+}
+
+async fn dispatch(command: Command, cx: &mut Cx) -> Outcome {
+    match command {
+        Command::Tenant(verb) => tenant::run(verb, cx).await,
+        Command::Server(verb) => server::run(verb, cx).await,
+        Command::Plan(verb) => plan::run(verb, cx).await,
+        Command::Template(verb) => template::run(verb, cx).await,
+        Command::Operation(verb) => operation::run(verb, cx).await,
+        Command::Key(verb) => key::run(verb, cx).await,
+        Command::Audit(verb) => audit::run(verb, cx).await,
+        Command::Status => status::run(cx).await,
+        Command::Freeze(args) => freeze::freeze(args, cx).await,
+        Command::Thaw(args) => freeze::thaw(args, cx).await,
+    }
+}

@@ -1,0 +1,88 @@
+//! `freehold audit list`: who did what, when, and how it ended.
+
+use freehold_api::Page;
+use freehold_api::audit::{AuditEvent, Outcome as AuditOutcome};
+
+use crate::Cx;
+use crate::client::{Request, parse};
+use crate::failure::{Failure, Outcome};
+use crate::output::Rows;
+use crate::value::{Moment, wire_name};
+
+#[derive(Debug, clap::Subcommand)]
+pub enum Verb {
+    /// List events, newest first
+    List(List),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct List {
+    /// For example key:0197…, loop:purge or system
+    #[arg(long)]
+    actor: Option<String>,
+    /// For example tenant.create or credential.read
+    #[arg(long)]
+    action: Option<String>,
+    /// For example tenant:acme
+    #[arg(long)]
+    subject: Option<String>,
+    /// success, failure or denied
+    #[arg(long, value_parser = wire_name::<AuditOutcome>)]
+    outcome: Option<AuditOutcome>,
+    /// As X-Request-Id had it
+    #[arg(long, value_name = "ID")]
+    request_id: Option<String>,
+    /// A time, or a length of time before now such as 24h
+    #[arg(long, value_name = "WHEN")]
+    since: Option<Moment>,
+    /// A time, or a length of time before now
+    #[arg(long, value_name = "WHEN")]
+    until: Option<Moment>,
+    /// At most this many
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
+}
+
+pub async fn run(verb: Verb, cx: &mut Cx) -> Outcome {
+    match verb {
+        Verb::List(args) => list(args, cx).await,
+    }
+}
+
+async fn list(args: List, cx: &mut Cx) -> Outcome {
+    let now = cx.around.now;
+    let moment = |moment: Option<Moment>| {
+        let at = moment.map(|moment| moment.before(now)).transpose();
+        at.map_err(|error| Failure::usage(format!("the time is out of range: {error}")))
+    };
+    let request = Request::get(&["audit"])
+        .query("actor", args.actor)
+        .query("action", args.action)
+        .query("subject", args.subject)
+        .query("outcome", args.outcome.map(AuditOutcome::as_str))
+        .query("request_id", args.request_id)
+        .query("since", moment(args.since)?)
+        .query("until", moment(args.until)?);
+    let body = cx.client()?.list(request, Some(args.limit as usize)).await?;
+    if cx.out.wants_json() {
+        return cx.out.json(&body);
+    }
+    let page: Page<AuditEvent> = parse(&body)?;
+    let rows = page.items.into_iter().map(|event| {
+        let outcome = match event.reason {
+            Some(reason) => format!("{}: {reason}", event.outcome.as_str()),
+            None => event.outcome.as_str().to_owned(),
+        };
+        let actor = event.actor_name.unwrap_or(event.actor);
+        vec![cx.out.time(event.at), actor, event.action, event.subject.unwrap_or_else(|| "-".to_owned()), outcome]
+    });
+    cx.out.table(Rows {
+        header: &["AT", "ACTOR", "ACTION", "SUBJECT", "OUTCOME"],
+        rows: rows.collect(),
+        empty: "no events",
+    });
+    if page.next_cursor.is_some() {
+        cx.out.note("there are more: raise --limit, or filter");
+    }
+    Ok(())
+}

@@ -1,0 +1,103 @@
+//! `freehold tenant …`: the verbs, and how one tenant is shown.
+
+mod change;
+mod connect;
+mod create;
+mod list;
+mod remove;
+
+use freehold_api::TenantId;
+use freehold_api::tenant::Tenant;
+use serde_json::Value;
+
+use crate::Cx;
+use crate::client::{Request, parse};
+use crate::failure::{Failure, Outcome};
+
+#[derive(Debug, clap::Subcommand)]
+pub enum Verb {
+    /// Create a tenant with its own database, and print how to connect
+    Create(create::Create),
+    /// List tenants
+    List(list::List),
+    /// Show one tenant
+    Show {
+        /// The tenant
+        id: TenantId,
+    },
+    /// Print how its application connects
+    Url(connect::UrlArgs),
+    /// Open psql as the tenant
+    Psql(connect::Psql),
+    /// Change name, labels or deletion protection
+    Update(change::Update),
+    /// Refuse its logins and end its sessions, at once
+    Suspend(change::Suspend),
+    /// Let a suspended tenant log in again
+    Resume(change::Resume),
+    /// Delete a tenant; it can be undeleted until it is purged
+    Delete(remove::Delete),
+    /// Bring a deleted tenant back
+    Undelete(change::Undelete),
+    /// Destroy its database, roles and secrets, with no way back
+    Purge(remove::Purge),
+}
+
+pub async fn run(verb: Verb, cx: &mut Cx) -> Outcome {
+    match verb {
+        Verb::Create(args) => create::create(args, cx).await,
+        Verb::List(args) => list::list(args, cx).await,
+        Verb::Show { id } => {
+            let body = cx.client()?.send(Request::get(&["tenants", id.as_str()])).await?.body;
+            tell(cx, &body)
+        }
+        Verb::Url(args) => connect::url(args, cx).await,
+        Verb::Psql(args) => connect::psql(args, cx).await,
+        Verb::Update(args) => change::update(args, cx).await,
+        Verb::Suspend(args) => change::suspend(args, cx).await,
+        Verb::Resume(args) => change::resume(args, cx).await,
+        Verb::Delete(args) => remove::delete(args, cx).await,
+        Verb::Undelete(args) => change::undelete(args, cx).await,
+        Verb::Purge(args) => remove::purge(args, cx).await,
+    }
+}
+
+fn tell(cx: &Cx, body: &Value) -> Result<(), Failure> {
+    tell_with(cx, body, None)
+}
+
+fn tell_with(cx: &Cx, body: &Value, url: Option<String>) -> Result<(), Failure> {
+    if cx.out.wants_json() {
+        return cx.out.json(body);
+    }
+    let tenant: Tenant = parse(body)?;
+    let labels: Vec<String> = tenant.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let filled = |text: String| Some(text).filter(|text| !text.is_empty());
+    let state = match &tenant.state_reason {
+        Some(reason) => format!("{} ({reason})", tenant.state.as_str()),
+        None => tenant.state.as_str().to_owned(),
+    };
+    let template = match &tenant.template_version {
+        Some(version) => format!("{} {version}", tenant.template),
+        None => tenant.template.to_string(),
+    };
+    cx.out.fields(&[
+        ("tenant", Some(tenant.id.to_string())),
+        ("name", Some(tenant.name).filter(|name| name != tenant.id.as_str())),
+        ("state", Some(state)),
+        ("since", Some(cx.out.time(tenant.state_since))),
+        ("plan", Some(tenant.plan.to_string())),
+        ("region", tenant.region),
+        ("server", tenant.server.map(|server| server.to_string())),
+        ("template", Some(template)),
+        ("labels", filled(labels.join(", "))),
+        ("protected", tenant.deletion_protection.then(|| "yes: it cannot be deleted".to_owned())),
+        ("missing", filled(tenant.missing_extensions.join(", ")).map(|names| format!("extensions {names}"))),
+        ("deleted", tenant.deleted_at.map(|at| cx.out.time(at))),
+        ("purge", tenant.purge_at.map(|at| cx.out.time(at))),
+        ("operation", tenant.operation.map(|id| id.to_string())),
+        ("created", Some(cx.out.time(tenant.created_at))),
+        ("url", url),
+    ]);
+    Ok(())
+}
