@@ -130,7 +130,7 @@ async fn watch(id: OperationId, cx: &mut Cx) -> Outcome {
             // Nothing but numbers and text: it always serializes.
             let _ = out.json_line(event);
         } else {
-            out.line(&crate::output::plain(&format!("{}  {}", out.time(event.at), told(event))));
+            out.line(&crate::output::plain(&format!("{:.0}  {}", event.at, told(event))));
         }
     })
     .await?;

@@ -110,8 +110,11 @@ impl Printer {
         for row in table.rows {
             drawn.add_row(row.iter().map(|cell| Cell::new(plain(cell))));
         }
+        for column in drawn.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
         for line in drawn.to_string().lines() {
-            self.line(line.strip_prefix(' ').unwrap_or(line).trim_end());
+            self.line(line.trim_end());
         }
     }
 

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::Cx;
 use crate::client::{Request, parse};
 use crate::failure::{Failure, Outcome};
+use crate::follow::{self, Settled, WaitArgs};
 use crate::output::Rows;
 use crate::value::{Secret, wire_name};
 
@@ -62,6 +63,8 @@ pub struct Add {
     /// PEM of the certificate authority to verify it with
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
+    #[command(flatten)]
+    wait: WaitArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -82,10 +85,7 @@ pub async fn run(verb: Verb, cx: &mut Cx) -> Outcome {
     match verb {
         Verb::Add(args) => add(args, cx).await,
         Verb::List => list(cx).await,
-        Verb::Show { name } => {
-            let body = cx.client()?.send(Request::get(&["servers", name.as_str()])).await?.body;
-            tell(cx, &body)
-        }
+        Verb::Show { name } => show(name, cx).await,
         Verb::Check { name } => check(name, cx).await,
         Verb::Cordon { name } => post(name, "cordon", cx).await,
         Verb::Uncordon { name } => post(name, "uncordon", cx).await,
@@ -104,8 +104,18 @@ async fn add(args: Add, cx: &mut Cx) -> Outcome {
         tenant_address: args.tenant_address,
         ca_certificate,
     };
-    let added = cx.client()?.send(Request::post(&["servers"]).body(&body)?).await?.body;
-    tell(cx, &added)
+    let name = body.id.clone();
+    let request = Request::post(&["servers"]).body(&body)?;
+    match follow::settle(cx, request, &args.wait, &format!("freehold server show {name}")).await? {
+        Settled::Begun(operation) => follow::tell_begun(cx, &operation),
+        Settled::With(server) => tell(cx, &server),
+        Settled::Done => show(name, cx).await,
+    }
+}
+
+async fn show(name: ServerId, cx: &mut Cx) -> Outcome {
+    let body = cx.client()?.send(Request::get(&["servers", name.as_str()])).await?.body;
+    tell(cx, &body)
 }
 
 async fn read_dsn(dsn: Dsn, cx: &mut Cx) -> Result<Secret, Failure> {

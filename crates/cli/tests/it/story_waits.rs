@@ -41,6 +41,19 @@ async fn a_key_that_may_not_read_credentials_still_creates() {
 }
 
 #[tokio::test]
+async fn a_server_that_takes_long_to_look_at_is_waited_for() {
+    let fake = Fake::start(|asked, _| match asked.line.as_str() {
+        "POST /v1/servers" => Answer::Json(202, operation("running")),
+        line if line.ends_with("/events") => Answer::Events(event(1, "failed", "Probe")),
+        _ => Answer::Json(200, operation("failed")),
+    })
+    .await;
+    let ran = fake.run(&["server", "add", "one", "--dsn", "postgres://a:secret@h/postgres"]).await;
+    assert_eq!(ran.code, 1);
+    assert!(ran.stderr.contains("no CREATEDB") && !ran.stderr.contains("secret"), "{}", ran.stderr);
+}
+
+#[tokio::test]
 async fn who_does_not_wait_gets_the_operation() {
     let fake = Fake::start(|_, _| Answer::Json(202, operation("queued"))).await;
     let ran = fake.run(&["tenant", "create", "acme", "--no-wait"]).await;
