@@ -246,3 +246,41 @@ fn write_help(command: &mut clap::Command, all: &mut String, name: &str) {
         write_help(child, all, &name);
     }
 }
+
+/// Runs in a process of its own, because psql takes the process's place.
+#[tokio::test]
+#[ignore = "started by psql_gets_the_connection_by_its_environment"]
+async fn becomes_psql() {
+    let (Ok(url), Ok(path)) = (std::env::var("FREEHOLD_TEST_URL"), std::env::var("FREEHOLD_TEST_PATH")) else { return };
+    let run = Run::new(&[]).env("FREEHOLD_URL", &url).env("FREEHOLD_API_KEY", "k").env("PATH", &path);
+    run.env("XDG_CACHE_HOME", &path).run(&["tenant", "psql", "acme", "--", "-c", "select 1"]).await;
+}
+
+#[tokio::test]
+async fn psql_gets_the_connection_by_its_environment() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = Dir::new();
+    std::fs::write(
+        dir.path("psql"),
+        "#!/bin/sh\necho \"args:$*\"\necho \"$PGUSER/$PGPASSWORD@$PGHOST:$PGPORT/$PGDATABASE $PGSSLMODE\"\n\
+         echo \"service:$PGSERVICE key:$FREEHOLD_API_KEY\"\nread -r line < \"$PGSSLROOTCERT\"; echo \"ca:$line\"\n",
+    )
+    .unwrap();
+    std::fs::set_permissions(dir.path("psql"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let fake = Fake::start(|_, _| {
+        let mut connection = connection();
+        connection["ca_certificate"] = json!("PEM");
+        Answer::Json(200, connection)
+    })
+    .await;
+    let output = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "story_shows::becomes_psql", "--ignored", "--nocapture"])
+        .envs([("FREEHOLD_TEST_URL", fake.url.as_str()), ("FREEHOLD_TEST_PATH", &dir.path(""))])
+        .envs([("PGSERVICE", "other"), ("FREEHOLD_API_KEY", "fh_x")])
+        .output()
+        .await
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let told = "args:-c select 1\nu/p'w@db.example:6432/d require\nservice: key:\nca:PEM\n";
+    assert!(said.ends_with(told), "{said}");
+}
