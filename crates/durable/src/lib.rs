@@ -33,7 +33,11 @@ mod work;
 pub use cx::Cx;
 pub use engine::{Builder, Engine, Started};
 pub use loops::{Loop, LoopCx};
-pub use operation::{Class, ControlError, Failure, New, Next, Operation, Outcome, Record, Resolution, StartError};
-pub use row::{EventRow, Filter, FreezeRow, LoopRow, OperationError, OperationRow, Progress, State};
+pub use operation::{
+    Class, ControlError, Failure, New, Next, Operation, Outcome, Record, Resolution, StartError,
+};
+pub use row::{
+    EventRow, Filter, FreezeRow, LoopRow, OperationError, OperationRow, Progress, State,
+};
 pub use steps::StepNames;
 pub use watch::Changes;

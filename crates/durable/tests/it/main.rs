@@ -1,0 +1,7 @@
+//! The engine on a real PostgreSQL.
+
+mod crash;
+mod loops;
+mod property;
+mod story;
+mod toy;
