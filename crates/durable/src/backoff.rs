@@ -16,9 +16,7 @@ pub(crate) fn pause(attempt: u32, undoing: bool) -> Duration {
 
 fn full_pause(attempt: u32, undoing: bool) -> Duration {
     let cap = if undoing { UNDO } else { FORWARD };
-    FIRST
-        .saturating_mul(1 << attempt.saturating_sub(1).min(20))
-        .min(cap)
+    FIRST.saturating_mul(1 << attempt.saturating_sub(1).min(20)).min(cap)
 }
 
 #[cfg(test)]
@@ -27,15 +25,8 @@ mod tests {
 
     #[test]
     fn doubles_up_to_the_cap() {
-        let forward: Vec<u128> = (1..=10)
-            .map(|attempt| full_pause(attempt, false).as_millis())
-            .collect();
-        assert_eq!(
-            forward,
-            [
-                200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000
-            ]
-        );
+        let forward: Vec<u128> = (1..=10).map(|attempt| full_pause(attempt, false).as_millis()).collect();
+        assert_eq!(forward, [200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000]);
         assert_eq!(full_pause(u32::MAX, true), UNDO);
     }
 }

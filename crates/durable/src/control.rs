@@ -57,12 +57,7 @@ impl Engine {
     }
 
     /// Ends a stuck operation by hand. `also` is recorded in the same transaction, after [`crate::Operation::resolved`].
-    pub async fn resolve(
-        &self,
-        id: Uuid,
-        as_: Resolution,
-        also: Option<Record>,
-    ) -> Result<OperationRow, ControlError> {
+    pub async fn resolve(&self, id: Uuid, as_: Resolution, also: Option<Record>) -> Result<OperationRow, ControlError> {
         let state = match as_ {
             Resolution::Succeeded => State::Succeeded,
             Resolution::Failed => State::Failed,
@@ -129,12 +124,7 @@ impl Engine {
     }
 
     /// Stops a loop, or the operations after the step they are at, everywhere; None: until thawed.
-    pub async fn freeze(
-        &self,
-        target: &str,
-        time: Option<Duration>,
-        by: Option<&str>,
-    ) -> Result<FreezeRow, sqlx::Error> {
+    pub async fn freeze(&self, target: &str, time: Option<Duration>, by: Option<&str>) -> Result<FreezeRow, sqlx::Error> {
         query::freeze(self.pool(), target, time, by).await
     }
 
@@ -165,19 +155,13 @@ impl Engine {
         &self.shared.pool
     }
 
-    async fn pushed(
-        &self,
-        id: Uuid,
-        row: Option<OperationRow>,
-    ) -> Result<OperationRow, ControlError> {
+    async fn pushed(&self, id: Uuid, row: Option<OperationRow>) -> Result<OperationRow, ControlError> {
         let Some(row) = row else {
             return Err(self.refusal(id).await);
         };
         self.shared.changed(id);
         self.shared.due.notify_one();
-        self.shared
-            .herald
-            .tell(self.pool(), OPERATION, format!("{id} due"));
+        self.shared.herald.tell(self.pool(), OPERATION, format!("{id} due"));
         Ok(row)
     }
 
@@ -189,12 +173,7 @@ impl Engine {
         }
     }
 
-    async fn tell_owner(
-        &self,
-        tx: &mut PgConnection,
-        row: &OperationRow,
-        as_: Resolution,
-    ) -> Result<(), ControlError> {
+    async fn tell_owner(&self, tx: &mut PgConnection, row: &OperationRow, as_: Resolution) -> Result<(), ControlError> {
         let Some(registered) = self.shared.kinds.get(row.kind.as_str()) else {
             return Ok(());
         };
@@ -203,10 +182,6 @@ impl Engine {
             tracing::warn!(operation = %row.id, kind = row.kind, "resolved without its owner: the step is of another definition");
             return Ok(());
         }
-        registered
-            .kind
-            .resolved(tx, row, as_)
-            .await
-            .map_err(ControlError::Refused)
+        registered.kind.resolved(tx, row, as_).await.map_err(ControlError::Refused)
     }
 }

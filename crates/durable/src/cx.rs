@@ -53,17 +53,12 @@ impl Cx {
 
     /// To be asked right before an effect that a successor could not take back.
     pub async fn still_mine(&self) -> Result<(), Failure> {
-        store::held(&self.shared.pool, self.operation, self.epoch)
-            .await?
-            .map(drop)
-            .ok_or_else(Failure::fenced)
+        store::held(&self.shared.pool, self.operation, self.epoch).await?.map(drop).ok_or_else(Failure::fenced)
     }
 
     /// Whether somebody asked for the end; a long step then stops with a failure and is undone.
     pub async fn cancel_requested(&self) -> Result<bool, Failure> {
-        store::held(&self.shared.pool, self.operation, self.epoch)
-            .await?
-            .ok_or_else(Failure::fenced)
+        store::held(&self.shared.pool, self.operation, self.epoch).await?.ok_or_else(Failure::fenced)
     }
 
     /// Shows how far a long step is, and renews the lease.
@@ -75,20 +70,8 @@ impl Cx {
             }
             *reported = Some(Instant::now());
         }
-        let progress = Progress {
-            done,
-            total,
-            unit: unit.to_owned(),
-        };
-        if !store::progress(
-            &self.shared.pool,
-            self.operation,
-            self.epoch,
-            self.shared.lease,
-            &progress,
-        )
-        .await?
-        {
+        let progress = Progress { done, total, unit: unit.to_owned() };
+        if !store::progress(&self.shared.pool, self.operation, self.epoch, self.shared.lease, &progress).await? {
             return Err(Failure::fenced());
         }
         self.shared.changed(self.operation);
@@ -106,8 +89,6 @@ impl Cx {
 
     /// For a step that starts another operation or wakes a loop.
     pub fn engine(&self) -> Engine {
-        Engine {
-            shared: self.shared.clone(),
-        }
+        Engine { shared: self.shared.clone() }
     }
 }

@@ -81,36 +81,22 @@ impl Engine {
     /// Queued for any worker instead while operations are frozen, or when this process has no room.
     ///
     /// When another operation has the subject, the transaction stays usable.
-    pub async fn start<O: Operation>(
-        &self,
-        tx: &mut PgConnection,
-        new: New<O::Step>,
-    ) -> Result<Started, StartError> {
+    pub async fn start<O: Operation>(&self, tx: &mut PgConnection, new: New<O::Step>) -> Result<Started, StartError> {
         let permit = self.shared.permit(new.kind);
         let since = Instant::now();
         let lease = START_LEASE.min(self.shared.lease);
-        let hold = permit
-            .is_some()
-            .then_some((self.shared.holder.as_str(), lease));
+        let hold = permit.is_some().then_some((self.shared.holder.as_str(), lease));
         let held = self.insert::<O>(tx, &new, hold).await?;
         let id = held.row.id;
         let job = match permit {
-            Some(permit) if held.row.state == State::Running => Some(Box::new(Job {
-                held,
-                lease_end: since + lease,
-                permit,
-            })),
+            Some(permit) if held.row.state == State::Running => Some(Box::new(Job { held, lease_end: since + lease, permit })),
             Some(_) | None => None,
         };
         Ok(Started { id, job })
     }
 
     /// Inserts an operation in the caller's transaction, for any worker.
-    pub async fn start_queued<O: Operation>(
-        &self,
-        tx: &mut PgConnection,
-        new: New<O::Step>,
-    ) -> Result<Uuid, StartError> {
+    pub async fn start_queued<O: Operation>(&self, tx: &mut PgConnection, new: New<O::Step>) -> Result<Uuid, StartError> {
         Ok(self.insert::<O>(tx, &new, None).await?.row.id)
     }
 
@@ -136,26 +122,16 @@ impl Engine {
     }
 
     /// Waits until the operation is over or stuck. None: the time is up. An unknown id is `RowNotFound`.
-    pub async fn wait(
-        &self,
-        id: Uuid,
-        time: Duration,
-    ) -> Result<Option<OperationRow>, sqlx::Error> {
+    pub async fn wait(&self, id: Uuid, time: Duration) -> Result<Option<OperationRow>, sqlx::Error> {
         let until = Instant::now() + time;
         let mut subscription = self.shared.watchers.subscribe(id);
         loop {
-            let row = query::get(&self.shared.pool, id)
-                .await?
-                .ok_or(sqlx::Error::RowNotFound)?;
+            let row = query::get(&self.shared.pool, id).await?.ok_or(sqlx::Error::RowNotFound)?;
             if row.state.is_over() || row.state == State::Stuck {
                 return Ok(Some(row));
             }
             let look = Instant::now() + LOOK;
-            if tokio::time::timeout_at(until.min(look), subscription.changed())
-                .await
-                .is_err()
-                && Instant::now() >= until
-            {
+            if tokio::time::timeout_at(until.min(look), subscription.changed()).await.is_err() && Instant::now() >= until {
                 return Ok(None);
             }
         }
@@ -169,28 +145,16 @@ impl Engine {
     /// Runs a loop soon, wherever its leader is.
     pub fn wake(&self, loop_name: &str) {
         self.shared.wake_loop(loop_name);
-        self.shared.herald.tell(
-            &self.shared.pool,
-            LOOP,
-            format!("{loop_name} {}", self.shared.holder),
-        );
+        self.shared.herald.tell(&self.shared.pool, LOOP, format!("{loop_name} {}", self.shared.holder));
     }
 
     /// Every step of every kind, for tests that visit them all.
     pub fn steps(&self) -> Vec<(&'static str, &'static [&'static str])> {
-        self.shared
-            .kinds
-            .values()
-            .map(|registered| (registered.kind.kind(), registered.kind.names()))
-            .collect()
+        self.shared.kinds.values().map(|registered| (registered.kind.kind(), registered.kind.names())).collect()
     }
 
     pub fn loop_names(&self) -> Vec<&'static str> {
-        self.shared
-            .loops
-            .iter()
-            .map(|registered| registered.body.name())
-            .collect()
+        self.shared.loops.iter().map(|registered| registered.body.name()).collect()
     }
 
     /// This process's name in the rows that it holds.
@@ -207,10 +171,7 @@ impl Engine {
         let definition = match self.shared.kinds.get(new.kind) {
             Some(registered) => registered.kind.definition(),
             None => {
-                return Err(protocol(format!(
-                    "operation kind {} is not registered",
-                    new.kind
-                )));
+                return Err(protocol(format!("operation kind {} is not registered", new.kind)));
             }
         };
         let step = RawStep::of(&new.step).map_err(|error| protocol(error.to_string()))?;
@@ -225,10 +186,7 @@ impl Engine {
                 return Err(StartError::Busy { operation, kind });
             }
         }
-        Err(protocol(
-            "an operation stands in the way but cannot be seen: use isolation level read committed"
-                .into(),
-        ))
+        Err(protocol("an operation stands in the way but cannot be seen: use isolation level read committed".into()))
     }
 }
 
@@ -242,12 +200,7 @@ impl Shared {
         if self.draining.is_cancelled() {
             return None;
         }
-        self.kinds
-            .get(kind)?
-            .permits
-            .clone()
-            .try_acquire_owned()
-            .ok()
+        self.kinds.get(kind)?.permits.clone().try_acquire_owned().ok()
     }
 
     pub(crate) fn changed(&self, id: Uuid) {
@@ -294,21 +247,10 @@ impl Builder {
     /// # Panics
     /// When the kind is registered already.
     pub fn register(mut self, operation: impl Operation) -> Self {
-        let permits = Arc::new(Semaphore::new(
-            operation.concurrency().clamp(1, Semaphore::MAX_PERMITS),
-        ));
+        let permits = Arc::new(Semaphore::new(operation.concurrency().clamp(1, Semaphore::MAX_PERMITS)));
         let name = operation.kind();
-        let replaced = self.kinds.insert(
-            name,
-            Registered {
-                kind: Arc::new(Erased(operation)),
-                permits,
-            },
-        );
-        assert!(
-            replaced.is_none(),
-            "operation kind {name} is registered twice"
-        );
+        let replaced = self.kinds.insert(name, Registered { kind: Arc::new(Erased(operation)), permits });
+        assert!(replaced.is_none(), "operation kind {name} is registered twice");
         self
     }
 
@@ -316,26 +258,13 @@ impl Builder {
     /// When the name is registered already.
     pub fn register_loop(mut self, body: impl Loop) -> Self {
         let name = body.name();
-        assert!(
-            self.loops.iter().all(|other| other.body.name() != name),
-            "loop {name} is registered twice"
-        );
-        self.loops.push(RegisteredLoop {
-            body: Arc::new(body),
-            wake: Arc::default(),
-        });
+        assert!(self.loops.iter().all(|other| other.body.name() != name), "loop {name} is registered twice");
+        self.loops.push(RegisteredLoop { body: Arc::new(body), wake: Arc::default() });
         self
     }
 
     pub fn build(self) -> Engine {
-        let Self {
-            pool,
-            holder,
-            lease,
-            poll,
-            kinds,
-            loops,
-        } = self;
+        let Self { pool, holder, lease, poll, kinds, loops } = self;
         let shared = Shared {
             pool,
             // A restarted process must not pass for the one it follows.
@@ -351,8 +280,6 @@ impl Builder {
             abort: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
-        Engine {
-            shared: Arc::new(shared),
-        }
+        Engine { shared: Arc::new(shared) }
     }
 }

@@ -17,10 +17,7 @@ pub(crate) struct RawStep {
 
 impl RawStep {
     pub(crate) fn of<S: StepNames + serde::Serialize>(step: &S) -> Result<Self, serde_json::Error> {
-        Ok(Self {
-            json: serde_json::to_value(step)?,
-            name: step.name(),
-        })
+        Ok(Self { json: serde_json::to_value(step)?, name: step.name() })
     }
 }
 
@@ -33,12 +30,7 @@ pub(crate) trait Kind: Send + Sync {
     fn read(&self, step: &Value) -> Result<&'static str, Failure>;
     async fn run(&self, cx: &Cx, step: &Value) -> Result<Outcome<RawStep>, Failure>;
     fn undo(&self, step: &Value) -> Result<Option<RawStep>, Failure>;
-    async fn resolved(
-        &self,
-        tx: &mut PgConnection,
-        row: &OperationRow,
-        as_: Resolution,
-    ) -> Result<(), Failure>;
+    async fn resolved(&self, tx: &mut PgConnection, row: &OperationRow, as_: Resolution) -> Result<(), Failure>;
     async fn parked(&self, tx: &mut PgConnection, row: &OperationRow) -> Result<(), sqlx::Error>;
     async fn failed(&self, tx: &mut PgConnection, row: &OperationRow) -> Result<(), sqlx::Error>;
 }
@@ -46,8 +38,7 @@ pub(crate) trait Kind: Send + Sync {
 pub(crate) struct Erased<O>(pub O);
 
 fn parse<O: Operation>(step: &Value) -> Result<O::Step, Failure> {
-    serde::Deserialize::deserialize(step)
-        .map_err(|error: serde_json::Error| Failure::stuck("unknown_step", error.to_string()))
+    serde::Deserialize::deserialize(step).map_err(|error: serde_json::Error| Failure::stuck("unknown_step", error.to_string()))
 }
 
 fn write<S: StepNames + serde::Serialize>(step: &S) -> Result<RawStep, Failure> {
@@ -76,33 +67,18 @@ impl<O: Operation> Kind for Erased<O> {
         let Outcome { next, record } = self.0.run(cx, parse::<O>(step)?).await?;
         let next = match next {
             Next::Step(step) => Next::Step(write(&step)?),
-            Next::Again { after, step } => Next::Again {
-                after,
-                step: write(&step)?,
-            },
+            Next::Again { after, step } => Next::Again { after, step: write(&step)? },
             Next::Done => Next::Done,
         };
         Ok(Outcome { next, record })
     }
 
     fn undo(&self, step: &Value) -> Result<Option<RawStep>, Failure> {
-        self.0
-            .undo(&parse::<O>(step)?)
-            .as_ref()
-            .map(write)
-            .transpose()
+        self.0.undo(&parse::<O>(step)?).as_ref().map(write).transpose()
     }
 
-    async fn resolved(
-        &self,
-        tx: &mut PgConnection,
-        row: &OperationRow,
-        as_: Resolution,
-    ) -> Result<(), Failure> {
-        Ok(self
-            .0
-            .resolved(tx, &parse::<O>(&row.step)?, row.id, as_)
-            .await?)
+    async fn resolved(&self, tx: &mut PgConnection, row: &OperationRow, as_: Resolution) -> Result<(), Failure> {
+        Ok(self.0.resolved(tx, &parse::<O>(&row.step)?, row.id, as_).await?)
     }
 
     async fn parked(&self, tx: &mut PgConnection, row: &OperationRow) -> Result<(), sqlx::Error> {

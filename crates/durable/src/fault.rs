@@ -59,8 +59,7 @@ mod armed {
         left: usize,
     }
 
-    static RULES: LazyLock<Mutex<Vec<Rule>>> =
-        LazyLock::new(|| Mutex::new(parse(&std::env::var("FREEHOLD_FAULTS").unwrap_or_default())));
+    static RULES: LazyLock<Mutex<Vec<Rule>>> = LazyLock::new(|| Mutex::new(parse(&std::env::var("FREEHOLD_FAULTS").unwrap_or_default())));
     static FIRED: AtomicUsize = AtomicUsize::new(0);
 
     pub(super) fn replace(spec: &str) {
@@ -99,9 +98,7 @@ mod armed {
     fn sleep(time: Duration) {
         // A fault point is not async, and the heartbeat must go on meanwhile.
         match Handle::try_current().map(|handle| handle.runtime_flavor()) {
-            Ok(RuntimeFlavor::MultiThread) => {
-                tokio::task::block_in_place(|| std::thread::sleep(time))
-            }
+            Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(|| std::thread::sleep(time)),
             _ => std::thread::sleep(time),
         }
     }
@@ -109,24 +106,14 @@ mod armed {
     fn take(at: &[&str; 3]) -> Option<Action> {
         let mut rules = RULES.lock().unwrap_or_else(PoisonError::into_inner);
         let rule = rules.iter_mut().find(|rule| {
-            rule.left > 0
-                && rule.point.len() == 3
-                && rule
-                    .point
-                    .iter()
-                    .zip(at)
-                    .all(|(part, here)| part == "*" || part == here)
+            rule.left > 0 && rule.point.len() == 3 && rule.point.iter().zip(at).all(|(part, here)| part == "*" || part == here)
         })?;
         rule.left -= 1;
         Some(rule.action)
     }
 
     fn parse(spec: &str) -> Vec<Rule> {
-        spec.split(',')
-            .map(str::trim)
-            .filter(|rule| !rule.is_empty())
-            .filter_map(parse_rule)
-            .collect()
+        spec.split(',').map(str::trim).filter(|rule| !rule.is_empty()).filter_map(parse_rule).collect()
     }
 
     fn parse_rule(text: &str) -> Option<Rule> {
@@ -141,21 +128,12 @@ mod armed {
                 "fail" => Action::Fail,
                 "permanent" => Action::Permanent,
                 "stuck" => Action::Stuck,
-                other => Action::Sleep(Duration::from_millis(
-                    other.strip_prefix("sleep:")?.parse().ok()?,
-                )),
+                other => Action::Sleep(Duration::from_millis(other.strip_prefix("sleep:")?.parse().ok()?)),
             };
-            Some(Rule {
-                point: point.split('/').map(str::to_owned).collect(),
-                action,
-                left,
-            })
+            Some(Rule { point: point.split('/').map(str::to_owned).collect(), action, left })
         });
         if rule.is_none() {
-            tracing::error!(
-                rule = text,
-                "not a fault: want kind/Step/point=action[*times]"
-            );
+            tracing::error!(rule = text, "not a fault: want kind/Step/point=action[*times]");
         }
         rule
     }

@@ -14,6 +14,7 @@
 //! Absent on purpose: a transaction held around a step, the process's clock in any decision, parallel branches in one
 //! operation, and a queue: an operation waits for its time in its own row.
 
+mod attempt;
 mod backoff;
 mod control;
 mod cx;
@@ -25,6 +26,7 @@ mod loops;
 mod operation;
 mod query;
 mod row;
+mod settle;
 mod steps;
 mod store;
 mod watch;
@@ -33,11 +35,7 @@ mod work;
 pub use cx::Cx;
 pub use engine::{Builder, Engine, Started};
 pub use loops::{Loop, LoopCx};
-pub use operation::{
-    Class, ControlError, Failure, New, Next, Operation, Outcome, Record, Resolution, StartError,
-};
-pub use row::{
-    EventRow, Filter, FreezeRow, LoopRow, OperationError, OperationRow, Progress, State,
-};
+pub use operation::{Class, ControlError, Failure, New, Next, Operation, Outcome, Record, Resolution, StartError};
+pub use row::{EventRow, Filter, FreezeRow, LoopRow, OperationError, OperationRow, Progress, State};
 pub use steps::StepNames;
 pub use watch::Changes;

@@ -38,13 +38,11 @@ impl LoopCx {
     }
 
     pub async fn still_mine(&self) -> Result<(), Failure> {
-        let mine: bool = sqlx::query_scalar(
-            "select exists (select from loop_lease where name = $1 and epoch = $2)",
-        )
-        .bind(self.name)
-        .bind(self.epoch)
-        .fetch_one(&self.shared.pool)
-        .await?;
+        let mine: bool = sqlx::query_scalar("select exists (select from loop_lease where name = $1 and epoch = $2)")
+            .bind(self.name)
+            .bind(self.epoch)
+            .fetch_one(&self.shared.pool)
+            .await?;
         mine.then_some(()).ok_or_else(Failure::fenced)
     }
 
@@ -54,21 +52,14 @@ impl LoopCx {
 
     /// For a loop that starts operations or wakes another loop.
     pub fn engine(&self) -> Engine {
-        Engine {
-            shared: self.shared.clone(),
-        }
+        Engine { shared: self.shared.clone() }
     }
 }
 
 impl Engine {
     /// Wakes a loop when the caller's transaction commits.
     pub async fn wake_in(&self, tx: &mut PgConnection, loop_name: &str) -> Result<(), sqlx::Error> {
-        sqlx::query("select pg_notify($1, $2)::text")
-            .bind(LOOP)
-            .bind(loop_name)
-            .execute(tx)
-            .await
-            .map(drop)
+        sqlx::query("select pg_notify($1, $2)::text").bind(LOOP).bind(loop_name).execute(tx).await.map(drop)
     }
 }
 
@@ -106,11 +97,7 @@ pub(crate) async fn keep(shared: &Arc<Shared>, registered: &RegisteredLoop) {
 
 async fn run(shared: &Arc<Shared>, registered: &RegisteredLoop, epoch: i64) {
     let name = registered.body.name();
-    let cx = LoopCx {
-        name,
-        epoch,
-        shared: shared.clone(),
-    };
+    let cx = LoopCx { name, epoch, shared: shared.clone() };
     let body = registered.body.clone();
     let mut task = AbortOnDrop(tokio::spawn(async move { body.run(&cx).await }));
     let ended = tokio::select! {
@@ -132,10 +119,7 @@ async fn run(shared: &Arc<Shared>, registered: &RegisteredLoop, epoch: i64) {
         }
         tracing::warn!(loop.name = name, epoch, code = failure.code, message = failure.message, "the loop failed and runs again in its time");
     }
-    let error = failure.map(|failure| OperationError {
-        code: failure.code,
-        message: failure.message,
-    });
+    let error = failure.map(|failure| OperationError { code: failure.code, message: failure.message });
     if let Err(error) = finish(shared, name, epoch, registered.body.period(), error).await {
         tracing::warn!(loop.name = name, epoch, %error, "the loop's end was not recorded");
     }
@@ -145,8 +129,7 @@ async fn run(shared: &Arc<Shared>, registered: &RegisteredLoop, epoch: i64) {
 async fn lose(shared: &Shared, name: &str, epoch: i64) -> &'static str {
     let mut end = Instant::now() + shared.lease;
     loop {
-        let third =
-            (end.saturating_duration_since(Instant::now()) / 3).max(Duration::from_millis(50));
+        let third = (end.saturating_duration_since(Instant::now()) / 3).max(Duration::from_millis(50));
         tokio::select! {
             () = shared.abort.cancelled() => return "the process ends",
             () = tokio::time::sleep(third) => {}
@@ -161,11 +144,7 @@ async fn lose(shared: &Shared, name: &str, epoch: i64) -> &'static str {
     }
 }
 
-async fn acquire(
-    shared: &Shared,
-    name: &str,
-    woken: Option<Duration>,
-) -> Result<Option<i64>, sqlx::Error> {
+async fn acquire(shared: &Shared, name: &str, woken: Option<Duration>) -> Result<Option<i64>, sqlx::Error> {
     sqlx::query_scalar(
         "insert into loop_lease as l (name, epoch, holder, lease_until, next_run_at, started_at)
          select $1, 1, $2, now() + make_interval(secs => $3), now(), now()
@@ -194,13 +173,7 @@ async fn renew(shared: &Shared, name: &str, epoch: i64) -> Result<bool, sqlx::Er
     Ok(renewed.rows_affected() == 1)
 }
 
-async fn finish(
-    shared: &Shared,
-    name: &str,
-    epoch: i64,
-    period: Duration,
-    error: Option<OperationError>,
-) -> Result<(), sqlx::Error> {
+async fn finish(shared: &Shared, name: &str, epoch: i64, period: Duration, error: Option<OperationError>) -> Result<(), sqlx::Error> {
     sqlx::query(
         "update loop_lease set finished_at = now(), next_run_at = now() + make_interval(secs => $3), error = $4
          where name = $1 and epoch = $2",
@@ -215,10 +188,7 @@ async fn finish(
 }
 
 async fn release(shared: &Shared, name: &str, epoch: i64) {
-    let released =
-        sqlx::query("update loop_lease set lease_until = now() where name = $1 and epoch = $2")
-            .bind(name)
-            .bind(epoch);
+    let released = sqlx::query("update loop_lease set lease_until = now() where name = $1 and epoch = $2").bind(name).bind(epoch);
     if let Err(error) = released.execute(&shared.pool).await {
         tracing::debug!(loop.name = name, %error, "the lease was not given back and runs out");
     }

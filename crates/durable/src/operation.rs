@@ -39,31 +39,17 @@ pub trait Operation: Send + Sync + 'static {
     fn undo(&self, failed: &Self::Step) -> Option<Self::Step>;
 
     /// Called in the transaction in which a person ends a stuck operation.
-    async fn resolved(
-        &self,
-        _tx: &mut PgConnection,
-        _step: &Self::Step,
-        _operation: Uuid,
-        _as: Resolution,
-    ) -> Result<(), sqlx::Error> {
+    async fn resolved(&self, _tx: &mut PgConnection, _step: &Self::Step, _operation: Uuid, _as: Resolution) -> Result<(), sqlx::Error> {
         Ok(())
     }
 
     /// Called in the transaction that parks the operation as stuck, so that its owner can show it.
-    async fn parked(
-        &self,
-        _tx: &mut PgConnection,
-        _operation: &OperationRow,
-    ) -> Result<(), sqlx::Error> {
+    async fn parked(&self, _tx: &mut PgConnection, _operation: &OperationRow) -> Result<(), sqlx::Error> {
         Ok(())
     }
 
     /// Called in the transaction that ends the operation as failed or cancelled, with or without an undo before it.
-    async fn failed(
-        &self,
-        _tx: &mut PgConnection,
-        _operation: &OperationRow,
-    ) -> Result<(), sqlx::Error> {
+    async fn failed(&self, _tx: &mut PgConnection, _operation: &OperationRow) -> Result<(), sqlx::Error> {
         Ok(())
     }
 }
@@ -81,8 +67,7 @@ pub enum Next<S> {
 }
 
 /// Runs in the transaction that records the step.
-pub type Record =
-    Box<dyn for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<(), Failure>> + Send>;
+pub type Record = Box<dyn for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<(), Failure>> + Send>;
 
 /// A step that succeeded: what is next, and what is recorded with it.
 pub struct Outcome<S> {
@@ -92,33 +77,22 @@ pub struct Outcome<S> {
 
 impl<S> Outcome<S> {
     pub fn step(step: S) -> Self {
-        Self {
-            next: Next::Step(step),
-            record: None,
-        }
+        Self { next: Next::Step(step), record: None }
     }
 
     pub fn done() -> Self {
-        Self {
-            next: Next::Done,
-            record: None,
-        }
+        Self { next: Next::Done, record: None }
     }
 
     pub fn again(after: Duration, step: S) -> Self {
-        Self {
-            next: Next::Again { after, step },
-            record: None,
-        }
+        Self { next: Next::Again { after, step }, record: None }
     }
 
     /// Adds what must be true exactly when the step counts as done: it commits with the step's record, or not at all.
     /// `Outcome::done().recording(|tx| Box::pin(async move { … Ok(()) }))`
     pub fn recording<F>(mut self, record: F) -> Self
     where
-        F: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<(), Failure>>
-            + Send
-            + 'static,
+        F: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<(), Failure>> + Send + 'static,
     {
         self.record = Some(Box::new(record));
         self
@@ -149,35 +123,19 @@ pub struct Failure {
 
 impl Failure {
     pub fn transient(code: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            class: Class::Transient,
-            code: code.into(),
-            message: message.into(),
-        }
+        Self { class: Class::Transient, code: code.into(), message: message.into() }
     }
 
     pub fn permanent(code: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            class: Class::Permanent,
-            code: code.into(),
-            message: message.into(),
-        }
+        Self { class: Class::Permanent, code: code.into(), message: message.into() }
     }
 
     pub fn stuck(code: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            class: Class::Stuck,
-            code: code.into(),
-            message: message.into(),
-        }
+        Self { class: Class::Stuck, code: code.into(), message: message.into() }
     }
 
     pub fn fenced() -> Self {
-        Self {
-            class: Class::Fenced,
-            code: "fenced".into(),
-            message: "another worker has taken over".into(),
-        }
+        Self { class: Class::Fenced, code: "fenced".into(), message: "another worker has taken over".into() }
     }
 }
 
@@ -202,14 +160,7 @@ pub struct New<S> {
 
 impl<S> New<S> {
     pub fn of(kind: &'static str, step: S) -> Self {
-        Self {
-            kind,
-            subject: None,
-            step,
-            deadline: None,
-            requested_by: None,
-            request_id: None,
-        }
+        Self { kind, subject: None, step, deadline: None, requested_by: None, request_id: None }
     }
 }
 

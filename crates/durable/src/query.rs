@@ -7,14 +7,8 @@ use uuid::Uuid;
 
 use crate::row::{EventRow, Filter, FreezeRow, LoopRow, OperationRow, State};
 
-pub(crate) async fn get(
-    db: impl PgExecutor<'_>,
-    id: Uuid,
-) -> Result<Option<OperationRow>, sqlx::Error> {
-    sqlx::query_as("select * from operation where id = $1")
-        .bind(id)
-        .fetch_optional(db)
-        .await
+pub(crate) async fn get(db: impl PgExecutor<'_>, id: Uuid) -> Result<Option<OperationRow>, sqlx::Error> {
+    sqlx::query_as("select * from operation where id = $1").bind(id).fetch_optional(db).await
 }
 
 /// Built, not one statement with `$1 is null or`: its generic plan would read the whole table.
@@ -37,11 +31,7 @@ pub(crate) async fn list(pool: &PgPool, filter: &Filter) -> Result<Vec<Operation
     query.build_query_as().fetch_all(pool).await
 }
 
-pub(crate) async fn events(
-    pool: &PgPool,
-    id: Uuid,
-    after: i64,
-) -> Result<Vec<EventRow>, sqlx::Error> {
+pub(crate) async fn events(pool: &PgPool, id: Uuid, after: i64) -> Result<Vec<EventRow>, sqlx::Error> {
     sqlx::query_as("select * from operation_event where operation = $1 and seq > $2 order by seq")
         .bind(id)
         .bind(after)
@@ -50,46 +40,24 @@ pub(crate) async fn events(
 }
 
 pub(crate) async fn counts(pool: &PgPool) -> Result<Vec<(State, i64)>, sqlx::Error> {
-    let counted: Vec<(String, i64)> =
-        sqlx::query_as("select state, count(*) from operation group by state")
-            .fetch_all(pool)
-            .await?;
-    let of = |state: State| {
-        counted
-            .iter()
-            .find(|(name, _)| name == state.as_str())
-            .map_or(0, |(_, count)| *count)
-    };
-    Ok(State::ALL
-        .into_iter()
-        .map(|state| (state, of(state)))
-        .collect())
+    let counted: Vec<(String, i64)> = sqlx::query_as("select state, count(*) from operation group by state").fetch_all(pool).await?;
+    let of = |state: State| counted.iter().find(|(name, _)| name == state.as_str()).map_or(0, |(_, count)| *count);
+    Ok(State::ALL.into_iter().map(|state| (state, of(state))).collect())
 }
 
 pub(crate) async fn oldest_stuck(pool: &PgPool) -> Result<Option<OperationRow>, sqlx::Error> {
-    sqlx::query_as("select * from operation where state = 'stuck' order by id limit 1")
-        .fetch_optional(pool)
-        .await
+    sqlx::query_as("select * from operation where state = 'stuck' order by id limit 1").fetch_optional(pool).await
 }
 
 pub(crate) async fn loops(pool: &PgPool) -> Result<Vec<LoopRow>, sqlx::Error> {
-    sqlx::query_as("select * from loop_lease order by name")
-        .fetch_all(pool)
-        .await
+    sqlx::query_as("select * from loop_lease order by name").fetch_all(pool).await
 }
 
 pub(crate) async fn frozen(pool: &PgPool) -> Result<Vec<FreezeRow>, sqlx::Error> {
-    sqlx::query_as("select * from \"freeze\" where until is null or until > now() order by target")
-        .fetch_all(pool)
-        .await
+    sqlx::query_as("select * from \"freeze\" where until is null or until > now() order by target").fetch_all(pool).await
 }
 
-pub(crate) async fn freeze(
-    pool: &PgPool,
-    target: &str,
-    time: Option<Duration>,
-    by: Option<&str>,
-) -> Result<FreezeRow, sqlx::Error> {
+pub(crate) async fn freeze(pool: &PgPool, target: &str, time: Option<Duration>, by: Option<&str>) -> Result<FreezeRow, sqlx::Error> {
     sqlx::query_as(
         "insert into \"freeze\" (target, until, by) values ($1, now() + make_interval(secs => $2), $3)
          on conflict (target) do update set until = excluded.until, by = excluded.by, at = now()
@@ -103,10 +71,7 @@ pub(crate) async fn freeze(
 }
 
 pub(crate) async fn thaw(pool: &PgPool, target: &str) -> Result<bool, sqlx::Error> {
-    let thawed = sqlx::query("delete from \"freeze\" where target = $1")
-        .bind(target)
-        .execute(pool)
-        .await?;
+    let thawed = sqlx::query("delete from \"freeze\" where target = $1").bind(target).execute(pool).await?;
     Ok(thawed.rows_affected() > 0)
 }
 

@@ -24,16 +24,8 @@ pub enum State {
 }
 
 impl State {
-    pub const ALL: [Self; 8] = [
-        Self::Queued,
-        Self::Running,
-        Self::Waiting,
-        Self::Succeeded,
-        Self::Undoing,
-        Self::Failed,
-        Self::Cancelled,
-        Self::Stuck,
-    ];
+    pub const ALL: [Self; 8] =
+        [Self::Queued, Self::Running, Self::Waiting, Self::Succeeded, Self::Undoing, Self::Failed, Self::Cancelled, Self::Stuck];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -163,9 +155,7 @@ fn time(row: &PgRow, column: &str) -> Result<Timestamp, sqlx::Error> {
 }
 
 fn maybe_time(row: &PgRow, column: &str) -> Result<Option<Timestamp>, sqlx::Error> {
-    Ok(row
-        .try_get::<Option<jiff_sqlx::Timestamp>, _>(column)?
-        .map(jiff_sqlx::Timestamp::to_jiff))
+    Ok(row.try_get::<Option<jiff_sqlx::Timestamp>, _>(column)?.map(jiff_sqlx::Timestamp::to_jiff))
 }
 
 fn state(row: &PgRow) -> Result<State, sqlx::Error> {
@@ -173,9 +163,7 @@ fn state(row: &PgRow) -> Result<State, sqlx::Error> {
 }
 
 fn error(row: &PgRow, column: &str) -> Result<Option<OperationError>, sqlx::Error> {
-    Ok(row
-        .try_get::<Option<Json<OperationError>>, _>(column)?
-        .map(|json| json.0))
+    Ok(row.try_get::<Option<Json<OperationError>>, _>(column)?.map(|json| json.0))
 }
 
 fn count(row: &PgRow, column: &str) -> Result<u32, sqlx::Error> {
@@ -192,9 +180,7 @@ impl FromRow<'_, PgRow> for OperationRow {
             state: state(row)?,
             step: row.try_get("step")?,
             step_name: row.try_get("step_name")?,
-            progress: row
-                .try_get::<Option<Json<Progress>>, _>("progress")?
-                .map(|json| json.0),
+            progress: row.try_get::<Option<Json<Progress>>, _>("progress")?.map(|json| json.0),
             attempt: count(row, "attempt")?,
             epoch: row.try_get("epoch")?,
             holder: row.try_get("holder")?,
@@ -232,12 +218,7 @@ impl FromRow<'_, PgRow> for EventRow {
 
 impl FromRow<'_, PgRow> for FreezeRow {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
-        Ok(Self {
-            target: row.try_get("target")?,
-            until: maybe_time(row, "until")?,
-            by: row.try_get("by")?,
-            at: time(row, "at")?,
-        })
+        Ok(Self { target: row.try_get("target")?, until: maybe_time(row, "until")?, by: row.try_get("by")?, at: time(row, "at")? })
     }
 }
 

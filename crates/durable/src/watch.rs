@@ -23,36 +23,19 @@ pub(crate) struct Watchers(Mutex<HashMap<Uuid, watch::Sender<()>>>);
 impl Watchers {
     pub(crate) fn subscribe(self: &Arc<Self>, id: Uuid) -> Subscription {
         let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let receiver = map
-            .entry(id)
-            .or_insert_with(|| watch::channel(()).0)
-            .subscribe();
-        Subscription {
-            id,
-            receiver,
-            watchers: self.clone(),
-        }
+        let receiver = map.entry(id).or_insert_with(|| watch::channel(()).0).subscribe();
+        Subscription { id, receiver, watchers: self.clone() }
     }
 
     pub(crate) fn changed(&self, id: Uuid) {
-        if let Some(sender) = self
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&id)
-        {
+        if let Some(sender) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&id) {
             sender.send_replace(());
         }
     }
 
     /// After notifications may have been lost.
     pub(crate) fn all_changed(&self) {
-        for sender in self
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .values()
-        {
+        for sender in self.0.lock().unwrap_or_else(PoisonError::into_inner).values() {
             sender.send_replace(());
         }
     }
@@ -73,15 +56,8 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        let mut map = self
-            .watchers
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if map
-            .get(&self.id)
-            .is_some_and(|sender| sender.receiver_count() <= 1)
-        {
+        let mut map = self.watchers.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if map.get(&self.id).is_some_and(|sender| sender.receiver_count() <= 1) {
             map.remove(&self.id);
         }
     }
@@ -92,13 +68,10 @@ pub struct Changes(BoxStream<'static, ()>);
 
 impl Changes {
     pub(crate) fn new(subscription: Subscription) -> Self {
-        Self(Box::pin(futures::stream::unfold(
-            subscription,
-            |mut subscription| async move {
-                subscription.changed().await;
-                Some(((), subscription))
-            },
-        )))
+        Self(Box::pin(futures::stream::unfold(subscription, |mut subscription| async move {
+            subscription.changed().await;
+            Some(((), subscription))
+        })))
     }
 }
 
@@ -124,12 +97,7 @@ struct Queue {
 impl Herald {
     pub(crate) fn tell(self: &Arc<Self>, pool: &PgPool, channel: &'static str, payload: String) {
         let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !queue
-            .channels
-            .iter()
-            .zip(&queue.payloads)
-            .any(|queued| queued == (&channel, &payload))
-        {
+        if !queue.channels.iter().zip(&queue.payloads).any(|queued| queued == (&channel, &payload)) {
             queue.channels.push(channel);
             queue.payloads.push(payload);
         }
@@ -147,16 +115,14 @@ impl Herald {
                     queue.sending = false;
                     return;
                 }
-                (
-                    std::mem::take(&mut queue.channels),
-                    std::mem::take(&mut queue.payloads),
-                )
+                (std::mem::take(&mut queue.channels), std::mem::take(&mut queue.payloads))
             };
-            let sent = sqlx::query("select pg_notify(channel, payload)::text from unnest($1::text[], $2::text[]) as news (channel, payload)")
-                .bind(&channels)
-                .bind(&payloads)
-                .execute(&pool)
-                .await;
+            let sent =
+                sqlx::query("select pg_notify(channel, payload)::text from unnest($1::text[], $2::text[]) as news (channel, payload)")
+                    .bind(&channels)
+                    .bind(&payloads)
+                    .execute(&pool)
+                    .await;
             if let Err(error) = sent {
                 tracing::debug!(%error, "other processes were not told and will find out by polling");
             }

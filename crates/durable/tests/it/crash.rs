@@ -17,10 +17,7 @@ async fn worker() {
     let pool = connect(&dsn).await;
     let engine = builder(pool.clone()).register(Toy { kind: "toy" }).build();
     let mut tx = pool.begin().await.expect("begin");
-    let new = New {
-        subject: Some(std::env::var("TOY_SUBJECT").expect("called by a test")),
-        ..New::of("toy", Step::First)
-    };
+    let new = New { subject: Some(std::env::var("TOY_SUBJECT").expect("called by a test")), ..New::of("toy", Step::First) };
     let started = engine.start::<Toy>(&mut tx, new).await.expect("start");
     tx.commit().await.expect("commit");
     let id = started.id;
@@ -42,11 +39,7 @@ fn spawn_worker(world: &World, subject: &str, faults: &str) -> Child {
 
 async fn of_subject(world: &World, subject: &str) -> uuid::Uuid {
     for _ in 0..500 {
-        let id = sqlx::query_scalar("select id from operation where subject = $1")
-            .bind(subject)
-            .fetch_optional(&world.pool)
-            .await
-            .unwrap();
+        let id = sqlx::query_scalar("select id from operation where subject = $1").bind(subject).fetch_optional(&world.pool).await.unwrap();
         if let Some(id) = id {
             return id;
         }
@@ -59,21 +52,10 @@ async fn of_subject(world: &World, subject: &str) -> uuid::Uuid {
 async fn fault_a_kill_at_every_point_loses_nothing_and_leaks_nothing() {
     let world = World::new().await;
     let mut workers = Vec::new();
-    for step in [
-        "First",
-        "Second",
-        "Third",
-        "UndoThird",
-        "UndoSecond",
-        "UndoFirst",
-    ] {
+    for step in ["First", "Second", "Third", "UndoThird", "UndoSecond", "UndoFirst"] {
         for point in ["before", "after", "recorded"] {
             let undo = step.starts_with("Undo");
-            let way = if undo {
-                "toy/Third/after=permanent,"
-            } else {
-                ""
-            };
+            let way = if undo { "toy/Third/after=permanent," } else { "" };
             let subject = format!("{step}/{point}");
             let worker = spawn_worker(&world, &subject, &format!("{way}toy/{subject}=kill"));
             workers.push((undo, subject, worker));
@@ -82,11 +64,7 @@ async fn fault_a_kill_at_every_point_loses_nothing_and_leaks_nothing() {
     let (engine, _guard) = world.running();
     for (undo, subject, mut worker) in workers {
         let status = worker.wait().expect("the worker ends");
-        assert_eq!(
-            std::os::unix::process::ExitStatusExt::signal(&status),
-            Some(Signal::SIGKILL as i32),
-            "{subject}"
-        );
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(Signal::SIGKILL as i32), "{subject}");
         let id = of_subject(&world, &subject).await;
         let row = over(&engine, id).await;
         let effects = world.effects(id).await;
@@ -106,11 +84,7 @@ async fn fault_a_worker_stopped_past_its_lease_records_nothing() {
     let id = of_subject(&world, "stopped").await;
     let done = ends(&engine, id, State::Succeeded).await;
     assert_eq!(done.epoch, 2);
-    kill(
-        Pid::from_raw(i32::try_from(worker.id()).unwrap()),
-        Signal::SIGCONT,
-    )
-    .unwrap();
+    kill(Pid::from_raw(i32::try_from(worker.id()).unwrap()), Signal::SIGCONT).unwrap();
     assert!(worker.wait().unwrap().success());
     assert_eq!(engine.get(id).await.unwrap().unwrap(), done);
     assert_eq!(world.effects(id).await, all());
@@ -124,11 +98,7 @@ async fn fault_two_engines_share_the_work_and_either_may_go() {
     let (first_guard, _second_guard) = (run(&first), run(&second));
     let mut ids = Vec::new();
     for _ in 0..40 {
-        ids.push(
-            world
-                .queue::<Toy>(&first, New::of("toy", Step::First))
-                .await,
-        );
+        ids.push(world.queue::<Toy>(&first, New::of("toy", Step::First)).await);
     }
     drop(first_guard);
     for id in ids {

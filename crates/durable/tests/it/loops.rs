@@ -27,11 +27,7 @@ impl Loop for Beat {
     async fn run(&self, cx: &LoopCx) -> Result<(), Failure> {
         cx.still_mine().await?;
         assert_eq!(cx.application_name(), format!("fh:loop-beat:{}", cx.epoch));
-        assert_eq!(
-            self.inside.fetch_add(1, Ordering::SeqCst),
-            0,
-            "one at a time"
-        );
+        assert_eq!(self.inside.fetch_add(1, Ordering::SeqCst), 0, "one at a time");
         self.ran.fetch_add(1, Ordering::SeqCst);
         tokio::time::sleep(Duration::from_millis(50)).await;
         self.inside.fetch_sub(1, Ordering::SeqCst);
@@ -54,11 +50,7 @@ async fn story_one_of_two_leads_and_the_other_follows_when_it_goes() {
     let world = World::new().await;
     let inside = Arc::new(AtomicUsize::new(0));
     let (first, second) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let beat = |ran: &Arc<AtomicUsize>| Beat {
-        period: Duration::from_millis(100),
-        ran: ran.clone(),
-        inside: inside.clone(),
-    };
+    let beat = |ran: &Arc<AtomicUsize>| Beat { period: Duration::from_millis(100), ran: ran.clone(), inside: inside.clone() };
     let engine = world.builder().register_loop(beat(&first)).build();
     let guard = run(&engine);
     at_least(&first, 1).await;
@@ -76,11 +68,7 @@ async fn story_one_of_two_leads_and_the_other_follows_when_it_goes() {
 async fn story_a_signal_from_another_process_wakes_the_leader_unless_it_is_frozen() {
     let world = World::new().await;
     let ran = Arc::new(AtomicUsize::new(0));
-    let beat = Beat {
-        period: Duration::from_secs(3600),
-        ran: ran.clone(),
-        inside: Arc::default(),
-    };
+    let beat = Beat { period: Duration::from_secs(3600), ran: ran.clone(), inside: Arc::default() };
     let engine = world.builder().register_loop(beat).build();
     let _guard = run(&engine);
     at_least(&ran, 1).await;
@@ -92,15 +80,8 @@ async fn story_a_signal_from_another_process_wakes_the_leader_unless_it_is_froze
     engine.wake("beat");
     at_least(&ran, 3).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
-    assert_eq!(
-        ran.load(Ordering::SeqCst),
-        3,
-        "its own echo does not wake it again"
-    );
-    engine
-        .freeze("beat", Some(Duration::from_secs(3600)), None)
-        .await
-        .unwrap();
+    assert_eq!(ran.load(Ordering::SeqCst), 3, "its own echo does not wake it again");
+    engine.freeze("beat", Some(Duration::from_secs(3600)), None).await.unwrap();
     engine.wake("beat");
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(ran.load(Ordering::SeqCst), 3);

@@ -17,11 +17,7 @@ async fn fault_any_pattern_ends_all_done_or_all_undone() {
         let kind: &'static str = format!("toy{case}").leak();
         builder = builder.register(Toy { kind });
         kinds.push(kind);
-        faults.extend(
-            pattern(&mut runner)
-                .into_iter()
-                .map(|fault| format!("{kind}/{fault}")),
-        );
+        faults.extend(pattern(&mut runner).into_iter().map(|fault| format!("{kind}/{fault}")));
     }
     fault::arm(&faults.join(","));
     // Two engines share the work.
@@ -34,19 +30,13 @@ async fn fault_any_pattern_ends_all_done_or_all_undone() {
     let _guards = (run(&engine), run(&other));
     let mut ids = Vec::new();
     for kind in kinds {
-        ids.push((
-            kind,
-            world.go::<Toy>(&engine, New::of(kind, Step::First)).await,
-        ));
+        ids.push((kind, world.go::<Toy>(&engine, New::of(kind, Step::First)).await));
     }
     let mut undone = 0;
     for (kind, id) in ids {
         let row = over(&other, id).await;
         let effects = world.effects(id).await;
-        let faults: Vec<_> = faults
-            .iter()
-            .filter(|fault| fault.starts_with(&format!("{kind}/")))
-            .collect();
+        let faults: Vec<_> = faults.iter().filter(|fault| fault.starts_with(&format!("{kind}/"))).collect();
         match row.state {
             State::Succeeded => assert_eq!(effects, all(), "{faults:?} {row:?}"),
             State::Failed => {
@@ -56,10 +46,7 @@ async fn fault_any_pattern_ends_all_done_or_all_undone() {
             other => panic!("{other:?} {faults:?} {row:?}"),
         }
     }
-    assert!(
-        fault::fired() > CASES && undone > CASES / 10 && undone < CASES,
-        "the patterns reach something: {undone}"
-    );
+    assert!(fault::fired() > CASES && undone > CASES / 10 && undone < CASES, "the patterns reach something: {undone}");
 }
 
 /// A few faults; permanent ones only on the way forward, because in an undo they are for a person.
@@ -69,15 +56,8 @@ fn pattern(runner: &mut TestRunner) -> Vec<String> {
     let point = proptest::sample::select(vec!["before", "after", "recorded"]);
     let action = proptest::sample::select(vec!["fail*1", "fail*2", "fail*1", "permanent*1"]);
     let fault = (step, point, action).prop_map(|(step, point, action)| {
-        let action = if step.starts_with("Undo") {
-            "fail*1"
-        } else {
-            action
-        };
+        let action = if step.starts_with("Undo") { "fail*1" } else { action };
         format!("{step}/{point}={action}")
     });
-    proptest::collection::vec(fault, 1..5)
-        .new_tree(runner)
-        .expect("a pattern")
-        .current()
+    proptest::collection::vec(fault, 1..5).new_tree(runner).expect("a pattern").current()
 }

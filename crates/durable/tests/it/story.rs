@@ -16,13 +16,7 @@ async fn story_runs_at_once_in_the_process_that_started_it() {
     assert_eq!(row.epoch, 1, "nobody had to claim it");
     assert!(row.finished_at.is_some() && row.lease_until.is_none());
     assert_eq!(world.effects(id).await, all());
-    let events: Vec<_> = engine
-        .events(id, 0)
-        .await
-        .unwrap()
-        .into_iter()
-        .map(|event| event.kind)
-        .collect();
+    let events: Vec<_> = engine.events(id, 0).await.unwrap().into_iter().map(|event| event.kind).collect();
     assert_eq!(events, ["started", "step", "step", "finished"]);
 }
 
@@ -44,14 +38,8 @@ async fn story_permanent_failure_is_undone_and_keeps_its_reason() {
     fault::arm("toy/Third/before=permanent*1,toy/UndoSecond/after=fail*1");
     let id = world.go::<Toy>(&engine, New::of("toy", Step::First)).await;
     let row = ends(&engine, id, State::Failed).await;
-    assert_eq!(
-        (code(&row), row.undo_reason.as_deref()),
-        ("fault", Some("failed"))
-    );
-    assert!(
-        row.error.unwrap().message.contains("Third"),
-        "the original error, not the undo's"
-    );
+    assert_eq!((code(&row), row.undo_reason.as_deref()), ("fault", Some("failed")));
+    assert!(row.error.unwrap().message.contains("Third"), "the original error, not the undo's");
     assert!(world.effects(id).await.is_empty());
 }
 
@@ -60,10 +48,7 @@ async fn story_permanent_failure_in_an_undo_is_stuck_and_holds_its_subject() {
     let world = World::new().await;
     let (engine, _guard) = world.running();
     fault::arm("toy/Second/before=permanent*1,toy/UndoFirst/before=permanent*1");
-    let new = || New {
-        subject: Some("thing".into()),
-        ..New::of("toy", Step::First)
-    };
+    let new = || New { subject: Some("thing".into()), ..New::of("toy", Step::First) };
     let id = world.go::<Toy>(&engine, new()).await;
     ends(&engine, id, State::Stuck).await;
     match world.start::<Toy>(&engine, new()).await.err() {
@@ -87,18 +72,9 @@ async fn story_failure_without_an_undo_tells_the_owner() {
     let row = ends(&engine, id, State::Failed).await;
     assert_eq!(code(&row), "told");
     assert!(world.effects(id).await.contains("told of the failure"));
-    assert!(matches!(
-        engine.retry(id).await,
-        Err(ControlError::WrongState { now: State::Failed })
-    ));
-    assert!(matches!(
-        engine.cancel(id).await,
-        Err(ControlError::WrongState { now: State::Failed })
-    ));
-    assert!(matches!(
-        engine.cancel(uuid::Uuid::now_v7()).await,
-        Err(ControlError::NotFound)
-    ));
+    assert!(matches!(engine.retry(id).await, Err(ControlError::WrongState { now: State::Failed })));
+    assert!(matches!(engine.cancel(id).await, Err(ControlError::WrongState { now: State::Failed })));
+    assert!(matches!(engine.cancel(uuid::Uuid::now_v7()).await, Err(ControlError::NotFound)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -108,29 +84,17 @@ async fn story_stuck_is_retried_or_resolved() {
     let retried = world.go::<Play>(&engine, play("stuck")).await;
     ends(&engine, retried, State::Stuck).await;
     assert!(world.effects(retried).await.contains("parked"));
-    sqlx::query("update operation set attempt = 7 where id = $1")
-        .bind(retried)
-        .execute(&world.pool)
-        .await
-        .unwrap();
+    sqlx::query("update operation set attempt = 7 where id = $1").bind(retried).execute(&world.pool).await.unwrap();
     engine.retry(retried).await.unwrap();
     ends(&engine, retried, State::Stuck).await;
-    let row = engine
-        .resolve(retried, Resolution::Failed, None)
-        .await
-        .unwrap();
+    let row = engine.resolve(retried, Resolution::Failed, None).await.unwrap();
     assert_eq!(row.state, State::Failed);
     assert!(world.effects(retried).await.contains("resolved Failed"));
-    assert!(matches!(
-        engine.resolve(retried, Resolution::Failed, None).await,
-        Err(ControlError::WrongState { .. })
-    ));
+    assert!(matches!(engine.resolve(retried, Resolution::Failed, None).await, Err(ControlError::WrongState { .. })));
     let cancelled = world.go::<Play>(&engine, play("stuck")).await;
     ends(&engine, cancelled, State::Stuck).await;
     engine.cancel(cancelled).await.unwrap();
-    world
-        .until(&engine, cancelled, |row| row.state == State::Cancelled)
-        .await;
+    world.until(&engine, cancelled, |row| row.state == State::Cancelled).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -138,17 +102,13 @@ async fn story_cancel_wakes_a_sleeper_and_stops_between_steps() {
     let world = World::new().await;
     let (engine, _guard) = world.running();
     let asleep = world.go::<Play>(&engine, play("asleep")).await;
-    world
-        .until(&engine, asleep, |row| row.state == State::Waiting)
-        .await;
+    world.until(&engine, asleep, |row| row.state == State::Waiting).await;
     engine.cancel(asleep).await.unwrap();
     ends(&engine, asleep, State::Cancelled).await;
 
     fault::arm("toy/Second/before=sleep:400*1");
     let between = world.go::<Toy>(&engine, New::of("toy", Step::First)).await;
-    world
-        .until(&engine, between, |row| row.step_name == "Second")
-        .await;
+    world.until(&engine, between, |row| row.step_name == "Second").await;
     engine.cancel(between).await.unwrap();
     ends(&engine, between, State::Cancelled).await;
     assert!(world.effects(between).await.is_empty());
@@ -160,15 +120,7 @@ async fn story_deadline_interrupts_a_step_and_a_sleep() {
     let (engine, _guard) = world.running();
     for what in ["hang", "asleep"] {
         let began = Instant::now();
-        let id = world
-            .go::<Play>(
-                &engine,
-                New {
-                    deadline: Some(Duration::from_millis(300)),
-                    ..play(what)
-                },
-            )
-            .await;
+        let id = world.go::<Play>(&engine, New { deadline: Some(Duration::from_millis(300)), ..play(what) }).await;
         let row = ends(&engine, id, State::Failed).await;
         assert_eq!(code(&row), "timed_out");
         assert!(began.elapsed() < Duration::from_secs(5));
@@ -191,11 +143,7 @@ async fn story_lost_lease_is_fenced() {
     for what in ["robbed", "robbed while asleep"] {
         let id = world.go::<Play>(&engine, play(what)).await;
         let row = ends(&engine, id, State::Succeeded).await;
-        assert_eq!(
-            (row.epoch, row.attempt),
-            (3, 2),
-            "the first worker recorded nothing"
-        );
+        assert_eq!((row.epoch, row.attempt), (3, 2), "the first worker recorded nothing");
     }
 }
 
@@ -226,25 +174,11 @@ async fn story_other_definition_has_a_minute_then_is_parked() {
     .await
     .unwrap();
     let ids: Vec<uuid::Uuid> =
-        sqlx::query_scalar("select id from operation order by next_run_at desc")
-            .fetch_all(&world.pool)
-            .await
-            .unwrap();
+        sqlx::query_scalar("select id from operation order by next_run_at desc").fetch_all(&world.pool).await.unwrap();
     let parked = over(&engine2, ids[1]).await;
-    assert_eq!(
-        (parked.state, code(&parked)),
-        (State::Stuck, "unknown_definition")
-    );
-    assert_eq!(
-        engine2.get(ids[0]).await.unwrap().unwrap().state,
-        State::Queued
-    );
-    assert!(
-        engine
-            .resolve(ids[1], Resolution::Cancelled, None)
-            .await
-            .is_ok()
-    );
+    assert_eq!((parked.state, code(&parked)), (State::Stuck, "unknown_definition"));
+    assert_eq!(engine2.get(ids[0]).await.unwrap().unwrap().state, State::Queued);
+    assert!(engine.resolve(ids[1], Resolution::Cancelled, None).await.is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -258,13 +192,8 @@ async fn story_vanishing_workers_are_counted_and_held_off() {
     .execute(&world.pool)
     .await
     .unwrap();
-    let id: uuid::Uuid = sqlx::query_scalar("select id from operation")
-        .fetch_one(&world.pool)
-        .await
-        .unwrap();
-    let row = world
-        .until(&engine, id, |row| row.state == State::Waiting)
-        .await;
+    let id: uuid::Uuid = sqlx::query_scalar("select id from operation").fetch_one(&world.pool).await.unwrap();
+    let row = world.until(&engine, id, |row| row.state == State::Waiting).await;
     assert_eq!((code(&row), row.attempt), ("abandoned", 5));
     assert!(row.next_run_at > row.updated_at);
     let row = ends(&engine, id, State::Succeeded).await;
@@ -279,17 +208,10 @@ async fn story_freeze_stops_new_steps() {
     assert!(engine.is_target("operations") && !engine.is_target("nonsense"));
     engine.freeze("operations", None, Some("me")).await.unwrap();
     let queued = world.go::<Play>(&engine, play("")).await;
-    let row = world
-        .until(&engine, running, |row| {
-            row.step_name == "Next" && row.lease_until.is_none()
-        })
-        .await;
+    let row = world.until(&engine, running, |row| row.step_name == "Next" && row.lease_until.is_none()).await;
     assert_eq!((row.state, row.attempt), (State::Queued, 0));
     tokio::time::sleep(Duration::from_millis(300)).await;
-    assert_eq!(
-        engine.get(queued).await.unwrap().unwrap().state,
-        State::Queued
-    );
+    assert_eq!(engine.get(queued).await.unwrap().unwrap().state, State::Queued);
     assert_eq!(engine.frozen().await.unwrap().len(), 1);
     assert!(engine.thaw("operations").await.unwrap());
     ends(&engine, queued, State::Succeeded).await;
@@ -308,19 +230,8 @@ async fn story_concurrency_of_a_kind_is_honoured() {
         });
     }
     loop {
-        let rows = engine
-            .list(&Filter {
-                kind: Some("play".into()),
-                ..Filter::default()
-            })
-            .await
-            .unwrap();
-        assert!(
-            rows.iter()
-                .filter(|row| row.state == State::Running)
-                .count()
-                <= 2
-        );
+        let rows = engine.list(&Filter { kind: Some("play".into()), ..Filter::default() }).await.unwrap();
+        assert!(rows.iter().filter(|row| row.state == State::Running).count() <= 2);
         if rows.iter().all(|row| row.state == State::Succeeded) {
             break;
         }
@@ -347,16 +258,10 @@ async fn story_finished_work_is_told_listed_and_pruned() {
     let world = World::new().await;
     let engine = world.engine();
     let mut tx = world.pool.begin().await.unwrap();
-    let id = engine
-        .start_finished(&mut tx, "play", Some("thing"), "Activate", Some("me"), None)
-        .await
-        .unwrap();
+    let id = engine.start_finished(&mut tx, "play", Some("thing"), "Activate", Some("me"), None).await.unwrap();
     tx.commit().await.unwrap();
     let row = ends(&engine, id, State::Succeeded).await;
-    assert_eq!(
-        (row.step_name.as_str(), row.subject.as_deref()),
-        ("Activate", Some("thing"))
-    );
+    assert_eq!((row.step_name.as_str(), row.subject.as_deref()), ("Activate", Some("thing")));
     assert_eq!(engine.events(id, 0).await.unwrap().len(), 1);
     let listed = engine
         .list(&Filter {
@@ -368,13 +273,7 @@ async fn story_finished_work_is_told_listed_and_pruned() {
         .await
         .unwrap();
     assert_eq!(listed, [row]);
-    assert!(
-        engine
-            .counts()
-            .await
-            .unwrap()
-            .contains(&(State::Succeeded, 1))
-    );
+    assert!(engine.counts().await.unwrap().contains(&(State::Succeeded, 1)));
     assert_eq!(engine.prune(Duration::from_secs(60)).await.unwrap(), 0);
     assert_eq!(engine.prune(Duration::ZERO).await.unwrap(), 1);
     assert!(engine.events(id, 0).await.unwrap().is_empty());
@@ -387,20 +286,8 @@ async fn story_waits_hear_of_other_processes() {
     let (watcher, _other) = world.running();
     let id = world.queue::<Play>(&watcher, play("nap")).await;
     let mut changes = watcher.subscribe(id);
-    assert!(
-        watcher
-            .wait(id, Duration::from_millis(50))
-            .await
-            .unwrap()
-            .is_none()
-    );
-    tokio::time::timeout(Duration::from_secs(5), changes.next())
-        .await
-        .unwrap()
-        .unwrap();
+    assert!(watcher.wait(id, Duration::from_millis(50)).await.unwrap().is_none());
+    tokio::time::timeout(Duration::from_secs(5), changes.next()).await.unwrap().unwrap();
     ends(&watcher, id, State::Succeeded).await;
-    assert_eq!(
-        watcher.steps()[0],
-        ("play", <Act as freehold_durable::StepNames>::NAMES)
-    );
+    assert_eq!(watcher.steps()[0], ("play", <Act as freehold_durable::StepNames>::NAMES));
 }

@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use freehold_durable::{
-    Builder, Cx, Engine, Failure, New, Operation, OperationRow, Outcome, Resolution, StartError,
-    Started, State, steps,
+    Builder, Cx, Engine, Failure, New, Operation, OperationRow, Outcome, Resolution, StartError, Started, State, steps,
 };
 use freehold_testkit::{ADMIN, Cluster};
 use serde::{Deserialize, Serialize};
@@ -50,9 +49,7 @@ impl Operation for Toy {
         Ok(match step {
             Step::First => {
                 ensure(cx, "first").await?;
-                Outcome::step(Step::Second {
-                    tag: "second".into(),
-                })
+                Outcome::step(Step::Second { tag: "second".into() })
             }
             Step::Second { tag } => {
                 ensure(cx, &tag).await?;
@@ -62,10 +59,7 @@ impl Operation for Toy {
                 let operation = cx.operation;
                 Outcome::done().recording(move |tx| {
                     Box::pin(async move {
-                        sqlx::query("insert into effect values ($1, 'third')")
-                            .bind(operation)
-                            .execute(tx)
-                            .await?;
+                        sqlx::query("insert into effect values ($1, 'third')").bind(operation).execute(tx).await?;
                         Ok(())
                     })
                 })
@@ -96,20 +90,12 @@ impl Operation for Toy {
 }
 
 async fn ensure(cx: &Cx, name: &str) -> Result<(), Failure> {
-    sqlx::query("insert into effect values ($1, $2) on conflict do nothing")
-        .bind(cx.operation)
-        .bind(name)
-        .execute(cx.store())
-        .await?;
+    sqlx::query("insert into effect values ($1, $2) on conflict do nothing").bind(cx.operation).bind(name).execute(cx.store()).await?;
     Ok(())
 }
 
 async fn remove(cx: &Cx, name: &str) -> Result<(), Failure> {
-    sqlx::query("delete from effect where operation = $1 and name = $2")
-        .bind(cx.operation)
-        .bind(name)
-        .execute(cx.store())
-        .await?;
+    sqlx::query("delete from effect where operation = $1 and name = $2").bind(cx.operation).bind(name).execute(cx.store()).await?;
     Ok(())
 }
 
@@ -167,9 +153,7 @@ impl Operation for Play {
                 tokio::time::sleep(Duration::from_millis(600)).await;
             }
             "refuse to record" if cx.attempt == 1 => {
-                return Ok(Outcome::done().recording(|_| {
-                    Box::pin(async { Err(Failure::transient("told", "as told")) })
-                }));
+                return Ok(Outcome::done().recording(|_| Box::pin(async { Err(Failure::transient("told", "as told")) })));
             }
             _ => {}
         }
@@ -181,13 +165,7 @@ impl Operation for Play {
         None
     }
 
-    async fn resolved(
-        &self,
-        tx: &mut PgConnection,
-        _: &Act,
-        id: Uuid,
-        as_: Resolution,
-    ) -> Result<(), sqlx::Error> {
+    async fn resolved(&self, tx: &mut PgConnection, _: &Act, id: Uuid, as_: Resolution) -> Result<(), sqlx::Error> {
         note(tx, id, &format!("resolved {as_:?}")).await
     }
 
@@ -202,21 +180,13 @@ impl Operation for Play {
 
 /// As if another worker had claimed it.
 async fn rob(cx: &Cx) -> Result<(), Failure> {
-    sqlx::query("update operation set epoch = epoch + 1 where id = $1")
-        .bind(cx.operation)
-        .execute(cx.store())
-        .await?;
+    sqlx::query("update operation set epoch = epoch + 1 where id = $1").bind(cx.operation).execute(cx.store()).await?;
     assert_eq!(cx.still_mine().await, Err(Failure::fenced()));
     Ok(())
 }
 
 async fn note(tx: &mut PgConnection, id: Uuid, what: &str) -> Result<(), sqlx::Error> {
-    sqlx::query("insert into effect values ($1, $2) on conflict do nothing")
-        .bind(id)
-        .bind(what)
-        .execute(tx)
-        .await
-        .map(drop)
+    sqlx::query("insert into effect values ($1, $2) on conflict do nothing").bind(id).bind(what).execute(tx).await.map(drop)
 }
 
 pub struct World {
@@ -230,21 +200,12 @@ impl World {
         let cluster = Cluster::start(15);
         let dsn = cluster.dsn(ADMIN);
         let pool = connect(&dsn).await;
-        sqlx::raw_sql(include_str!("../../../../migrations/0001_durable.sql"))
+        sqlx::raw_sql(include_str!("../../../../migrations/0001_durable.sql")).execute(&pool).await.expect("migrate");
+        sqlx::raw_sql("create table effect (operation uuid, name text, primary key (operation, name))")
             .execute(&pool)
             .await
-            .expect("migrate");
-        sqlx::raw_sql(
-            "create table effect (operation uuid, name text, primary key (operation, name))",
-        )
-        .execute(&pool)
-        .await
-        .expect("create");
-        Self {
-            pool,
-            dsn,
-            _cluster: cluster,
-        }
+            .expect("create");
+        Self { pool, dsn, _cluster: cluster }
     }
 
     pub fn builder(&self) -> Builder {
@@ -252,10 +213,7 @@ impl World {
     }
 
     pub fn engine(&self) -> Engine {
-        self.builder()
-            .register(Toy { kind: "toy" })
-            .register(Play)
-            .build()
+        self.builder().register(Toy { kind: "toy" }).register(Play).build()
     }
 
     /// An engine that runs until the guard is dropped.
@@ -266,24 +224,15 @@ impl World {
     }
 
     pub async fn effects(&self, id: Uuid) -> BTreeSet<String> {
-        let names: Vec<String> = sqlx::query_scalar("select name from effect where operation = $1")
-            .bind(id)
-            .fetch_all(&self.pool)
-            .await
-            .expect("effects");
+        let names: Vec<String> =
+            sqlx::query_scalar("select name from effect where operation = $1").bind(id).fetch_all(&self.pool).await.expect("effects");
         names.into_iter().collect()
     }
 
-    pub async fn start<O: Operation>(
-        &self,
-        engine: &Engine,
-        new: New<O::Step>,
-    ) -> Result<Started, StartError> {
+    pub async fn start<O: Operation>(&self, engine: &Engine, new: New<O::Step>) -> Result<Started, StartError> {
         let mut tx = self.pool.begin().await.expect("begin");
         let started = engine.start::<O>(&mut tx, new).await;
-        tx.commit()
-            .await
-            .expect("a refusal leaves the transaction usable");
+        tx.commit().await.expect("a refusal leaves the transaction usable");
         started
     }
 
@@ -301,12 +250,7 @@ impl World {
         id
     }
 
-    pub async fn until(
-        &self,
-        engine: &Engine,
-        id: Uuid,
-        wanted: impl Fn(&OperationRow) -> bool,
-    ) -> OperationRow {
+    pub async fn until(&self, engine: &Engine, id: Uuid, wanted: impl Fn(&OperationRow) -> bool) -> OperationRow {
         for _ in 0..1000 {
             let row = engine.get(id).await.expect("get").expect("there");
             if wanted(&row) {
@@ -319,17 +263,11 @@ impl World {
 }
 
 pub async fn connect(dsn: &str) -> PgPool {
-    PgPoolOptions::new()
-        .max_connections(20)
-        .connect(dsn)
-        .await
-        .expect("connect")
+    PgPoolOptions::new().max_connections(20).connect(dsn).await.expect("connect")
 }
 
 pub fn builder(pool: PgPool) -> Builder {
-    Engine::builder(pool)
-        .lease(Duration::from_millis(900))
-        .poll(Duration::from_millis(100))
+    Engine::builder(pool).lease(Duration::from_millis(900)).poll(Duration::from_millis(100))
 }
 
 pub fn run(engine: &Engine) -> tokio_util::sync::DropGuard {
