@@ -94,6 +94,20 @@ impl Dsn {
         parse::parse(text)
     }
 
+    /// A Unix socket, without a password: peer authentication.
+    pub fn to_socket(dir: &std::path::Path, port: u16, user: &str, database: &str) -> Self {
+        Self {
+            hosts: vec![HostPort { host: dir.to_string_lossy().into_owned(), port }],
+            user: user.to_owned(),
+            password: None,
+            database: Some(database.to_owned()),
+            sslmode: SslMode::Disable,
+            roots: Roots::System,
+            target_session_attrs: TargetSessionAttrs::Any,
+            connect_timeout: Duration::from_secs(5),
+        }
+    }
+
     /// Everything but the password, in a form that parses again.
     pub fn public(&self) -> String {
         self.render(None)

@@ -1,0 +1,65 @@
+//! Stops what a killed Freehold left running in a data directory. Found by the directory a postgres process works
+//! in, never by a pid alone: pids are given out again.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::time::{Instant, sleep};
+
+use super::error::ProcessError;
+
+/// Answers whether there was anything to stop.
+pub(super) async fn stop(data_dir: &Path) -> Result<bool, ProcessError> {
+    let Ok(dir) = fs::canonicalize(data_dir) else { return Ok(false) };
+    if running_in(&dir).is_empty() {
+        return Ok(false);
+    }
+    tracing::warn!(dir = %dir.display(), "stopping a PostgreSQL that an earlier Freehold left behind");
+    // Fast shutdown of the postmaster; when only its children are left, they end by themselves or are told to.
+    for (signal, patience) in [(Signal::SIGINT, 60), (Signal::SIGQUIT, 10), (Signal::SIGKILL, 5)] {
+        let running = running_in(&dir);
+        let targets: Vec<i32> = match postmaster(&dir).filter(|pid| running.contains(pid)) {
+            Some(pid) => vec![pid],
+            None => running,
+        };
+        for pid in targets {
+            // Gone meanwhile is what we want.
+            let _ = kill(Pid::from_raw(pid), signal);
+        }
+        let deadline = Instant::now() + Duration::from_secs(patience);
+        while Instant::now() < deadline {
+            if running_in(&dir).is_empty() {
+                return Ok(true);
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+    match running_in(&dir).first() {
+        Some(&pid) => Err(ProcessError::OrphanStays { dir, pid }),
+        None => Ok(true),
+    }
+}
+
+/// Every postgres process working in this directory: the postmaster and its children alike.
+fn running_in(dir: &Path) -> Vec<i32> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|pid| is_postgres_in(*pid, dir))
+        .collect()
+}
+
+fn is_postgres_in(pid: i32, dir: &Path) -> bool {
+    let link = |what: &str| fs::read_link(format!("/proc/{pid}/{what}")).ok();
+    // A package upgrade replaces the binary under a running server: "postgres (deleted)".
+    let is_postgres = link("exe").is_some_and(|exe| exe.file_name().is_some_and(|name| name.to_string_lossy().starts_with("postgres")));
+    is_postgres && link("cwd").is_some_and(|cwd| cwd == dir)
+}
+
+fn postmaster(dir: &Path) -> Option<i32> {
+    fs::read_to_string(dir.join("postmaster.pid")).ok()?.lines().next()?.trim().parse().ok()
+}

@@ -1,0 +1,49 @@
+//! One suite, run on every engine and with every kind of admin: the oldest and the newest PostgreSQL, a superuser
+//! and a role with CREATEDB + CREATEROLE alone. An engine that is not installed fails by name.
+
+mod bench;
+mod clusters;
+mod hostile;
+mod life;
+mod sessions;
+mod templates;
+
+macro_rules! stories {
+    ($($place:ident :: $story:ident),* $(,)?) => {
+        stories!(@on pg15_superuser, Pg15, Superuser, $($place::$story),*);
+        stories!(@on pg15_weak_admin, Pg15, Weak, $($place::$story),*);
+        stories!(@on pg18_superuser, Pg18, Superuser, $($place::$story),*);
+        stories!(@on pg18_weak_admin, Pg18, Weak, $($place::$story),*);
+    };
+    (@on $module:ident, $engine:ident, $power:ident, $($place:ident :: $story:ident),*) => {
+        mod $module {
+            use crate::bench::{Bench, Engine, Power};
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $story() {
+                    let bench = Bench::start(Engine::$engine, Power::$power).await;
+                    crate::$place::$story(&bench).await;
+                    bench.cluster.stop().await;
+                }
+            )*
+        }
+    };
+}
+
+stories!(
+    life::a_database_lives_its_whole_life_and_every_step_may_run_twice,
+    life::names_that_need_quoting_or_are_not_ascii_work_everywhere,
+    life::a_rotation_overlaps_two_logins_and_leaves_nothing_of_the_first,
+    life::no_plain_password_reaches_the_log,
+    life::facts_name_what_the_admin_cannot_do,
+    hostile::neighbours_and_system_databases_refuse_a_tenant,
+    hostile::a_login_cannot_raise_itself_but_can_do_its_work,
+    hostile::a_login_that_altered_itself_is_restored,
+    hostile::what_was_made_as_the_login_becomes_the_owners,
+    hostile::the_note_is_never_written_into_a_tenants_trap,
+    sessions::resetting_falls_back_to_the_owner,
+    sessions::a_refused_login_leaves_no_session_and_cannot_return,
+    sessions::lower_epochs_are_fenced_and_others_left_alone,
+    templates::a_frozen_template_is_copied_and_its_objects_change_hands,
+    templates::extra_roles_read_or_write_what_comes_later,
+);
