@@ -124,7 +124,12 @@ impl Engine {
     }
 
     /// Stops a loop, or the operations after the step they are at, everywhere; None: until thawed.
-    pub async fn freeze(&self, target: &str, time: Option<Duration>, by: Option<&str>) -> Result<FreezeRow, sqlx::Error> {
+    pub async fn freeze(
+        &self,
+        target: &str,
+        time: Option<Duration>,
+        by: Option<&str>,
+    ) -> Result<FreezeRow, sqlx::Error> {
         query::freeze(self.pool(), target, time, by).await
     }
 

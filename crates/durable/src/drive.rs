@@ -31,7 +31,8 @@ pub(crate) fn spawn(shared: Arc<Shared>, job: Job) {
     let Some(registered) = shared.kinds.get(held.row.kind.as_str()) else {
         return;
     };
-    let span = tracing::info_span!("operation", operation = %held.row.id, kind = held.row.kind, subject = held.row.subject);
+    let span =
+        tracing::info_span!("operation", operation = %held.row.id, kind = held.row.kind, subject = held.row.subject);
     let kind = registered.kind.clone();
     let permits = registered.permits.clone();
     let tasks = shared.tasks.clone();
@@ -64,7 +65,8 @@ impl Driver {
         }
         let row = &self.held.row;
         if row.definition != self.kind.definition() {
-            let message = format!("the row is of definition {}, this program knows {}", row.definition, self.kind.definition());
+            let message =
+                format!("the row is of definition {}, this program knows {}", row.definition, self.kind.definition());
             return self.park(Failure::stuck("unknown_definition", message)).await;
         }
         let step = match self.kind.read(&row.step) {
@@ -101,7 +103,17 @@ impl Driver {
         let (change, owner) = match &outcome.next {
             Next::Step(next) => {
                 let lease = Some(self.shared.lease);
-                (Change { state: here, step: Some(next), attempt: 1, lease, event: Some("step"), ..Change::waiting() }, None)
+                (
+                    Change {
+                        state: here,
+                        step: Some(next),
+                        attempt: 1,
+                        lease,
+                        event: Some("step"),
+                        ..Change::waiting()
+                    },
+                    None,
+                )
             }
             Next::Again { after, step: next } => {
                 // A step that looks at something every second would fill the events.
@@ -164,7 +176,8 @@ impl Driver {
         let row = &self.held.row;
         let attempt = row.attempt - 1;
         tracing::warn!(step = row.step_name, attempt, "the step's workers vanished; it waits");
-        let error = OperationError { code: "abandoned".into(), message: format!("the worker of attempt {attempt} vanished") };
+        let error =
+            OperationError { code: "abandoned".into(), message: format!("the worker of attempt {attempt} vanished") };
         let change = Change {
             state: if row.undoing() { State::Undoing } else { State::Waiting },
             attempt,
@@ -178,9 +191,15 @@ impl Driver {
 
     async fn park(&mut self, failure: Failure) -> bool {
         let attempt = self.held.row.attempt;
-        tracing::error!(step = self.held.row.step_name, code = failure.code, message = failure.message, "stuck: a person must decide");
+        tracing::error!(
+            step = self.held.row.step_name,
+            code = failure.code,
+            message = failure.message,
+            "stuck: a person must decide"
+        );
         let error = said(failure);
-        let change = Change { state: State::Stuck, attempt, error: Some(&error), event: Some("stuck"), ..Change::waiting() };
+        let change =
+            Change { state: State::Stuck, attempt, error: Some(&error), event: Some("stuck"), ..Change::waiting() };
         self.settle(change, Some(Owner::Parked)).await
     }
 
@@ -189,14 +208,29 @@ impl Driver {
             Ok(step) => step,
             Err(failure) => return self.park(failure).await,
         };
-        let change =
-            Change { undo_reason: Some(reason), error: error.as_ref(), failed_error: error.as_ref(), new_epoch, ..Change::waiting() };
+        let change = Change {
+            undo_reason: Some(reason),
+            error: error.as_ref(),
+            failed_error: error.as_ref(),
+            new_epoch,
+            ..Change::waiting()
+        };
         tracing::info!(reason, step = self.held.row.step_name, undo = step.as_ref().map(|step| step.name), "undoing");
         match &step {
             Some(step) => {
                 let lease = Some(self.shared.lease);
-                self.settle(Change { state: State::Undoing, step: Some(step), attempt: 1, lease, event: Some("undo"), ..change }, None)
-                    .await
+                self.settle(
+                    Change {
+                        state: State::Undoing,
+                        step: Some(step),
+                        attempt: 1,
+                        lease,
+                        event: Some("undo"),
+                        ..change
+                    },
+                    None,
+                )
+                .await
             }
             None => {
                 let state = if reason == "cancelled" { State::Cancelled } else { State::Failed };

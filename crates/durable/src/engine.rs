@@ -89,14 +89,20 @@ impl Engine {
         let held = self.insert::<O>(tx, &new, hold).await?;
         let id = held.row.id;
         let job = match permit {
-            Some(permit) if held.row.state == State::Running => Some(Box::new(Job { held, lease_end: since + lease, permit })),
+            Some(permit) if held.row.state == State::Running => {
+                Some(Box::new(Job { held, lease_end: since + lease, permit }))
+            }
             Some(_) | None => None,
         };
         Ok(Started { id, job })
     }
 
     /// Inserts an operation in the caller's transaction, for any worker.
-    pub async fn start_queued<O: Operation>(&self, tx: &mut PgConnection, new: New<O::Step>) -> Result<Uuid, StartError> {
+    pub async fn start_queued<O: Operation>(
+        &self,
+        tx: &mut PgConnection,
+        new: New<O::Step>,
+    ) -> Result<Uuid, StartError> {
         Ok(self.insert::<O>(tx, &new, None).await?.row.id)
     }
 
@@ -131,7 +137,9 @@ impl Engine {
                 return Ok(Some(row));
             }
             let look = Instant::now() + LOOK;
-            if tokio::time::timeout_at(until.min(look), subscription.changed()).await.is_err() && Instant::now() >= until {
+            if tokio::time::timeout_at(until.min(look), subscription.changed()).await.is_err()
+                && Instant::now() >= until
+            {
                 return Ok(None);
             }
         }

@@ -38,7 +38,8 @@ pub(crate) trait Kind: Send + Sync {
 pub(crate) struct Erased<O>(pub O);
 
 fn parse<O: Operation>(step: &Value) -> Result<O::Step, Failure> {
-    serde::Deserialize::deserialize(step).map_err(|error: serde_json::Error| Failure::stuck("unknown_step", error.to_string()))
+    serde::Deserialize::deserialize(step)
+        .map_err(|error: serde_json::Error| Failure::stuck("unknown_step", error.to_string()))
 }
 
 fn write<S: StepNames + serde::Serialize>(step: &S) -> Result<RawStep, Failure> {

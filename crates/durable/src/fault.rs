@@ -59,7 +59,8 @@ mod armed {
         left: usize,
     }
 
-    static RULES: LazyLock<Mutex<Vec<Rule>>> = LazyLock::new(|| Mutex::new(parse(&std::env::var("FREEHOLD_FAULTS").unwrap_or_default())));
+    static RULES: LazyLock<Mutex<Vec<Rule>>> =
+        LazyLock::new(|| Mutex::new(parse(&std::env::var("FREEHOLD_FAULTS").unwrap_or_default())));
     static FIRED: AtomicUsize = AtomicUsize::new(0);
 
     pub(super) fn replace(spec: &str) {
@@ -106,7 +107,9 @@ mod armed {
     fn take(at: &[&str; 3]) -> Option<Action> {
         let mut rules = RULES.lock().unwrap_or_else(PoisonError::into_inner);
         let rule = rules.iter_mut().find(|rule| {
-            rule.left > 0 && rule.point.len() == 3 && rule.point.iter().zip(at).all(|(part, here)| part == "*" || part == here)
+            rule.left > 0
+                && rule.point.len() == 3
+                && rule.point.iter().zip(at).all(|(part, here)| part == "*" || part == here)
         })?;
         rule.left -= 1;
         Some(rule.action)

@@ -164,16 +164,24 @@ async fn acquire(shared: &Shared, name: &str, woken: Option<Duration>) -> Result
 }
 
 async fn renew(shared: &Shared, name: &str, epoch: i64) -> Result<bool, sqlx::Error> {
-    let renewed = sqlx::query("update loop_lease set lease_until = now() + make_interval(secs => $3) where name = $1 and epoch = $2")
-        .bind(name)
-        .bind(epoch)
-        .bind(shared.lease.as_secs_f64())
-        .execute(&shared.pool)
-        .await?;
+    let renewed = sqlx::query(
+        "update loop_lease set lease_until = now() + make_interval(secs => $3) where name = $1 and epoch = $2",
+    )
+    .bind(name)
+    .bind(epoch)
+    .bind(shared.lease.as_secs_f64())
+    .execute(&shared.pool)
+    .await?;
     Ok(renewed.rows_affected() == 1)
 }
 
-async fn finish(shared: &Shared, name: &str, epoch: i64, period: Duration, error: Option<OperationError>) -> Result<(), sqlx::Error> {
+async fn finish(
+    shared: &Shared,
+    name: &str,
+    epoch: i64,
+    period: Duration,
+    error: Option<OperationError>,
+) -> Result<(), sqlx::Error> {
     sqlx::query(
         "update loop_lease set finished_at = now(), next_run_at = now() + make_interval(secs => $3), error = $4
          where name = $1 and epoch = $2",
@@ -188,7 +196,8 @@ async fn finish(shared: &Shared, name: &str, epoch: i64, period: Duration, error
 }
 
 async fn release(shared: &Shared, name: &str, epoch: i64) {
-    let released = sqlx::query("update loop_lease set lease_until = now() where name = $1 and epoch = $2").bind(name).bind(epoch);
+    let released =
+        sqlx::query("update loop_lease set lease_until = now() where name = $1 and epoch = $2").bind(name).bind(epoch);
     if let Err(error) = released.execute(&shared.pool).await {
         tracing::debug!(loop.name = name, %error, "the lease was not given back and runs out");
     }

@@ -39,7 +39,13 @@ pub trait Operation: Send + Sync + 'static {
     fn undo(&self, failed: &Self::Step) -> Option<Self::Step>;
 
     /// Called in the transaction in which a person ends a stuck operation.
-    async fn resolved(&self, _tx: &mut PgConnection, _step: &Self::Step, _operation: Uuid, _as: Resolution) -> Result<(), sqlx::Error> {
+    async fn resolved(
+        &self,
+        _tx: &mut PgConnection,
+        _step: &Self::Step,
+        _operation: Uuid,
+        _as: Resolution,
+    ) -> Result<(), sqlx::Error> {
         Ok(())
     }
 

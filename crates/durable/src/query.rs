@@ -40,7 +40,8 @@ pub(crate) async fn events(pool: &PgPool, id: Uuid, after: i64) -> Result<Vec<Ev
 }
 
 pub(crate) async fn counts(pool: &PgPool) -> Result<Vec<(State, i64)>, sqlx::Error> {
-    let counted: Vec<(String, i64)> = sqlx::query_as("select state, count(*) from operation group by state").fetch_all(pool).await?;
+    let counted: Vec<(String, i64)> =
+        sqlx::query_as("select state, count(*) from operation group by state").fetch_all(pool).await?;
     let of = |state: State| counted.iter().find(|(name, _)| name == state.as_str()).map_or(0, |(_, count)| *count);
     Ok(State::ALL.into_iter().map(|state| (state, of(state))).collect())
 }
@@ -54,10 +55,17 @@ pub(crate) async fn loops(pool: &PgPool) -> Result<Vec<LoopRow>, sqlx::Error> {
 }
 
 pub(crate) async fn frozen(pool: &PgPool) -> Result<Vec<FreezeRow>, sqlx::Error> {
-    sqlx::query_as("select * from \"freeze\" where until is null or until > now() order by target").fetch_all(pool).await
+    sqlx::query_as("select * from \"freeze\" where until is null or until > now() order by target")
+        .fetch_all(pool)
+        .await
 }
 
-pub(crate) async fn freeze(pool: &PgPool, target: &str, time: Option<Duration>, by: Option<&str>) -> Result<FreezeRow, sqlx::Error> {
+pub(crate) async fn freeze(
+    pool: &PgPool,
+    target: &str,
+    time: Option<Duration>,
+    by: Option<&str>,
+) -> Result<FreezeRow, sqlx::Error> {
     sqlx::query_as(
         "insert into \"freeze\" (target, until, by) values ($1, now() + make_interval(secs => $2), $3)
          on conflict (target) do update set until = excluded.until, by = excluded.by, at = now()

@@ -24,8 +24,16 @@ pub enum State {
 }
 
 impl State {
-    pub const ALL: [Self; 8] =
-        [Self::Queued, Self::Running, Self::Waiting, Self::Succeeded, Self::Undoing, Self::Failed, Self::Cancelled, Self::Stuck];
+    pub const ALL: [Self; 8] = [
+        Self::Queued,
+        Self::Running,
+        Self::Waiting,
+        Self::Succeeded,
+        Self::Undoing,
+        Self::Failed,
+        Self::Cancelled,
+        Self::Stuck,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -218,7 +226,12 @@ impl FromRow<'_, PgRow> for EventRow {
 
 impl FromRow<'_, PgRow> for FreezeRow {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
-        Ok(Self { target: row.try_get("target")?, until: maybe_time(row, "until")?, by: row.try_get("by")?, at: time(row, "at")? })
+        Ok(Self {
+            target: row.try_get("target")?,
+            until: maybe_time(row, "until")?,
+            by: row.try_get("by")?,
+            at: time(row, "at")?,
+        })
     }
 }
 

@@ -52,7 +52,11 @@ impl Driver {
             match row.state {
                 State::Waiting | State::Undoing => self.come_back().await,
                 State::Succeeded | State::Failed | State::Cancelled => {
-                    tracing::info!(state = row.state.as_str(), code = row.error.as_ref().map(|error| error.code.as_str()), "over");
+                    tracing::info!(
+                        state = row.state.as_str(),
+                        code = row.error.as_ref().map(|error| error.code.as_str()),
+                        "over"
+                    );
                 }
                 State::Queued | State::Running | State::Stuck => {}
             }
@@ -85,7 +89,12 @@ impl Driver {
     }
 
     /// The change, what the step records with it, and what its owner does about it: all or nothing.
-    pub(crate) async fn write(&self, change: &Change<'_>, record: Option<Record>, owner: Option<Owner>) -> Result<Option<Held>, Failure> {
+    pub(crate) async fn write(
+        &self,
+        change: &Change<'_>,
+        record: Option<Record>,
+        owner: Option<Owner>,
+    ) -> Result<Option<Held>, Failure> {
         let (id, epoch) = (self.held.row.id, self.held.row.epoch);
         if record.is_none() && owner.is_none() {
             return Ok(store::change(&self.shared.pool, id, epoch, change).await?);

@@ -49,7 +49,12 @@ pub(crate) struct Room {
 /// Takes what is due. Raises the epoch and counts the attempt before anything runs.
 ///
 /// A row of another definition is left for a minute to processes that know it (a roll-out, or a roll-back), then taken and parked.
-pub(crate) async fn claim(pool: &PgPool, holder: &str, lease: Duration, rooms: &[Room]) -> Result<Vec<Held>, sqlx::Error> {
+pub(crate) async fn claim(
+    pool: &PgPool,
+    holder: &str,
+    lease: Duration,
+    rooms: &[Room],
+) -> Result<Vec<Held>, sqlx::Error> {
     let kinds: Vec<&str> = rooms.iter().map(|room| room.kind).collect();
     let definitions: Vec<i32> = rooms.iter().map(|room| room.definition).collect();
     let limits: Vec<i32> = rooms.iter().map(|room| i32::try_from(room.room).unwrap_or(i32::MAX)).collect();
@@ -104,7 +109,12 @@ pub(crate) struct Change<'a> {
 }
 
 /// None: the epoch moved on.
-pub(crate) async fn change(db: impl PgExecutor<'_>, id: Uuid, epoch: i64, change: &Change<'_>) -> Result<Option<Held>, sqlx::Error> {
+pub(crate) async fn change(
+    db: impl PgExecutor<'_>,
+    id: Uuid,
+    epoch: i64,
+    change: &Change<'_>,
+) -> Result<Option<Held>, sqlx::Error> {
     sqlx::query_as(
         "with op as (
              update operation
@@ -148,7 +158,12 @@ pub(crate) async fn change(db: impl PgExecutor<'_>, id: Uuid, epoch: i64, change
 }
 
 /// Renews a lease; answers the seconds to the deadline. None: the epoch moved on.
-pub(crate) async fn renew(pool: &PgPool, id: Uuid, epoch: i64, lease: Duration) -> Result<Option<Option<f64>>, sqlx::Error> {
+pub(crate) async fn renew(
+    pool: &PgPool,
+    id: Uuid,
+    epoch: i64,
+    lease: Duration,
+) -> Result<Option<Option<f64>>, sqlx::Error> {
     sqlx::query_scalar(
         "update operation set lease_until = clock_timestamp() + make_interval(secs => $3)
          where id = $1 and epoch = $2 and state in ('running', 'undoing')
@@ -163,15 +178,23 @@ pub(crate) async fn renew(pool: &PgPool, id: Uuid, epoch: i64, lease: Duration) 
 
 /// Whether the end was asked for. None: the epoch moved on.
 pub(crate) async fn held(pool: &PgPool, id: Uuid, epoch: i64) -> Result<Option<bool>, sqlx::Error> {
-    sqlx::query_scalar("select cancel_requested from operation where id = $1 and epoch = $2 and state in ('running', 'undoing')")
-        .bind(id)
-        .bind(epoch)
-        .fetch_optional(pool)
-        .await
+    sqlx::query_scalar(
+        "select cancel_requested from operation where id = $1 and epoch = $2 and state in ('running', 'undoing')",
+    )
+    .bind(id)
+    .bind(epoch)
+    .fetch_optional(pool)
+    .await
 }
 
 /// False: the epoch moved on.
-pub(crate) async fn progress(pool: &PgPool, id: Uuid, epoch: i64, lease: Duration, progress: &Progress) -> Result<bool, sqlx::Error> {
+pub(crate) async fn progress(
+    pool: &PgPool,
+    id: Uuid,
+    epoch: i64,
+    lease: Duration,
+    progress: &Progress,
+) -> Result<bool, sqlx::Error> {
     let done = sqlx::query(
         "update operation set progress = $4, lease_until = clock_timestamp() + make_interval(secs => $3), updated_at = now()
          where id = $1 and epoch = $2 and state in ('running', 'undoing')",
@@ -233,10 +256,12 @@ pub(crate) async fn start<S>(
 
 /// Which operation has the subject.
 pub(crate) async fn rival(tx: &mut PgConnection, subject: &str) -> Result<Option<(Uuid, String)>, sqlx::Error> {
-    sqlx::query_as("select id, kind from operation where subject = $1 and state not in ('succeeded', 'failed', 'cancelled')")
-        .bind(subject)
-        .fetch_optional(tx)
-        .await
+    sqlx::query_as(
+        "select id, kind from operation where subject = $1 and state not in ('succeeded', 'failed', 'cancelled')",
+    )
+    .bind(subject)
+    .fetch_optional(tx)
+    .await
 }
 
 /// Work that was one transaction, told as an operation that is over.

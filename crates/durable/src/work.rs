@@ -36,7 +36,11 @@ impl Engine {
             shared.tasks.wait().await;
         };
         if tokio::time::timeout(GRACE, all).await.is_err() {
-            tracing::warn!(holder = shared.holder, operations = shared.tasks.len(), "steps did not end in time; their leases run out");
+            tracing::warn!(
+                holder = shared.holder,
+                operations = shared.tasks.len(),
+                "steps did not end in time; their leases run out"
+            );
             shared.abort.cancel();
             let _ = tokio::time::timeout(Duration::from_secs(1), shared.tasks.wait()).await;
         }
@@ -69,7 +73,11 @@ async fn claim_once(shared: &Arc<Shared>) -> Result<usize, sqlx::Error> {
         .values()
         .map(|registered| (registered, registered.permits.available_permits()))
         .filter(|(_, room)| *room > 0)
-        .map(|(registered, room)| store::Room { kind: registered.kind.kind(), definition: registered.kind.definition(), room })
+        .map(|(registered, room)| store::Room {
+            kind: registered.kind.kind(),
+            definition: registered.kind.definition(),
+            room,
+        })
         .collect();
     if rooms.is_empty() {
         return Ok(0);
@@ -78,7 +86,8 @@ async fn claim_once(shared: &Arc<Shared>) -> Result<usize, sqlx::Error> {
     let claimed = store::claim(&shared.pool, &shared.holder, shared.lease, &rooms).await?;
     let count = claimed.len();
     for held in claimed {
-        let permit = shared.kinds.get(held.row.kind.as_str()).and_then(|kind| kind.permits.clone().try_acquire_owned().ok());
+        let permit =
+            shared.kinds.get(held.row.kind.as_str()).and_then(|kind| kind.permits.clone().try_acquire_owned().ok());
         match permit {
             Some(permit) => drive::spawn(shared.clone(), Job { held, lease_end: since + shared.lease, permit }),
             // A start in this process was faster to the last place.

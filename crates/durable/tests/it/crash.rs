@@ -17,7 +17,8 @@ async fn worker() {
     let pool = connect(&dsn).await;
     let engine = builder(pool.clone()).register(Toy { kind: "toy" }).build();
     let mut tx = pool.begin().await.expect("begin");
-    let new = New { subject: Some(std::env::var("TOY_SUBJECT").expect("called by a test")), ..New::of("toy", Step::First) };
+    let new =
+        New { subject: Some(std::env::var("TOY_SUBJECT").expect("called by a test")), ..New::of("toy", Step::First) };
     let started = engine.start::<Toy>(&mut tx, new).await.expect("start");
     tx.commit().await.expect("commit");
     let id = started.id;
@@ -39,7 +40,11 @@ fn spawn_worker(world: &World, subject: &str, faults: &str) -> Child {
 
 async fn of_subject(world: &World, subject: &str) -> uuid::Uuid {
     for _ in 0..500 {
-        let id = sqlx::query_scalar("select id from operation where subject = $1").bind(subject).fetch_optional(&world.pool).await.unwrap();
+        let id = sqlx::query_scalar("select id from operation where subject = $1")
+            .bind(subject)
+            .fetch_optional(&world.pool)
+            .await
+            .unwrap();
         if let Some(id) = id {
             return id;
         }

@@ -50,7 +50,8 @@ async fn story_one_of_two_leads_and_the_other_follows_when_it_goes() {
     let world = World::new().await;
     let inside = Arc::new(AtomicUsize::new(0));
     let (first, second) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let beat = |ran: &Arc<AtomicUsize>| Beat { period: Duration::from_millis(100), ran: ran.clone(), inside: inside.clone() };
+    let beat =
+        |ran: &Arc<AtomicUsize>| Beat { period: Duration::from_millis(100), ran: ran.clone(), inside: inside.clone() };
     let engine = world.builder().register_loop(beat(&first)).build();
     let guard = run(&engine);
     at_least(&first, 1).await;

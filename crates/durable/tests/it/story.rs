@@ -28,6 +28,29 @@ async fn story_retries_and_sleeps() {
         let id = world.queue::<Play>(&engine, play(what)).await;
         let row = ends(&engine, id, State::Succeeded).await;
         assert_eq!(row.error, None);
+        assert!(!world.effects(id).await.contains("half"), "a refused record takes all of itself back");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn story_survives_the_death_of_the_store() {
+    let mut world = World::new().await;
+    let (engine, _guard) = world.running();
+    let mut ids = Vec::new();
+    for what in ["nap", "two steps"] {
+        ids.push(world.go::<Play>(&engine, play(what)).await);
+    }
+    world.cluster.stop_immediate();
+    world.cluster.start_again();
+    for id in ids {
+        let row = loop {
+            // The first statement may meet a connection that died with the store.
+            match engine.wait(id, crate::toy::LONG).await {
+                Ok(row) => break row.expect("over in time"),
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        };
+        assert_eq!(row.state, State::Succeeded);
     }
 }
 

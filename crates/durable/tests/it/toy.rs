@@ -90,12 +90,20 @@ impl Operation for Toy {
 }
 
 async fn ensure(cx: &Cx, name: &str) -> Result<(), Failure> {
-    sqlx::query("insert into effect values ($1, $2) on conflict do nothing").bind(cx.operation).bind(name).execute(cx.store()).await?;
+    sqlx::query("insert into effect values ($1, $2) on conflict do nothing")
+        .bind(cx.operation)
+        .bind(name)
+        .execute(cx.store())
+        .await?;
     Ok(())
 }
 
 async fn remove(cx: &Cx, name: &str) -> Result<(), Failure> {
-    sqlx::query("delete from effect where operation = $1 and name = $2").bind(cx.operation).bind(name).execute(cx.store()).await?;
+    sqlx::query("delete from effect where operation = $1 and name = $2")
+        .bind(cx.operation)
+        .bind(name)
+        .execute(cx.store())
+        .await?;
     Ok(())
 }
 
@@ -153,7 +161,13 @@ impl Operation for Play {
                 tokio::time::sleep(Duration::from_millis(600)).await;
             }
             "refuse to record" if cx.attempt == 1 => {
-                return Ok(Outcome::done().recording(|_| Box::pin(async { Err(Failure::transient("told", "as told")) })));
+                let operation = cx.operation;
+                return Ok(Outcome::done().recording(move |tx| {
+                    Box::pin(async move {
+                        note(tx, operation, "half").await?;
+                        Err(Failure::transient("told", "as told"))
+                    })
+                }));
             }
             _ => {}
         }
@@ -186,13 +200,18 @@ async fn rob(cx: &Cx) -> Result<(), Failure> {
 }
 
 async fn note(tx: &mut PgConnection, id: Uuid, what: &str) -> Result<(), sqlx::Error> {
-    sqlx::query("insert into effect values ($1, $2) on conflict do nothing").bind(id).bind(what).execute(tx).await.map(drop)
+    sqlx::query("insert into effect values ($1, $2) on conflict do nothing")
+        .bind(id)
+        .bind(what)
+        .execute(tx)
+        .await
+        .map(drop)
 }
 
 pub struct World {
     pub pool: PgPool,
     pub dsn: String,
-    _cluster: Cluster,
+    pub cluster: Cluster,
 }
 
 impl World {
@@ -205,7 +224,7 @@ impl World {
             .execute(&pool)
             .await
             .expect("create");
-        Self { pool, dsn, _cluster: cluster }
+        Self { pool, dsn, cluster }
     }
 
     pub fn builder(&self) -> Builder {
@@ -224,8 +243,11 @@ impl World {
     }
 
     pub async fn effects(&self, id: Uuid) -> BTreeSet<String> {
-        let names: Vec<String> =
-            sqlx::query_scalar("select name from effect where operation = $1").bind(id).fetch_all(&self.pool).await.expect("effects");
+        let names: Vec<String> = sqlx::query_scalar("select name from effect where operation = $1")
+            .bind(id)
+            .fetch_all(&self.pool)
+            .await
+            .expect("effects");
         names.into_iter().collect()
     }
 
