@@ -156,7 +156,14 @@ impl Tenant {
         admin.ensure_roles(&self.roles, &self.verifier, &self.maintenance_verifier, &self.limits).await.unwrap();
         admin.ensure_database(&self.database, &CreateDatabase::default()).await.unwrap();
         let inside = bench.admin_in(&self.database).await;
-        inside.own_database(&self.roles, &OwnDatabase { settings: &[("app.tenant", "it's")], ..OwnDatabase::default() }).await.unwrap();
+        let settings = [("app.tenant", "it's"), ("work_mem", "3MB"), ("search_path", "public, pg_catalog")];
+        let findings = inside.own_database(&self.roles, &OwnDatabase { settings: &settings, ..OwnDatabase::default() }).await.unwrap();
+        let codes: Vec<_> = findings.iter().map(|finding| finding.code).collect();
+        match bench.power {
+            Power::Superuser => assert!(codes.is_empty()),
+            // A made-up name is nobody's to set but a superuser's.
+            Power::Weak => assert_eq!(codes, ["setting_not_settable"]),
+        }
         inside.close().await;
     }
 }

@@ -7,6 +7,7 @@ mod hostile;
 mod life;
 mod sessions;
 mod templates;
+mod tls;
 
 macro_rules! stories {
     ($($place:ident :: $story:ident),* $(,)?) => {

@@ -23,15 +23,15 @@ pub async fn resetting_falls_back_to_the_owner(bench: &Bench) {
 pub async fn a_refused_login_leaves_no_session_and_cannot_return(bench: &Bench) {
     let tenant = bench.tenant("fenced").await;
     let admin = bench.admin().await;
-    let open = [bench.login(&tenant).await.unwrap(), bench.login(&tenant).await.unwrap()];
-    open[0].execute_script("begin").await.unwrap();
-    let busy = tokio::spawn(async move { open[1].execute_script("select pg_sleep(60)").await.unwrap_err().kind });
+    let (open, running) = (bench.login(&tenant).await.unwrap(), bench.login(&tenant).await.unwrap());
+    open.execute_script("begin").await.unwrap();
+    let busy = tokio::spawn(async move { running.execute_script("select pg_sleep(60)").await.unwrap_err().kind });
     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     // Maintenance goes on: a move works while the tenant is fenced.
     let maintenance = bench.maintenance(&tenant).await;
     admin.refuse_logins(&["fenced", "no such role"]).await.unwrap();
     assert_eq!(busy.await.unwrap(), SqlErrorKind::Terminated);
-    assert!(open_is_dead(&open[0]).await);
+    assert!(open_is_dead(&open).await);
     assert_eq!(bench.login(&tenant).await.err().unwrap().kind, SqlErrorKind::AuthFailed);
     assert_eq!(ask(&maintenance, "select count(*) from pg_stat_activity where usename = 'fenced'").await, "0");
     admin.admit_logins(&["fenced"]).await.unwrap();

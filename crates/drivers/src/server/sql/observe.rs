@@ -14,7 +14,7 @@ use super::quote::owned;
 pub struct Observed {
     pub roles: Vec<ObservedRole>,
     pub databases: Vec<ObservedDatabase>,
-    /// (role that can log in, database): it owns something there, after `SET ROLE NONE`.
+    /// (role that can log in, database): it owns something there, after `SET ROLE NONE`. Without the admin itself.
     pub owned_as_login: Vec<(String, String)>,
 }
 
@@ -71,7 +71,7 @@ const DATABASES: &str = "select d.datname::text, o.rolname::text, \
 /// Only what is owned: grants are no reason to reassign.
 const OWNED_AS_LOGIN: &str = "select r.rolname::text, d.datname::text from pg_shdepend s join pg_roles r on r.oid = s.refobjid \
     join pg_database d on d.oid = s.dbid where s.refclassid = 'pg_authid'::regclass and s.deptype = 'o' and s.dbid <> 0 \
-    and r.rolcanlogin and not r.rolsuper and ($1 or r.rolname = any($2)) group by 1, 2 order by 1, 2";
+    and r.rolcanlogin and not r.rolsuper and r.rolname <> current_user and ($1 or r.rolname = any($2)) group by 1, 2 order by 1, 2";
 
 impl Admin {
     /// These roles and databases; names that do not exist are simply not in the answer.

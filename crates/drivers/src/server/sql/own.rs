@@ -5,6 +5,7 @@ use tokio_postgres::types::Type;
 
 use super::admin::Admin;
 use super::error::SqlError;
+use super::facts::{Finding, Severity};
 use super::quote::{ident, literal};
 use super::roles::{ExtraRole, Roles};
 
@@ -20,7 +21,8 @@ pub struct OwnDatabase<'a> {
 }
 
 impl Admin {
-    pub async fn own_database(&self, roles: &Roles, own: &OwnDatabase<'_>) -> Result<(), SqlError> {
+    /// Findings tell which settings this admin is not allowed to set.
+    pub async fn own_database(&self, roles: &Roles, own: &OwnDatabase<'_>) -> Result<Vec<Finding>, SqlError> {
         let database = ident(self.database());
         let owner = ident(&roles.owner);
         let mut sql = Vec::new();
@@ -38,28 +40,32 @@ impl Admin {
                 sql.extend(extra_grants(extra, &owner));
             }
         }
-        for (name, value) in own.settings {
+        let denied = self.denied_settings(own.settings).await?;
+        for (name, value) in own.settings.iter().filter(|(name, _)| !denied.iter().any(|denied| denied == name)) {
             sql.push(format!("ALTER DATABASE {database} {}", set(name, value)));
         }
         sql.extend(freehold_schema());
-        self.run_all(format!("make {} the database of {}", self.database(), roles.owner), &sql).await
+        self.run_all(format!("make {} the database of {}", self.database(), roles.owner), &sql).await?;
+        Ok(denied.iter().map(|name| not_settable(self.database(), name)).collect())
     }
 
-    /// In a claimed database only with a schema that no tenant can write to: an extension's script resolves names there.
+    /// In a claimed database only with a schema that no tenant can write to: an extension's script resolves names
+    /// there. An extension that insists on a schema gets that one; otherwise `schema`, else `public`.
     pub async fn ensure_extension(&self, name: &str, schema: Option<&str>) -> Result<(), SqlError> {
+        let doing = format!("create extension {name} in {}", self.database());
+        let fixed = "select 1 from pg_available_extension_versions where name = $1 and schema is not null";
+        let insists = self.exists(&doing, fixed, &[(&name, Type::TEXT)]).await?;
         let mut sql = Vec::new();
         let mut create = format!("CREATE EXTENSION IF NOT EXISTS {}", ident(name));
-        if let Some(schema) = schema {
+        if !insists {
+            let schema = schema.unwrap_or("public");
             if !self.has_schema(schema).await? {
                 sql.push(format!("CREATE SCHEMA IF NOT EXISTS {}", ident(schema)));
             }
             create.push_str(&format!(" SCHEMA {}", ident(schema)));
-        } else {
-            // The session's search_path is pg_catalog, and nothing is to land there.
-            create.push_str(" SCHEMA public");
         }
         sql.push(create);
-        self.run_all(format!("create extension {name} in {}", self.database()), &sql).await
+        self.run_all(doing, &sql).await
     }
 
     /// Who may connect to a database and what its owner role may do there, as it was on the first day.
@@ -69,9 +75,26 @@ impl Admin {
         self.run_all(format!("restore grants on {database}"), &sql).await
     }
 
+    /// What a weak admin may not store with a database: superuser's settings, and any made-up `app.name`.
+    async fn denied_settings(&self, settings: &[(&str, &str)]) -> Result<Vec<String>, SqlError> {
+        if self.superuser || settings.is_empty() {
+            return Ok(Vec::new());
+        }
+        let names: Vec<String> = settings.iter().map(|(name, _)| (*name).to_owned()).collect();
+        let sql = "select n from unnest($1) n where not has_parameter_privilege(n, 'SET') \
+                   and not exists (select from pg_settings s where lower(s.name) = lower(n) and s.context = 'user')";
+        let rows = self.rows("read the admin's privileges", sql, &[(&names, Type::TEXT_ARRAY)]).await?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+
     async fn has_schema(&self, name: &str) -> Result<bool, SqlError> {
         self.exists("look for a schema", "select 1 from pg_namespace where nspname = $1", &[(&name, Type::TEXT)]).await
     }
+}
+
+fn not_settable(database: &str, setting: &str) -> Finding {
+    let message = format!("{setting} is not set on {database}: a superuser has to GRANT SET ON PARAMETER {setting} to the admin");
+    Finding::new("setting_not_settable", Severity::Medium, message)
 }
 
 /// Today's tables and tomorrow's.
