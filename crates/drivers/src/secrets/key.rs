@@ -25,7 +25,12 @@ pub enum KeyError {
     #[error("key file {} is not base64 of 32 bytes: {why}", .path.display())]
     Malformed { path: PathBuf, why: String },
     #[error("{doing} key file {}", .path.display())]
-    Io { doing: &'static str, path: PathBuf, #[source] source: io::Error },
+    Io {
+        doing: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
 }
 
 impl KeyError {
@@ -48,12 +53,13 @@ pub(super) fn random() -> Zeroizing<[u8; KEY_LEN]> {
 
 pub(super) fn write(path: &Path, bytes: &[u8; KEY_LEN]) -> Result<(), KeyError> {
     let io = |doing| move |source| KeyError::Io { doing, path: path.to_owned(), source };
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(|source| {
-        match source.kind() {
-            io::ErrorKind::AlreadyExists => KeyError::Exists { path: path.to_owned() },
-            _ => io("create")(source),
-        }
-    })?;
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(|source| {
+            match source.kind() {
+                io::ErrorKind::AlreadyExists => KeyError::Exists { path: path.to_owned() },
+                _ => io("create")(source),
+            }
+        })?;
     let mut text = Zeroizing::new(STANDARD.encode(bytes));
     text.push('\n');
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io("write"))

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use freehold_drivers::platform::process::{Binaries, Cluster, ClusterOptions, Durability, find_binaries};
 use freehold_drivers::secrets::{Password, scram_verifier};
-use freehold_drivers::server::sql::{Admin, CreateDatabase, Dsn, Limits, OwnDatabase, Roles, Session, SqlError};
+use freehold_drivers::server::sql::{Admin, CreateDatabase, Dsn, Limits, Roles, Session, SqlError};
 use tempfile::TempDir;
 
 #[derive(Clone, Copy, PartialEq)]
@@ -47,7 +47,8 @@ pub fn binaries(engine: Engine) -> Binaries {
         Engine::Pg18 => ("FREEHOLD_PG18_BIN", "/var/cache/freehold-engines/18/bin"),
     };
     let dir = env::var_os(variable).map_or_else(|| PathBuf::from(default), PathBuf::from);
-    find_binaries(Some(&dir)).unwrap_or_else(|error| panic!("engine of {variable} is missing: {error}; see scripts/engines"))
+    find_binaries(Some(&dir))
+        .unwrap_or_else(|error| panic!("engine of {variable} is missing: {error}; see scripts/engines"))
 }
 
 /// Enterable by the user PostgreSQL runs as.
@@ -61,7 +62,12 @@ pub fn options(engine: Engine, dir: &Path) -> ClusterOptions {
     let mut options = ClusterOptions::new(binaries(engine), dir.join("data"), dir.join("s"), free_port());
     options.durability = Durability::ThrowAway;
     options.max_connections = 40;
-    for (name, value) in [("shared_buffers", "32MB"), ("min_wal_size", "64MB"), ("log_statement", "all"), ("log_min_error_statement", "error")] {
+    for (name, value) in [
+        ("shared_buffers", "32MB"),
+        ("min_wal_size", "64MB"),
+        ("log_statement", "all"),
+        ("log_min_error_statement", "error"),
+    ] {
         options.settings.insert(name.into(), value.into());
     }
     options
@@ -136,7 +142,12 @@ impl Tenant {
     pub fn new(name: &str) -> Self {
         let (password, maintenance_password) = (Password::random(32), Password::random(32));
         Self {
-            roles: Roles { owner: format!("{name} owner"), login: name.into(), maintenance: format!("{name} maint"), extra: Vec::new() },
+            roles: Roles {
+                owner: format!("{name} owner"),
+                login: name.into(),
+                maintenance: format!("{name} maint"),
+                extra: Vec::new(),
+            },
             database: format!("{name} db"),
             verifier: scram_verifier(&password),
             maintenance_verifier: scram_verifier(&maintenance_password),
@@ -157,7 +168,8 @@ impl Tenant {
         admin.ensure_database(&self.database, &CreateDatabase::default()).await.unwrap();
         let inside = bench.admin_in(&self.database).await;
         let settings = [("app.tenant", "it's"), ("work_mem", "3MB"), ("search_path", "public, pg_catalog")];
-        let findings = inside.own_database(&self.roles, &OwnDatabase { settings: &settings, ..OwnDatabase::default() }).await.unwrap();
+        let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let findings = inside.own_database(&self.roles, None, &settings, false).await.unwrap();
         let codes: Vec<_> = findings.iter().map(|finding| finding.code).collect();
         match bench.power {
             Power::Superuser => assert!(codes.is_empty()),

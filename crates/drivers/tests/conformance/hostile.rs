@@ -98,7 +98,9 @@ pub async fn a_login_that_altered_itself_is_restored(bench: &Bench) {
     if bench.power == Power::Weak {
         let grant = match bench.engine {
             Engine::Pg15 => "select 1",
-            Engine::Pg18 => "grant stray to \"weak-admin\" with admin option; revoke stray from own; set role \"weak-admin\"; grant stray to own",
+            Engine::Pg18 => {
+                "grant stray to \"weak-admin\" with admin option; revoke stray from own; set role \"weak-admin\"; grant stray to own"
+            }
         };
         bench.superuser_in("postgres").await.execute_script(grant).await.unwrap();
     }
@@ -123,7 +125,10 @@ pub async fn a_login_that_altered_itself_is_restored(bench: &Bench) {
 pub async fn what_was_made_as_the_login_becomes_the_owners(bench: &Bench) {
     let tenant = bench.tenant("made").await;
     let session = bench.login(&tenant).await.unwrap();
-    session.execute_script("set role none; create schema mine; create table mine.t (); create type mine.e as enum ('a')").await.unwrap();
+    session
+        .execute_script("set role none; create schema mine; create table mine.t (); create type mine.e as enum ('a')")
+        .await
+        .unwrap();
     let inside = bench.admin_in(&tenant.database).await;
     let seen = inside.observe_all().await.unwrap();
     assert_eq!(seen.owned_as_login, [("made".to_owned(), "made db".to_owned())]);

@@ -35,7 +35,10 @@ async fn live(bench: &Bench, name: &str) {
 
     let inside = bench.admin_in(&tenant.database).await;
     for _ in 0..2 {
-        assert_eq!(admin.apply_limits(&tenant.roles.login, &tenant.limits).await.unwrap().is_empty(), bench.power == Power::Superuser);
+        assert_eq!(
+            admin.apply_limits(&tenant.roles.login, &tenant.limits).await.unwrap().is_empty(),
+            bench.power == Power::Superuser
+        );
         inside.ensure_extension("plpgsql", None).await.unwrap();
         if bench.engine == Engine::Pg15 {
             inside.ensure_extension("hstore", Some("exten sions")).await.unwrap();
@@ -52,12 +55,15 @@ async fn live(bench: &Bench, name: &str) {
         admin.rename(from, Names { database: &database, login: &login }).await.unwrap();
     }
     (tenant.database, tenant.roles.login) = (database, login);
-    let clash = admin.rename(Names { database: &tenant.database, login: &tenant.roles.login }, Names { database: "postgres", login: &tenant.roles.login });
+    let clash = admin.rename(
+        Names { database: &tenant.database, login: &tenant.roles.login },
+        Names { database: "postgres", login: &tenant.roles.login },
+    );
     assert_eq!(clash.await.unwrap_err().kind, SqlErrorKind::AlreadyExists);
     assert_login(&bench.dsn_of(&tenant), &tenant.database, &tenant.roles.owner).await.unwrap();
 
     for _ in 0..2 {
-        admin.refuse_logins(&[&tenant.roles.login]).await.unwrap();
+        admin.refuse_logins(&[&tenant.roles.login], &tenant.database).await.unwrap();
     }
     assert_eq!(bench.login(&tenant).await.err().unwrap().kind, SqlErrorKind::AuthFailed);
     for _ in 0..2 {
@@ -69,7 +75,9 @@ async fn live(bench: &Bench, name: &str) {
     let observed = admin.observe(&tenant.roles.names(), &[&tenant.database]).await.unwrap();
     assert_eq!((observed.roles.len(), observed.databases.len()), (3, 1));
     let database = &observed.databases[0];
-    assert!(!database.public_connect && database.owner == admin.user() && database.connect == [tenant.roles.owner.clone()]);
+    assert!(
+        !database.public_connect && database.owner == admin.user() && database.connect == [tenant.roles.owner.clone()]
+    );
     let role = observed.roles.iter().find(|role| role.name == tenant.roles.login).unwrap();
     assert!(role.can_login && role.conn_limit == 5 && role.member_of == [tenant.roles.owner.clone()]);
     assert!(role.config.contains(&format!("role={}", tenant.roles.owner)), "{:?}", role.config);
@@ -108,7 +116,7 @@ pub async fn a_rotation_overlaps_two_logins_and_leaves_nothing_of_the_first(benc
     let inside = bench.admin_in(&tenant.database).await;
     let early = inside.disown_login(&tenant.roles.login, &tenant.roles.owner).await.unwrap_err();
     assert_eq!(early.kind, SqlErrorKind::InUse);
-    admin.refuse_logins(&[&tenant.roles.login]).await.unwrap();
+    admin.refuse_logins(&[&tenant.roles.login], &tenant.database).await.unwrap();
     for _ in 0..2 {
         inside.disown_login(&tenant.roles.login, &tenant.roles.owner).await.unwrap();
         admin.drop_roles(&[&tenant.roles.login]).await.unwrap();
@@ -146,7 +154,9 @@ pub async fn facts_name_what_the_admin_cannot_do(bench: &Bench) {
     assert!(facts.available_extensions.contains_key("plpgsql"));
     let has = |code: &str| facts.findings.iter().any(|finding| finding.code == code);
     assert!(has("fsync_off") && has("min_wal_size_small"));
-    for code in ["subscriptions_not_creatable", "slots_not_creatable", "temp_file_limit_not_settable", "no_superuser_verifiers"] {
+    for code in
+        ["subscriptions_not_creatable", "slots_not_creatable", "temp_file_limit_not_settable", "no_superuser_verifiers"]
+    {
         assert_eq!(has(code), bench.power == Power::Weak, "{code}");
     }
     assert_eq!(facts.superuser, bench.power == Power::Superuser);

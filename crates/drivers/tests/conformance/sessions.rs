@@ -17,7 +17,11 @@ pub async fn resetting_falls_back_to_the_owner(bench: &Bench) {
     let error = maintenance.execute_script("create table t (); select 1; selec").await.unwrap_err();
     assert_eq!((error.position, error.sqlstate.as_deref()), (Some(30), Some("42601")));
     assert!(error.to_string().contains("syntax error") && !error.is_transient());
-    assert_eq!(ask(&maintenance, "select count(*) from pg_tables where tablename = 't'").await, "0", "a script is one transaction");
+    assert_eq!(
+        ask(&maintenance, "select count(*) from pg_tables where tablename = 't'").await,
+        "0",
+        "a script is one transaction"
+    );
 }
 
 pub async fn a_refused_login_leaves_no_session_and_cannot_return(bench: &Bench) {
@@ -29,7 +33,7 @@ pub async fn a_refused_login_leaves_no_session_and_cannot_return(bench: &Bench) 
     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     // Maintenance goes on: a move works while the tenant is fenced.
     let maintenance = bench.maintenance(&tenant).await;
-    admin.refuse_logins(&["fenced", "no such role"]).await.unwrap();
+    admin.refuse_logins(&["fenced", "no such role"], &tenant.database).await.unwrap();
     assert_eq!(busy.await.unwrap(), SqlErrorKind::Terminated);
     assert!(open_is_dead(&open).await);
     assert_eq!(bench.login(&tenant).await.err().unwrap().kind, SqlErrorKind::AuthFailed);
@@ -47,7 +51,11 @@ pub async fn lower_epochs_are_fenced_and_others_left_alone(bench: &Bench) {
     let dsn = bench.dsn_of(&tenant).with_user(&tenant.roles.maintenance, tenant.maintenance_password.clone());
     let prefix = "fh:01890a5d-ac96-774b-bcce-b302099a8057:";
     let connect = async |name: String| Session::connect(&dsn, None, &name, &[]).await.unwrap();
-    let (old, same, odd) = (connect(format!("{prefix}9")).await, connect(format!("{prefix}10")).await, connect(format!("{prefix}x")).await);
+    let (old, same, odd) = (
+        connect(format!("{prefix}9")).await,
+        connect(format!("{prefix}10")).await,
+        connect(format!("{prefix}x")).await,
+    );
     let other = connect("fh:01890a5d-ac96-774b-bcce-b30209900000:1".into()).await;
     let admin = bench.admin().await;
     assert_eq!(admin.fence_lower_epochs(prefix, 10).await.unwrap(), 1);

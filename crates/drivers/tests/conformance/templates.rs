@@ -1,6 +1,6 @@
 //! Templates: built, frozen, copied, and handed over.
 
-use freehold_drivers::server::sql::{CreateDatabase, ExtraRole, OwnDatabase, SqlErrorKind};
+use freehold_drivers::server::sql::{CreateDatabase, ExtraRole, SqlErrorKind};
 
 use crate::bench::{Bench, Tenant, ask};
 
@@ -25,8 +25,9 @@ pub async fn a_frozen_template_is_copied_and_its_objects_change_hands(bench: &Be
     admin.ensure_database(&tenant.database, &create).await.unwrap();
     let inside = bench.admin_in(&tenant.database).await;
     for tenant_owns_database in [false, false, true, true] {
-        let own = OwnDatabase { from_role: Some(&builder.roles.owner), settings: &[("search_path", "app, public")], tenant_owns_database };
-        inside.own_database(&tenant.roles, &own).await.unwrap();
+        let settings = [("search_path".to_owned(), "app, public".to_owned())];
+        let from = Some(builder.roles.owner.as_str());
+        inside.own_database(&tenant.roles, from, &settings, tenant_owns_database).await.unwrap();
         let owner = &inside.observe(&[], &[&tenant.database]).await.unwrap().databases[0].owner;
         assert_eq!(owner, if tenant_owns_database { &tenant.roles.owner } else { admin.user() });
     }
@@ -47,14 +48,18 @@ pub async fn a_frozen_template_is_copied_and_its_objects_change_hands(bench: &Be
 pub async fn extra_roles_read_or_write_what_comes_later(bench: &Bench) {
     let admin = bench.admin().await;
     let mut tenant = Tenant::new("extra");
-    tenant.roles.extra = vec![ExtraRole { name: "extra ro".into(), write: false }, ExtraRole { name: "extra rw".into(), write: true }];
+    tenant.roles.extra =
+        vec![ExtraRole { name: "extra ro".into(), write: false }, ExtraRole { name: "extra rw".into(), write: true }];
     for _ in 0..2 {
         tenant.ensure(bench, &admin).await;
     }
     let session = bench.login(&tenant).await.unwrap();
     session.execute_script("create table later (id serial)").await.unwrap();
     session.execute_script("set role \"extra ro\"; select * from later").await.unwrap();
-    assert_eq!(session.execute_script("insert into later default values").await.unwrap_err().kind, SqlErrorKind::Privilege);
+    assert_eq!(
+        session.execute_script("insert into later default values").await.unwrap_err().kind,
+        SqlErrorKind::Privilege
+    );
     session.execute_script("set role \"extra rw\"; insert into later default values; delete from later").await.unwrap();
     assert_eq!(session.execute_script("drop table later").await.unwrap_err().kind, SqlErrorKind::Privilege);
     admin.drop_database(&tenant.database).await.unwrap();

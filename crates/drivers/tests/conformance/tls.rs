@@ -16,8 +16,14 @@ async fn tls_modes_encrypt_and_verify_as_their_names_say() {
     let at = |name: &str| dir.path().join(name);
     authority(dir.path(), "ca");
     authority(dir.path(), "other");
-    openssl(dir.path(), "req -newkey rsa:2048 -nodes -subj /CN=localhost -addext subjectAltName=DNS:localhost -keyout server.key -out server.csr");
-    openssl(dir.path(), "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 10 -copy_extensions copy -out server.pem");
+    openssl(
+        dir.path(),
+        "req -newkey rsa:2048 -nodes -subj /CN=localhost -addext subjectAltName=DNS:localhost -keyout server.key -out server.csr",
+    );
+    openssl(
+        dir.path(),
+        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 10 -copy_extensions copy -out server.pem",
+    );
 
     let mut options = options(Engine::Pg15, dir.path());
     for (name, file) in [("ssl_cert_file", "server.pem"), ("ssl_key_file", "server.key")] {
@@ -25,7 +31,9 @@ async fn tls_modes_encrypt_and_verify_as_their_names_say() {
     }
     options.settings.insert("ssl".into(), "on".into());
     std::fs::set_permissions(at("server.key"), std::fs::Permissions::from_mode(0o600)).unwrap();
-    if let (true, Some(user)) = (nix::unistd::Uid::effective().is_root(), nix::unistd::User::from_name("postgres").unwrap()) {
+    if let (true, Some(user)) =
+        (nix::unistd::Uid::effective().is_root(), nix::unistd::User::from_name("postgres").unwrap())
+    {
         chown(at("server.key"), Some(user.uid.as_raw()), Some(user.gid.as_raw())).unwrap();
     }
     let cluster = Cluster::new(options).unwrap();
@@ -62,10 +70,14 @@ async fn tls_modes_encrypt_and_verify_as_their_names_say() {
 }
 
 fn authority(dir: &Path, name: &str) {
-    openssl(dir, &format!("req -x509 -newkey rsa:2048 -nodes -subj /CN={name} -days 10 -keyout {name}.key -out {name}.pem"));
+    openssl(
+        dir,
+        &format!("req -x509 -newkey rsa:2048 -nodes -subj /CN={name} -days 10 -keyout {name}.key -out {name}.pem"),
+    );
 }
 
 fn openssl(dir: &Path, arguments: &str) {
-    let output = Command::new("openssl").current_dir(dir).args(arguments.split(' ')).output().expect("openssl is installed");
+    let output =
+        Command::new("openssl").current_dir(dir).args(arguments.split(' ')).output().expect("openssl is installed");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

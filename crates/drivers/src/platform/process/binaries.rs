@@ -42,7 +42,8 @@ fn at(dir: &Path) -> Option<Binaries> {
 
 fn newest_installed() -> Option<Binaries> {
     let entries = fs::read_dir("/usr/lib/postgresql").ok()?;
-    let mut versions: Vec<u32> = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    let mut versions: Vec<u32> =
+        entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     versions.sort_unstable();
     versions.iter().rev().find_map(|version| at(Path::new(&format!("/usr/lib/postgresql/{version}/bin"))))
 }

@@ -202,7 +202,8 @@ impl Account {
             (true, Some(name)) => (find(name), true),
             (true, None) => (find("postgres").or_else(|| find("nobody")), true),
         };
-        let missing = || ProcessError::NoSuchUser { user: wanted.map_or_else(|| format!("number {me}"), str::to_owned) };
+        let missing =
+            || ProcessError::NoSuchUser { user: wanted.map_or_else(|| format!("number {me}"), str::to_owned) };
         let user = user.ok_or_else(missing)?;
         Ok(Self { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw(), switch })
     }
@@ -210,7 +211,12 @@ impl Account {
     /// A command as this user, in `dir`, with nothing of Freehold's environment: it may hold secrets.
     pub(super) fn command(&self, program: &Path, dir: &Path) -> Command {
         let mut command = Command::new(program);
-        command.current_dir(dir).env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").env("LC_ALL", "C.UTF-8").stdin(Stdio::null());
+        command
+            .current_dir(dir)
+            .env_clear()
+            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+            .env("LC_ALL", "C.UTF-8")
+            .stdin(Stdio::null());
         if let Some(zone) = std::env::var_os("TZ") {
             command.env("TZ", zone);
         }

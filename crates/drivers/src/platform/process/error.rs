@@ -14,7 +14,11 @@ pub enum ProcessError {
     #[error("too little room in {}: {free_mb} MB free, {needed_mb} MB needed", .dir.display())]
     TooLittleRoom { dir: PathBuf, free_mb: u64, needed_mb: u64 },
     #[error("directory {} cannot be written", .dir.display())]
-    NotWritable { dir: PathBuf, #[source] source: io::Error },
+    NotWritable {
+        dir: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("user {user} cannot enter {}: choose a data directory elsewhere, or chmod o+x it", .dir.display())]
     NotEnterable { user: String, dir: PathBuf },
     #[error("the socket path in {} is longer than the 107 bytes that sockets allow: choose a shorter directory", .dir.display())]
@@ -32,11 +36,20 @@ pub enum ProcessError {
     #[error("PostgreSQL in {} did not start: {log}", .dir.display())]
     DidNotStart { dir: PathBuf, log: String },
     #[error("PostgreSQL in {} is still not ready", .dir.display())]
-    NotReady { dir: PathBuf, #[source] source: SqlError },
+    NotReady {
+        dir: PathBuf,
+        #[source]
+        source: SqlError,
+    },
     #[error("process {pid}, left behind in {}, does not stop", .dir.display())]
     OrphanStays { dir: PathBuf, pid: i32 },
     #[error("{doing} {}", .path.display())]
-    Io { doing: &'static str, path: PathBuf, #[source] source: io::Error },
+    Io {
+        doing: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
 }
 
 impl ProcessError {

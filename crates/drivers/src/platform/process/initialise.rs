@@ -60,7 +60,8 @@ async fn run_initdb(options: &ClusterOptions, account: &Account, dir: &Path) -> 
     if options.durability == Durability::ThrowAway {
         initdb.arg("--no-sync");
     }
-    let output = initdb.kill_on_drop(true).output().await.map_err(ProcessError::io("run", options.binaries.tool("initdb")))?;
+    let output =
+        initdb.kill_on_drop(true).output().await.map_err(ProcessError::io("run", options.binaries.tool("initdb")))?;
     if output.status.success() {
         return Ok(());
     }
@@ -72,7 +73,11 @@ async fn same_version(options: &ClusterOptions) -> Result<(), ProcessError> {
     let path = options.data_dir.join("PG_VERSION");
     let theirs = fs::read_to_string(&path).map_err(ProcessError::io("read", &path))?.trim().to_owned();
     let postgres = options.binaries.tool("postgres");
-    let output = tokio::process::Command::new(&postgres).arg("--version").output().await.map_err(ProcessError::io("run", &postgres))?;
+    let output = tokio::process::Command::new(&postgres)
+        .arg("--version")
+        .output()
+        .await
+        .map_err(ProcessError::io("run", &postgres))?;
     let said = String::from_utf8_lossy(&output.stdout);
     let ours = said.split_whitespace().nth(2).and_then(|version| version.split('.').next()).unwrap_or_default();
     match ours == theirs {

@@ -56,7 +56,8 @@ fn running_in(dir: &Path) -> Vec<i32> {
 fn is_postgres_in(pid: i32, dir: &Path) -> bool {
     let link = |what: &str| fs::read_link(format!("/proc/{pid}/{what}")).ok();
     // A package upgrade replaces the binary under a running server: "postgres (deleted)".
-    let is_postgres = link("exe").is_some_and(|exe| exe.file_name().is_some_and(|name| name.to_string_lossy().starts_with("postgres")));
+    let is_postgres = link("exe")
+        .is_some_and(|exe| exe.file_name().is_some_and(|name| name.to_string_lossy().starts_with("postgres")));
     is_postgres && link("cwd").is_some_and(|cwd| cwd == dir)
 }
 

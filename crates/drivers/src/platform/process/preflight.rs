@@ -23,7 +23,11 @@ pub(super) fn has_room(dir: &Path, durability: Durability) -> Result<(), Process
         Durability::Safe => 1024,
         Durability::ThrowAway => 200,
     };
-    let stat = statvfs(dir).map_err(|error| ProcessError::Io { doing: "examine", path: dir.to_owned(), source: error.into() })?;
+    let stat = statvfs(dir).map_err(|error| ProcessError::Io {
+        doing: "examine",
+        path: dir.to_owned(),
+        source: error.into(),
+    })?;
     let free_mb = stat.blocks_available() * stat.fragment_size() / (1024 * 1024);
     match free_mb < needed_mb {
         true => Err(ProcessError::TooLittleRoom { dir: dir.to_owned(), free_mb, needed_mb }),

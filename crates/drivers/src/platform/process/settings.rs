@@ -90,6 +90,7 @@ fn ident(machine_users: &[String]) -> String {
 /// A quarter of the memory, at most 1 GB: other programs live here too.
 fn shared_buffers_mb() -> u64 {
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let total_kb = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse::<u64>().ok());
+    let total_kb =
+        memory.lines().find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse::<u64>().ok());
     total_kb.map_or(128, |kb| (kb / 1024 / 4).clamp(32, 1024))
 }

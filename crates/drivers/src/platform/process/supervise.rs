@@ -76,7 +76,13 @@ impl Seen {
     }
 }
 
-async fn watch_over(mut child: Child, options: ClusterOptions, account: Account, seen: Arc<Seen>, mut stopped: watch::Receiver<bool>) {
+async fn watch_over(
+    mut child: Child,
+    options: ClusterOptions,
+    account: Account,
+    seen: Arc<Seen>,
+    mut stopped: watch::Receiver<bool>,
+) {
     let dir = options.data_dir.clone();
     let mut backoff = FIRST_BACKOFF;
     loop {
@@ -164,7 +170,8 @@ pub(super) fn last_words(options: &ClusterOptions) -> String {
     if let Some(entry) = newest {
         text.push_str(&fs::read_to_string(entry.path()).unwrap_or_default());
     }
-    let wanted: Vec<_> = text.lines().filter(|line| line.contains("FATAL") || line.contains("PANIC") || line.contains("HINT")).collect();
+    let wanted: Vec<_> =
+        text.lines().filter(|line| line.contains("FATAL") || line.contains("PANIC") || line.contains("HINT")).collect();
     match wanted.as_slice() {
         [] => text.lines().last().unwrap_or("it said nothing").to_owned(),
         lines => lines[lines.len().saturating_sub(3)..].join("; "),

@@ -41,7 +41,12 @@ impl Admin {
         Self::connect_with(dsn, database, application_name, Timeouts::default()).await
     }
 
-    pub async fn connect_with(dsn: &Dsn, database: Option<&str>, application_name: &str, timeouts: Timeouts) -> Result<Self, SqlError> {
+    pub async fn connect_with(
+        dsn: &Dsn,
+        database: Option<&str>,
+        application_name: &str,
+        timeouts: Timeouts,
+    ) -> Result<Self, SqlError> {
         let options = format!(
             "-c search_path=pg_catalog -c role=none -c lock_timeout={} -c statement_timeout={} \
              -c idle_in_transaction_session_timeout=60000 -c default_transaction_read_only=off -c row_security=off",
@@ -50,7 +55,13 @@ impl Admin {
         );
         let session = Session::open(dsn, database, application_name, Some(&options)).await?;
         let mut admin = Self { session, user: dsn.user().to_owned(), superuser: false };
-        let row = admin.row("read who the admin is", "select current_user::text, rolsuper from pg_roles where rolname = current_user", &[]).await?;
+        let row = admin
+            .row(
+                "read who the admin is",
+                "select current_user::text, rolsuper from pg_roles where rolname = current_user",
+                &[],
+            )
+            .await?;
         (admin.user, admin.superuser) = (row.get(0), row.get(1));
         if admin.version_num() >= 160_000 && !admin.superuser {
             // From 16 on, whoever creates a role may administer it but is not a member: this makes it one, so that it
@@ -73,7 +84,7 @@ impl Admin {
         self.session.database()
     }
 
-    pub fn version_num(&self) -> u32 {
+    pub fn version_num(&self) -> i32 {
         self.session.version_num()
     }
 
@@ -107,7 +118,12 @@ impl Admin {
         }
     }
 
-    pub(super) async fn rows(&self, doing: impl Into<String>, sql: &str, params: Params<'_>) -> Result<Vec<Row>, SqlError> {
+    pub(super) async fn rows(
+        &self,
+        doing: impl Into<String>,
+        sql: &str,
+        params: Params<'_>,
+    ) -> Result<Vec<Row>, SqlError> {
         self.client().query_typed(sql, params).await.map_err(|error| SqlError::from_pg(doing, error))
     }
 

@@ -33,7 +33,11 @@ impl Admin {
             Some(_) => return Ok(Ensured::Existed),
             None => {}
         }
-        let mut sql = format!("CREATE DATABASE {} STRATEGY WAL_LOG TEMPLATE {}", ident(name), ident(create.template.unwrap_or("template0")));
+        let mut sql = format!(
+            "CREATE DATABASE {} STRATEGY WAL_LOG TEMPLATE {}",
+            ident(name),
+            ident(create.template.unwrap_or("template0"))
+        );
         if create.template.is_none() {
             sql.push_str(" ENCODING 'UTF8'");
             if let Some(locale) = create.locale {
@@ -78,9 +82,15 @@ impl Admin {
         match (self.database_exists(working).await?, self.database_exists(template).await?) {
             (false, true) => return Ok(()),
             (true, true) => {
-                return Err(SqlError::new(doing(), SqlErrorKind::AlreadyExists, format!("{template} exists and {working} too: a template is never altered")));
+                return Err(SqlError::new(
+                    doing(),
+                    SqlErrorKind::AlreadyExists,
+                    format!("{template} exists and {working} too: a template is never altered"),
+                ));
             }
-            (false, false) => return Err(SqlError::new(doing(), SqlErrorKind::Missing, format!("there is no database {working}"))),
+            (false, false) => {
+                return Err(SqlError::new(doing(), SqlErrorKind::Missing, format!("there is no database {working}")));
+            }
             (true, false) => {}
         }
         self.run(doing(), &format!("ALTER DATABASE {} ALLOW_CONNECTIONS false", ident(working))).await?;
@@ -94,7 +104,13 @@ impl Admin {
     }
 
     async fn connection_limit_of(&self, database: &str) -> Result<Option<i32>, SqlError> {
-        let rows = self.rows("look for a database", "select datconnlimit from pg_database where datname = $1", &[(&database, Type::TEXT)]).await?;
+        let rows = self
+            .rows(
+                "look for a database",
+                "select datconnlimit from pg_database where datname = $1",
+                &[(&database, Type::TEXT)],
+            )
+            .await?;
         Ok(rows.first().map(|row| row.get(0)))
     }
 }

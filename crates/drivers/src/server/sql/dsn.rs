@@ -69,7 +69,9 @@ pub enum BadDsn {
     NoHost,
     #[error("the user is missing")]
     NoUser,
-    #[error("a port is not a number from 1 to 65535 (is there an unescaped : @ / or ? in the password? write %3A %40 %2F %3F)")]
+    #[error(
+        "a port is not a number from 1 to 65535 (is there an unescaped : @ / or ? in the password? write %3A %40 %2F %3F)"
+    )]
     Port,
     #[error("give one port, or as many ports as hosts")]
     PortCount,
@@ -83,7 +85,9 @@ pub enum BadDsn {
     TargetSessionAttrs,
     #[error("connect_timeout is a number of seconds from 1 to 300")]
     ConnectTimeout,
-    #[error("unknown parameter; known are host, port, user, password, dbname, sslmode, sslrootcert, target_session_attrs, connect_timeout, application_name")]
+    #[error(
+        "unknown parameter; known are host, port, user, password, dbname, sslmode, sslrootcert, target_session_attrs, connect_timeout, application_name"
+    )]
     UnknownParameter,
     #[error("a quoted value is not closed")]
     Quote,
@@ -154,6 +158,10 @@ impl Dsn {
 
     pub fn port(&self) -> u16 {
         self.hosts[0].port
+    }
+
+    pub fn first_host(&self) -> (&str, u16) {
+        (self.host(), self.port())
     }
 
     pub fn user(&self) -> &str {

@@ -74,6 +74,12 @@ impl SqlError {
         Self { doing: doing.into(), kind, sqlstate: None, position: None, message: message.into(), source: None }
     }
 
+    /// The same failure, as a part of something larger.
+    pub(super) fn within(mut self, larger: String) -> Self {
+        self.doing = format!("{larger}: {}", self.doing);
+        self
+    }
+
     pub(super) fn from_pg(doing: impl Into<String>, source: tokio_postgres::Error) -> Self {
         let (kind, message, sqlstate, position) = match source.as_db_error() {
             Some(db) => (of_state(db), describe(db), Some(db.code().code().to_owned()), position(db)),
@@ -89,8 +95,12 @@ impl SqlError {
     pub fn is_transient(&self) -> bool {
         use SqlErrorKind::*;
         match self.kind {
-            Unreachable | StartingUp | DiskFull | TooManyConnections | InUse | Terminated | Contention | Timeout => true,
-            AuthFailed | Privilege | AlreadyExists | Missing | DependedOn | Tls | NotSupported | Unexpected | Other => false,
+            Unreachable | StartingUp | DiskFull | TooManyConnections | InUse | Terminated | Contention | Timeout => {
+                true
+            }
+            AuthFailed | Privilege | AlreadyExists | Missing | DependedOn | Tls | NotSupported | Unexpected | Other => {
+                false
+            }
         }
     }
 
@@ -139,7 +149,9 @@ fn of_state(db: &DbError) -> SqlErrorKind {
         SqlState::DUPLICATE_DATABASE | SqlState::DUPLICATE_OBJECT => AlreadyExists,
         SqlState::INVALID_CATALOG_NAME | SqlState::UNDEFINED_OBJECT => Missing,
         SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN => Terminated,
-        SqlState::T_R_SERIALIZATION_FAILURE | SqlState::T_R_DEADLOCK_DETECTED | SqlState::LOCK_NOT_AVAILABLE => Contention,
+        SqlState::T_R_SERIALIZATION_FAILURE | SqlState::T_R_DEADLOCK_DETECTED | SqlState::LOCK_NOT_AVAILABLE => {
+            Contention
+        }
         SqlState::QUERY_CANCELED => Timeout,
         SqlState::DEPENDENT_OBJECTS_STILL_EXIST => DependedOn,
         SqlState::FEATURE_NOT_SUPPORTED => NotSupported,
@@ -178,12 +190,21 @@ fn of_client(error: &tokio_postgres::Error) -> (SqlErrorKind, String) {
         cause = inner.source();
     }
     if message.contains("CaUsedAsEndEntity") {
-        message.push_str(" (the server presents a self-signed CA as its own certificate: sign a certificate with that CA instead)");
+        message.push_str(
+            " (the server presents a self-signed CA as its own certificate: sign a certificate with that CA instead)",
+        );
     }
-    let tls = message.contains("TLS handshake") || message.contains("does not support TLS") || message.contains("invalid peer certificate");
+    let tls = message.contains("TLS handshake")
+        || message.contains("does not support TLS")
+        || message.contains("invalid peer certificate");
     let kind = if tls {
         SqlErrorKind::Tls
-    } else if io || error.is_closed() || message.contains("connecting to server") || message.contains("timed out") || message.contains("all hosts") {
+    } else if io
+        || error.is_closed()
+        || message.contains("connecting to server")
+        || message.contains("timed out")
+        || message.contains("all hosts")
+    {
         SqlErrorKind::Unreachable
     } else if message.contains("authentication") || message.contains("password missing") || message.contains("SCRAM") {
         SqlErrorKind::AuthFailed

@@ -8,7 +8,7 @@ use super::error::SqlError;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerFacts {
-    pub version_num: u32,
+    pub version_num: i32,
     pub version: String,
     /// Empty when the admin may not read it.
     pub system_identifier: String,
@@ -39,10 +39,28 @@ pub enum Severity {
 }
 
 const SETTINGS: [&str; 22] = [
-    "data_checksums", "fsync", "listen_addresses", "log_min_duration_statement", "log_statement", "max_connections",
-    "max_logical_replication_workers", "max_replication_slots", "max_wal_senders", "max_wal_size", "max_worker_processes",
-    "min_wal_size", "password_encryption", "port", "recovery_init_sync_method", "reserved_connections", "server_encoding",
-    "shared_buffers", "ssl", "superuser_reserved_connections", "synchronous_commit", "wal_level",
+    "data_checksums",
+    "fsync",
+    "listen_addresses",
+    "log_min_duration_statement",
+    "log_statement",
+    "max_connections",
+    "max_logical_replication_workers",
+    "max_replication_slots",
+    "max_wal_senders",
+    "max_wal_size",
+    "max_worker_processes",
+    "min_wal_size",
+    "password_encryption",
+    "port",
+    "recovery_init_sync_method",
+    "reserved_connections",
+    "server_encoding",
+    "shared_buffers",
+    "ssl",
+    "superuser_reserved_connections",
+    "synchronous_commit",
+    "wal_level",
 ];
 
 impl Finding {
@@ -58,7 +76,10 @@ impl ServerFacts {
         match self.version_num {
             ..150_000 => return Some(format!("PostgreSQL {} is older than 15", self.version)),
             150_009 | 160_005 | 170_001 => {
-                return Some(format!("PostgreSQL {} ignores ALTER ROLE … SET role: install the next minor release", self.version));
+                return Some(format!(
+                    "PostgreSQL {} ignores ALTER ROLE … SET role: install the next minor release",
+                    self.version
+                ));
             }
             _ => {}
         }
@@ -69,7 +90,9 @@ impl ServerFacts {
             (true, true) => None,
             (false, true) => Some(format!("{admin} lacks CREATEDB: ALTER ROLE {admin} CREATEDB")),
             (true, false) => Some(format!("{admin} lacks CREATEROLE: ALTER ROLE {admin} CREATEROLE")),
-            (false, false) => Some(format!("{admin} lacks CREATEDB and CREATEROLE: ALTER ROLE {admin} CREATEDB CREATEROLE")),
+            (false, false) => {
+                Some(format!("{admin} lacks CREATEDB and CREATEROLE: ALTER ROLE {admin} CREATEDB CREATEROLE"))
+            }
         }
     }
 }
@@ -78,18 +101,34 @@ impl Admin {
     pub async fn facts(&self) -> Result<ServerFacts, SqlError> {
         let doing = "read the server's facts";
         let sql = "select r.rolsuper, r.rolcreatedb, r.rolcreaterole, r.rolreplication, current_setting('server_version'), \
-                   pg_is_in_recovery(), has_function_privilege('pg_control_system()', 'EXECUTE'), \
+                   pg_is_in_recovery(), \
                    has_parameter_privilege('temp_file_limit', 'SET'), pg_has_role('pg_signal_backend', 'USAGE'), \
                    (select count(*) from pg_roles s where s.rolname = 'pg_create_subscription' and pg_has_role(s.oid, 'USAGE')) \
                    from pg_roles r where r.rolname = current_user";
         let row = self.row(doing, sql, &[]).await?;
-        let settings = self.pairs(doing, &format!("select name, setting from pg_settings where name in ({})", SETTINGS.map(super::quote::literal).join(", "))).await?;
-        let available_extensions = self.pairs(doing, "select name::text, default_version from pg_available_extensions where default_version is not null").await?;
-        let system_identifier = match row.get(6) {
-            true => self.row(doing, "select system_identifier::text from pg_control_system()", &[]).await?.get(0),
-            false => String::new(),
+        let settings = self
+            .pairs(
+                doing,
+                &format!(
+                    "select name, setting from pg_settings where name in ({})",
+                    SETTINGS.map(super::quote::literal).join(", ")
+                ),
+            )
+            .await?;
+        let available_extensions = self
+            .pairs(
+                doing,
+                "select name::text, default_version from pg_available_extensions where default_version is not null",
+            )
+            .await?;
+        let system_identifier = self.system_identifier().await?;
+        let can = Can {
+            superuser: row.get(0),
+            replication: row.get(3),
+            temp_file_limit: row.get(6),
+            signal: row.get(7),
+            subscribe: row.get::<_, i64>(8) > 0,
         };
-        let can = Can { superuser: row.get(0), replication: row.get(3), temp_file_limit: row.get(7), signal: row.get(8), subscribe: row.get::<_, i64>(9) > 0 };
         let mut findings = can.findings(self.version_num());
         findings.extend(about_settings(&settings));
         Ok(ServerFacts {
@@ -108,6 +147,16 @@ impl Admin {
         })
     }
 
+    /// Tells one cluster from another, also behind a DSN that changed. Empty when the admin may not read it.
+    pub async fn system_identifier(&self) -> Result<String, SqlError> {
+        let doing = "read the system identifier";
+        let allowed = "select has_function_privilege('pg_control_system()', 'EXECUTE')";
+        match self.row(doing, allowed, &[]).await?.get(0) {
+            true => Ok(self.row(doing, "select system_identifier::text from pg_control_system()", &[]).await?.get(0)),
+            false => Ok(String::new()),
+        }
+    }
+
     async fn pairs(&self, doing: &str, sql: &str) -> Result<BTreeMap<String, String>, SqlError> {
         Ok(self.rows(doing, sql, &[]).await?.iter().map(|row| (row.get(0), row.get(1))).collect())
     }
@@ -122,28 +171,60 @@ struct Can {
 }
 
 impl Can {
-    fn findings(&self, version: u32) -> Vec<Finding> {
+    fn findings(&self, version: i32) -> Vec<Finding> {
         use Severity::*;
         if self.superuser {
             return Vec::new();
         }
         let mut findings = vec![
-            Finding::new("no_superuser_verifiers", Low, "pg_authid is not readable: a changed password is found by logging in, not by comparing"),
-            Finding::new("no_superuser_event_triggers", Low, "event triggers cannot be created: DDL is not captured during a move"),
-            Finding::new("no_superuser_for_all_tables", Low, "publications FOR ALL TABLES cannot be created: tables are named one by one"),
+            Finding::new(
+                "no_superuser_verifiers",
+                Low,
+                "pg_authid is not readable: a changed password is found by logging in, not by comparing",
+            ),
+            Finding::new(
+                "no_superuser_event_triggers",
+                Low,
+                "event triggers cannot be created: DDL is not captured during a move",
+            ),
+            Finding::new(
+                "no_superuser_for_all_tables",
+                Low,
+                "publications FOR ALL TABLES cannot be created: tables are named one by one",
+            ),
         ];
         if !self.temp_file_limit {
-            findings.push(Finding::new("temp_file_limit_not_settable", Low, "temp_file_limit cannot be set: GRANT SET ON PARAMETER temp_file_limit to the admin"));
+            findings.push(Finding::new(
+                "temp_file_limit_not_settable",
+                Low,
+                "temp_file_limit cannot be set: GRANT SET ON PARAMETER temp_file_limit to the admin",
+            ));
         }
         if !self.subscribe {
-            let need = if version >= 160_000 { "GRANT pg_create_subscription to the admin" } else { "on 15 that takes a superuser" };
-            findings.push(Finding::new("subscriptions_not_creatable", Medium, format!("databases cannot be moved here without downtime: no CREATE SUBSCRIPTION; {need}")));
+            let need = if version >= 160_000 {
+                "GRANT pg_create_subscription to the admin"
+            } else {
+                "on 15 that takes a superuser"
+            };
+            findings.push(Finding::new(
+                "subscriptions_not_creatable",
+                Medium,
+                format!("databases cannot be moved here without downtime: no CREATE SUBSCRIPTION; {need}"),
+            ));
         }
         if !self.replication {
-            findings.push(Finding::new("slots_not_creatable", Medium, "databases cannot be moved away without downtime: replication slots need ALTER ROLE … REPLICATION"));
+            findings.push(Finding::new(
+                "slots_not_creatable",
+                Medium,
+                "databases cannot be moved away without downtime: replication slots need ALTER ROLE … REPLICATION",
+            ));
         }
         if !self.signal {
-            findings.push(Finding::new("foreign_sessions_not_endable", Low, "only sessions of Freehold's own roles can be ended: GRANT pg_signal_backend to the admin for others"));
+            findings.push(Finding::new(
+                "foreign_sessions_not_endable",
+                Low,
+                "only sessions of Freehold's own roles can be ended: GRANT pg_signal_backend to the admin for others",
+            ));
         }
         findings
     }
@@ -160,15 +241,45 @@ fn about_settings(settings: &BTreeMap<String, String>) -> Vec<Finding> {
         }
     };
     when(get("fsync") == "off", "fsync_off", High, "fsync is off: a crash of the machine destroys every database");
-    when(get("wal_level") != "logical", "wal_level_not_logical", Medium, "wal_level is not logical: databases cannot be moved away without downtime (needs a restart)");
+    when(
+        get("wal_level") != "logical",
+        "wal_level_not_logical",
+        Medium,
+        "wal_level is not logical: databases cannot be moved away without downtime (needs a restart)",
+    );
     when(number("max_replication_slots") < 8, "few_replication_slots", Low, "max_replication_slots is below 8");
     when(number("max_wal_senders") < 8, "few_wal_senders", Low, "max_wal_senders is below 8");
     // pg_settings counts it in megabytes.
-    when(number("min_wal_size") < 2048, "min_wal_size_small", Low, "min_wal_size is below 2GB: one CREATE DATABASE in a hundred takes ten times as long");
-    when(get("recovery_init_sync_method") == "fsync", "slow_crash_recovery", Low, "recovery_init_sync_method is fsync: with thousands of databases a crash start takes minutes; syncfs takes seconds");
-    when(get("password_encryption") != "scram-sha-256", "password_encryption_weak", Medium, "password_encryption is not scram-sha-256");
-    when(["all", "ddl", "mod"].contains(&get("log_statement")), "log_statement_on", Low, "log_statement is on: statements of tenants are in the server's log");
-    when(get("data_checksums") == "off", "no_data_checksums", Low, "data checksums are off: silent corruption stays silent");
+    when(
+        number("min_wal_size") < 2048,
+        "min_wal_size_small",
+        Low,
+        "min_wal_size is below 2GB: one CREATE DATABASE in a hundred takes ten times as long",
+    );
+    when(
+        get("recovery_init_sync_method") == "fsync",
+        "slow_crash_recovery",
+        Low,
+        "recovery_init_sync_method is fsync: with thousands of databases a crash start takes minutes; syncfs takes seconds",
+    );
+    when(
+        get("password_encryption") != "scram-sha-256",
+        "password_encryption_weak",
+        Medium,
+        "password_encryption is not scram-sha-256",
+    );
+    when(
+        ["all", "ddl", "mod"].contains(&get("log_statement")),
+        "log_statement_on",
+        Low,
+        "log_statement is on: statements of tenants are in the server's log",
+    );
+    when(
+        get("data_checksums") == "off",
+        "no_data_checksums",
+        Low,
+        "data checksums are off: silent corruption stays silent",
+    );
     findings
 }
 

@@ -33,7 +33,11 @@ impl Admin {
                 break;
             }
             if Instant::now() > deadline {
-                return Err(SqlError::new(doing, SqlErrorKind::Timeout, format!("{left} connections are left after {DEADLINE:?}")));
+                return Err(SqlError::new(
+                    doing,
+                    SqlErrorKind::Timeout,
+                    format!("{left} connections are left after {DEADLINE:?}"),
+                ));
             }
             sleep(Duration::from_millis(20)).await;
         }

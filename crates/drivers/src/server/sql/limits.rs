@@ -14,7 +14,12 @@ impl Admin {
         Ok(findings)
     }
 
-    pub(super) async fn login_statements(&self, login: &str, owner: &str, limits: &Limits) -> Result<(Vec<String>, Vec<Finding>), SqlError> {
+    pub(super) async fn login_statements(
+        &self,
+        login: &str,
+        owner: &str,
+        limits: &Limits,
+    ) -> Result<(Vec<String>, Vec<Finding>), SqlError> {
         let (mut sql, findings) = self.limit_statements(login, limits).await?;
         sql.push(format!("ALTER ROLE {} {}", ident(login), Self::set_clause("role", owner)));
         Ok((sql, findings))

@@ -14,11 +14,14 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 impl Admin {
-    /// NOLOGIN, then ends the roles' sessions until none is left, in every database. Never ALLOW_CONNECTIONS false:
-    /// that would stop apply workers too.
-    pub async fn refuse_logins(&self, logins: &[&str]) -> Result<(), SqlError> {
-        self.alter_existing(logins, "NOLOGIN").await?;
-        self.terminate_sessions(logins).await
+    /// NOLOGIN, then ends the roles' sessions until none is left, in `database` and everywhere else: its name is for
+    /// the error. Never ALLOW_CONNECTIONS false: that would stop apply workers too.
+    pub async fn refuse_logins(&self, logins: &[&str], database: &str) -> Result<(), SqlError> {
+        let refused = async {
+            self.alter_existing(logins, "NOLOGIN").await?;
+            self.terminate_sessions(logins).await
+        };
+        refused.await.map_err(|error: SqlError| error.within(format!("close {database}")))
     }
 
     pub async fn admit_logins(&self, logins: &[&str]) -> Result<(), SqlError> {
@@ -52,7 +55,11 @@ impl Admin {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                return Err(SqlError::new(doing, SqlErrorKind::Timeout, format!("{left} sessions are left after {DEADLINE:?}")));
+                return Err(SqlError::new(
+                    doing,
+                    SqlErrorKind::Timeout,
+                    format!("{left} sessions are left after {DEADLINE:?}"),
+                ));
             }
             sleep(LOOK_AGAIN).await;
         }

@@ -100,7 +100,8 @@ impl Admin {
             }
         }
         observed.databases = self.rows(doing, DATABASES, &of_databases).await?.iter().map(database).collect();
-        observed.owned_as_login = self.rows(doing, OWNED_AS_LOGIN, &of_roles).await?.iter().map(|row| (row.get(0), row.get(1))).collect();
+        observed.owned_as_login =
+            self.rows(doing, OWNED_AS_LOGIN, &of_roles).await?.iter().map(|row| (row.get(0), row.get(1))).collect();
         Ok(observed)
     }
 }

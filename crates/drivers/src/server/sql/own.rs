@@ -9,28 +9,25 @@ use super::facts::{Finding, Severity};
 use super::quote::{ident, literal};
 use super::roles::{ExtraRole, Roles};
 
-#[derive(Debug, Clone, Default)]
-pub struct OwnDatabase<'a> {
-    /// Whose objects become the owner's: the role that built the template. Only while unclaimed: a tenant could
-    /// otherwise give things away that are not its own.
-    pub from_role: Option<&'a str>,
-    /// `ALTER DATABASE … SET name = value`.
-    pub settings: &'a [(&'a str, &'a str)],
-    /// For applications that insist. Such a tenant may hand out CONNECT and set database-wide settings.
-    pub tenant_owns_database: bool,
-}
-
 impl Admin {
-    /// Findings tell which settings this admin is not allowed to set.
-    pub async fn own_database(&self, roles: &Roles, own: &OwnDatabase<'_>) -> Result<Vec<Finding>, SqlError> {
+    /// `from_role` built the template: what it owns becomes the owner's. Only while unclaimed: a tenant could otherwise
+    /// give things away that are not its own. A tenant that owns its database may hand out CONNECT and set
+    /// database-wide settings: for applications that insist. Findings tell which settings this admin may not set.
+    pub async fn own_database(
+        &self,
+        roles: &Roles,
+        from_role: Option<&str>,
+        settings: &[(String, String)],
+        tenant_owns_database: bool,
+    ) -> Result<Vec<Finding>, SqlError> {
         let database = ident(self.database());
         let owner = ident(&roles.owner);
         let mut sql = Vec::new();
-        if let Some(from) = own.from_role.filter(|from| *from != roles.owner) {
+        if let Some(from) = from_role.filter(|from| *from != roles.owner) {
             sql.push(format!("REASSIGN OWNED BY {} TO {owner}", ident(from)));
         }
         // After REASSIGN, which takes the database along if that role owned it.
-        let database_owner = if own.tenant_owns_database { &roles.owner } else { &self.user };
+        let database_owner = if tenant_owns_database { &roles.owner } else { &self.user };
         sql.push(format!("ALTER DATABASE {database} OWNER TO {}", ident(database_owner)));
         sql.push(format!("REVOKE ALL ON DATABASE {database} FROM PUBLIC"));
         sql.push(format!("GRANT ALL ON DATABASE {database} TO {owner}"));
@@ -40,8 +37,8 @@ impl Admin {
                 sql.extend(extra_grants(extra, &owner));
             }
         }
-        let denied = self.denied_settings(own.settings).await?;
-        for (name, value) in own.settings.iter().filter(|(name, _)| !denied.iter().any(|denied| denied == name)) {
+        let denied = self.denied_settings(settings).await?;
+        for (name, value) in settings.iter().filter(|(name, _)| !denied.contains(name)) {
             sql.push(format!("ALTER DATABASE {database} {}", set(name, value)));
         }
         sql.extend(freehold_schema());
@@ -71,16 +68,17 @@ impl Admin {
     /// Who may connect to a database and what its owner role may do there, as it was on the first day.
     pub async fn restore_grants(&self, database: &str, owner: &str) -> Result<(), SqlError> {
         let (name, role) = (ident(database), ident(owner));
-        let sql = [format!("REVOKE ALL ON DATABASE {name} FROM PUBLIC"), format!("GRANT ALL ON DATABASE {name} TO {role}")];
+        let sql =
+            [format!("REVOKE ALL ON DATABASE {name} FROM PUBLIC"), format!("GRANT ALL ON DATABASE {name} TO {role}")];
         self.run_all(format!("restore grants on {database}"), &sql).await
     }
 
     /// What a weak admin may not store with a database: superuser's settings, and any made-up `app.name`.
-    async fn denied_settings(&self, settings: &[(&str, &str)]) -> Result<Vec<String>, SqlError> {
+    async fn denied_settings(&self, settings: &[(String, String)]) -> Result<Vec<String>, SqlError> {
         if self.superuser || settings.is_empty() {
             return Ok(Vec::new());
         }
-        let names: Vec<String> = settings.iter().map(|(name, _)| (*name).to_owned()).collect();
+        let names: Vec<String> = settings.iter().map(|(name, _)| name.clone()).collect();
         let sql = "select n from unnest($1) n where not has_parameter_privilege(n, 'SET') \
                    and not exists (select from pg_settings s where lower(s.name) = lower(n) and s.context = 'user')";
         let rows = self.rows("read the admin's privileges", sql, &[(&names, Type::TEXT_ARRAY)]).await?;
@@ -93,7 +91,8 @@ impl Admin {
 }
 
 fn not_settable(database: &str, setting: &str) -> Finding {
-    let message = format!("{setting} is not set on {database}: a superuser has to GRANT SET ON PARAMETER {setting} to the admin");
+    let message =
+        format!("{setting} is not set on {database}: a superuser has to GRANT SET ON PARAMETER {setting} to the admin");
     Finding::new("setting_not_settable", Severity::Medium, message)
 }
 
@@ -127,7 +126,8 @@ fn freehold_schema() -> Vec<String> {
 
 /// Lists are lists of names: one literal `'a, b'` would be one schema with a comma in it.
 fn set(name: &str, value: &str) -> String {
-    const LISTS: [&str; 4] = ["search_path", "temp_tablespaces", "session_preload_libraries", "local_preload_libraries"];
+    const LISTS: [&str; 4] =
+        ["search_path", "temp_tablespaces", "session_preload_libraries", "local_preload_libraries"];
     if !LISTS.contains(&name.to_lowercase().as_str()) {
         return Admin::set_clause(name, value);
     }

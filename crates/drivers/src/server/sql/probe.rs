@@ -11,7 +11,8 @@ pub async fn assert_login(dsn: &Dsn, database: &str, owner: &str) -> Result<(), 
     for reset in ["", "DISCARD ALL"] {
         session.execute_script(reset).await?;
         let rows = session.simple_query("select current_user, current_database()").await?;
-        let row = rows.first().ok_or_else(|| SqlError::new(doing(), SqlErrorKind::Unexpected, "no answer to who am I"))?;
+        let row =
+            rows.first().ok_or_else(|| SqlError::new(doing(), SqlErrorKind::Unexpected, "no answer to who am I"))?;
         let (user, place) = (row.get(0).unwrap_or_default(), row.get(1).unwrap_or_default());
         if (user, place) != (owner, database) {
             let message = format!("expected to be {owner} in {database}, but is {user} in {place}");

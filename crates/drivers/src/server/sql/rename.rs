@@ -36,6 +36,8 @@ fn needed(doing: String, what: &str, from: &str, to: &str, (source, target): (bo
         (true, false) => Ok(true),
         (false, true) => Ok(false),
         (true, true) => Err(SqlError::new(doing, SqlErrorKind::AlreadyExists, format!("{what} {to} exists already"))),
-        (false, false) => Err(SqlError::new(doing, SqlErrorKind::Missing, format!("there is neither {what} {from} nor {to}"))),
+        (false, false) => {
+            Err(SqlError::new(doing, SqlErrorKind::Missing, format!("there is neither {what} {from} nor {to}")))
+        }
     }
 }

@@ -12,7 +12,13 @@ use super::roles::{Limits, Roles};
 impl Admin {
     /// Everything about `roles.login` as on the first day, in one transaction: a session that starts meanwhile sees
     /// the old state or the new one. With `can_login` false it stays refused (suspended, retired).
-    pub async fn restore_login(&self, roles: &Roles, verifier: &str, limits: &Limits, can_login: bool) -> Result<Vec<Finding>, SqlError> {
+    pub async fn restore_login(
+        &self,
+        roles: &Roles,
+        verifier: &str,
+        limits: &Limits,
+        can_login: bool,
+    ) -> Result<Vec<Finding>, SqlError> {
         let login = ident(&roles.login);
         let mut sql = self.stray_memberships(roles).await?;
         sql.push(format!("GRANT {} TO {login}", ident(&roles.owner)));
@@ -59,12 +65,17 @@ impl Admin {
 
     /// Roles that the login is a member of without being meant to. On 16+ a grant is revoked as its grantor.
     async fn stray_memberships(&self, roles: &Roles) -> Result<Vec<String>, SqlError> {
-        let meant: Vec<&str> = roles.extra.iter().map(|extra| extra.name.as_str()).chain([roles.owner.as_str()]).collect();
+        let meant: Vec<&str> =
+            roles.extra.iter().map(|extra| extra.name.as_str()).chain([roles.owner.as_str()]).collect();
         let sql = "select g.rolname::text, by.rolname::text from pg_auth_members m join pg_roles g on g.oid = m.roleid \
                    join pg_roles r on r.oid = m.member left join pg_roles by on by.oid = m.grantor \
                    where r.rolname = $1 and g.rolname <> all($2)";
         let rows = self
-            .rows(format!("read memberships of {}", roles.login), sql, &[(&roles.login, Type::TEXT), (&owned(&meant), Type::TEXT_ARRAY)])
+            .rows(
+                format!("read memberships of {}", roles.login),
+                sql,
+                &[(&roles.login, Type::TEXT), (&owned(&meant), Type::TEXT_ARRAY)],
+            )
             .await?;
         Ok(rows
             .iter()

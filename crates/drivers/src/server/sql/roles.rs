@@ -35,6 +35,13 @@ pub struct Limits {
     pub temp_file_limit_kb: Option<u32>,
 }
 
+impl Limits {
+    /// For roles that only Freehold uses.
+    pub fn unlimited() -> Self {
+        Self { connection_limit: -1, ..Self::default() }
+    }
+}
+
 impl Roles {
     pub fn names(&self) -> Vec<&str> {
         let fixed = [self.owner.as_str(), &self.login, &self.maintenance];
@@ -45,7 +52,13 @@ impl Roles {
 impl Admin {
     /// Makes the roles and everything about them so. Findings tell what this admin is not allowed to set. A second
     /// login (a rotation) is the same call with another `login` name.
-    pub async fn ensure_roles(&self, roles: &Roles, login_verifier: &str, maintenance_verifier: &str, limits: &Limits) -> Result<Vec<Finding>, SqlError> {
+    pub async fn ensure_roles(
+        &self,
+        roles: &Roles,
+        login_verifier: &str,
+        maintenance_verifier: &str,
+        limits: &Limits,
+    ) -> Result<Vec<Finding>, SqlError> {
         let doing = format!("ensure roles of {}", roles.owner);
         let missing = self.missing_roles(&roles.names()).await?;
         let mut sql = Vec::new();
@@ -99,7 +112,11 @@ impl Admin {
 
     async fn missing_roles(&self, names: &[&str]) -> Result<Vec<String>, SqlError> {
         let existing = self.existing_roles(names).await?;
-        Ok(names.iter().filter(|name| !existing.iter().any(|there| there == *name)).map(|name| (*name).to_owned()).collect())
+        Ok(names
+            .iter()
+            .filter(|name| !existing.iter().any(|there| there == *name))
+            .map(|name| (*name).to_owned())
+            .collect())
     }
 
     /// Grants that make a weak admin a member. On 16+ a role it creates now comes with its own grant.
@@ -133,6 +150,8 @@ pub(super) fn no_temp_file_limit(login: &str) -> Finding {
     Finding::new(
         "temp_file_limit_not_set",
         Severity::Low,
-        format!("{login} has no temp_file_limit: a superuser has to GRANT SET ON PARAMETER temp_file_limit to the admin"),
+        format!(
+            "{login} has no temp_file_limit: a superuser has to GRANT SET ON PARAMETER temp_file_limit to the admin"
+        ),
     )
 }

@@ -17,7 +17,7 @@ use super::tls;
 pub struct Session {
     client: Client,
     connection: JoinHandle<()>,
-    version_num: u32,
+    version_num: i32,
     database: String,
 }
 
@@ -26,7 +26,12 @@ pub type Maintenance = Session;
 
 impl Session {
     /// Connects as the DSN says; `settings` are bound values of `set_config`, in force for the whole session.
-    pub async fn connect(dsn: &Dsn, database: Option<&str>, application_name: &str, settings: &[(&str, &str)]) -> Result<Self, SqlError> {
+    pub async fn connect(
+        dsn: &Dsn,
+        database: Option<&str>,
+        application_name: &str,
+        settings: &[(&str, &str)],
+    ) -> Result<Self, SqlError> {
         let session = Self::open(dsn, database, application_name, None).await?;
         for (name, value) in settings {
             session
@@ -40,13 +45,26 @@ impl Session {
 
     /// Runs a script as one message: one transaction unless the script says otherwise.
     pub async fn execute_script(&self, sql: &str) -> Result<(), SqlError> {
-        self.client.batch_execute(sql).await.map_err(|error| SqlError::from_pg(format!("run a script in {}", self.database), error))
+        self.client
+            .batch_execute(sql)
+            .await
+            .map_err(|error| SqlError::from_pg(format!("run a script in {}", self.database), error))
     }
 
     /// Rows as text.
     pub async fn simple_query(&self, sql: &str) -> Result<Vec<SimpleQueryRow>, SqlError> {
-        let messages = self.client.simple_query(sql).await.map_err(|error| SqlError::from_pg(format!("query {}", self.database), error))?;
-        Ok(messages.into_iter().filter_map(|message| match message { SimpleQueryMessage::Row(row) => Some(row), _ => None }).collect())
+        let messages = self
+            .client
+            .simple_query(sql)
+            .await
+            .map_err(|error| SqlError::from_pg(format!("query {}", self.database), error))?;
+        Ok(messages
+            .into_iter()
+            .filter_map(|message| match message {
+                SimpleQueryMessage::Row(row) => Some(row),
+                _ => None,
+            })
+            .collect())
     }
 
     /// For COPY, cancellation and whatever else has no verb here.
@@ -54,7 +72,7 @@ impl Session {
         &self.client
     }
 
-    pub fn version_num(&self) -> u32 {
+    pub fn version_num(&self) -> i32 {
         self.version_num
     }
 
@@ -73,7 +91,12 @@ impl Session {
         let _ = timeout(Duration::from_secs(2), connection).await;
     }
 
-    pub(super) async fn open(dsn: &Dsn, database: Option<&str>, application_name: &str, options: Option<&str>) -> Result<Self, SqlError> {
+    pub(super) async fn open(
+        dsn: &Dsn,
+        database: Option<&str>,
+        application_name: &str,
+        options: Option<&str>,
+    ) -> Result<Self, SqlError> {
         let database = database.unwrap_or(dsn.database()).to_owned();
         let doing = || format!("connect to {} as {}", dsn.with_database(&database).public(), dsn.user());
         let mut config = configure(dsn);
@@ -127,7 +150,7 @@ fn configure(dsn: &Dsn) -> Config {
 }
 
 /// `15.13 (Debian 15.13-0)` → 150013, `19devel` → 190000.
-fn parse_version(text: &str) -> u32 {
+fn parse_version(text: &str) -> i32 {
     let number = |text: &str| text.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap_or(0);
     let (major, rest) = text.split_once('.').unwrap_or((text, "0"));
     number(major) * 10_000 + number(rest)

@@ -142,7 +142,12 @@ impl Parts {
                 self.connect_timeout = Some(Duration::from_secs(seconds));
             }
             // Freehold names and paces its connections itself.
-            "application_name" | "channel_binding" | "gssencmode" | "keepalives" | "keepalives_idle" | "keepalives_interval"
+            "application_name"
+            | "channel_binding"
+            | "gssencmode"
+            | "keepalives"
+            | "keepalives_idle"
+            | "keepalives_interval"
             | "keepalives_count" => {}
             _ => return Err(BadDsn::UnknownParameter),
         }

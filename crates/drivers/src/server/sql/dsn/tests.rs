@@ -11,7 +11,10 @@ fn dsn_reads_several_hosts_escapes_and_modes() {
     assert_eq!(dsn.password().unwrap().expose(), "p@ss:");
     assert_eq!(dsn.sslmode(), SslMode::VerifyFull);
     assert_eq!(dsn.target_session_attrs(), TargetSessionAttrs::ReadWrite);
-    assert_eq!(dsn.public(), "postgres://we%22ird@one:5433,[::1]:5432,three:5432/my%2Fdb?sslmode=verify-full&target_session_attrs=read-write");
+    assert_eq!(
+        dsn.public(),
+        "postgres://we%22ird@one:5433,[::1]:5432,three:5432/my%2Fdb?sslmode=verify-full&target_session_attrs=read-write"
+    );
     assert_eq!(Dsn::parse(&dsn.expose_url()).unwrap().expose_url(), dsn.expose_url());
 }
 
