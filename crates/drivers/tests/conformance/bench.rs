@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use freehold_drivers::platform::process::{Binaries, Cluster, ClusterOptions, Durability, find_binaries};
 use freehold_drivers::secrets::{Password, scram_verifier};
-use freehold_drivers::server::sql::{Admin, CreateDatabase, Dsn, Limits, Roles, Session, SqlError};
+use freehold_drivers::server::sql::{Admin, CreateDatabase, Dsn, Limits, OwnDatabase, Roles, Session, SqlError};
 use tempfile::TempDir;
 
 #[derive(Clone, Copy, PartialEq)]
@@ -168,8 +168,10 @@ impl Tenant {
         admin.ensure_database(&self.database, &CreateDatabase::default()).await.unwrap();
         let inside = bench.admin_in(&self.database).await;
         let settings = [("app.tenant", "it's"), ("work_mem", "3MB"), ("search_path", "public, pg_catalog")];
-        let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let findings = inside.own_database(&self.roles, None, &settings, false).await.unwrap();
+        let findings = inside
+            .own_database(&self.roles, &OwnDatabase { settings: &settings, ..OwnDatabase::default() })
+            .await
+            .unwrap();
         let codes: Vec<_> = findings.iter().map(|finding| finding.code).collect();
         match bench.power {
             Power::Superuser => assert!(codes.is_empty()),

@@ -63,7 +63,7 @@ async fn live(bench: &Bench, name: &str) {
     assert_login(&bench.dsn_of(&tenant), &tenant.database, &tenant.roles.owner).await.unwrap();
 
     for _ in 0..2 {
-        admin.refuse_logins(&[&tenant.roles.login], &tenant.database).await.unwrap();
+        admin.refuse_logins(&[&tenant.roles.login]).await.unwrap();
     }
     assert_eq!(bench.login(&tenant).await.err().unwrap().kind, SqlErrorKind::AuthFailed);
     for _ in 0..2 {
@@ -116,7 +116,7 @@ pub async fn a_rotation_overlaps_two_logins_and_leaves_nothing_of_the_first(benc
     let inside = bench.admin_in(&tenant.database).await;
     let early = inside.disown_login(&tenant.roles.login, &tenant.roles.owner).await.unwrap_err();
     assert_eq!(early.kind, SqlErrorKind::InUse);
-    admin.refuse_logins(&[&tenant.roles.login], &tenant.database).await.unwrap();
+    admin.refuse_logins(&[&tenant.roles.login]).await.unwrap();
     for _ in 0..2 {
         inside.disown_login(&tenant.roles.login, &tenant.roles.owner).await.unwrap();
         admin.drop_roles(&[&tenant.roles.login]).await.unwrap();

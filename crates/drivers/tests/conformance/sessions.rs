@@ -33,7 +33,7 @@ pub async fn a_refused_login_leaves_no_session_and_cannot_return(bench: &Bench) 
     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     // Maintenance goes on: a move works while the tenant is fenced.
     let maintenance = bench.maintenance(&tenant).await;
-    admin.refuse_logins(&["fenced", "no such role"], &tenant.database).await.unwrap();
+    admin.refuse_logins(&["fenced", "no such role"]).await.unwrap();
     assert_eq!(busy.await.unwrap(), SqlErrorKind::Terminated);
     assert!(open_is_dead(&open).await);
     assert_eq!(bench.login(&tenant).await.err().unwrap().kind, SqlErrorKind::AuthFailed);

@@ -1,6 +1,6 @@
 //! Templates: built, frozen, copied, and handed over.
 
-use freehold_drivers::server::sql::{CreateDatabase, ExtraRole, SqlErrorKind};
+use freehold_drivers::server::sql::{CreateDatabase, ExtraRole, OwnDatabase, SqlErrorKind};
 
 use crate::bench::{Bench, Tenant, ask};
 
@@ -25,9 +25,9 @@ pub async fn a_frozen_template_is_copied_and_its_objects_change_hands(bench: &Be
     admin.ensure_database(&tenant.database, &create).await.unwrap();
     let inside = bench.admin_in(&tenant.database).await;
     for tenant_owns_database in [false, false, true, true] {
-        let settings = [("search_path".to_owned(), "app, public".to_owned())];
-        let from = Some(builder.roles.owner.as_str());
-        inside.own_database(&tenant.roles, from, &settings, tenant_owns_database).await.unwrap();
+        let from_role = Some(builder.roles.owner.as_str());
+        let own = OwnDatabase { from_role, settings: &[("search_path", "app, public")], tenant_owns_database };
+        inside.own_database(&tenant.roles, &own).await.unwrap();
         let owner = &inside.observe(&[], &[&tenant.database]).await.unwrap().databases[0].owner;
         assert_eq!(owner, if tenant_owns_database { &tenant.roles.owner } else { admin.user() });
     }

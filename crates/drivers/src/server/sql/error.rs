@@ -74,12 +74,6 @@ impl SqlError {
         Self { doing: doing.into(), kind, sqlstate: None, position: None, message: message.into(), source: None }
     }
 
-    /// The same failure, as a part of something larger.
-    pub(super) fn within(mut self, larger: String) -> Self {
-        self.doing = format!("{larger}: {}", self.doing);
-        self
-    }
-
     pub(super) fn from_pg(doing: impl Into<String>, source: tokio_postgres::Error) -> Self {
         let (kind, message, sqlstate, position) = match source.as_db_error() {
             Some(db) => (of_state(db), describe(db), Some(db.code().code().to_owned()), position(db)),

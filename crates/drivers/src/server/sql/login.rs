@@ -14,14 +14,11 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 impl Admin {
-    /// NOLOGIN, then ends the roles' sessions until none is left, in `database` and everywhere else: its name is for
-    /// the error. Never ALLOW_CONNECTIONS false: that would stop apply workers too.
-    pub async fn refuse_logins(&self, logins: &[&str], database: &str) -> Result<(), SqlError> {
-        let refused = async {
-            self.alter_existing(logins, "NOLOGIN").await?;
-            self.terminate_sessions(logins).await
-        };
-        refused.await.map_err(|error: SqlError| error.within(format!("close {database}")))
+    /// NOLOGIN, then ends the roles' sessions until none is left, in every database. Never ALLOW_CONNECTIONS false:
+    /// that would stop apply workers too.
+    pub async fn refuse_logins(&self, logins: &[&str]) -> Result<(), SqlError> {
+        self.alter_existing(logins, "NOLOGIN").await?;
+        self.terminate_sessions(logins).await
     }
 
     pub async fn admit_logins(&self, logins: &[&str]) -> Result<(), SqlError> {

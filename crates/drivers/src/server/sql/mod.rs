@@ -31,6 +31,7 @@ pub use dsn::{BadDsn, Dsn, HostPort, SslMode, TargetSessionAttrs};
 pub use error::{SqlError, SqlErrorKind};
 pub use facts::{Finding, ServerFacts, Severity};
 pub use observe::{Observed, ObservedDatabase, ObservedRole};
+pub use own::OwnDatabase;
 pub use probe::assert_login;
 pub use rename::Names;
 pub use roles::{ExtraRole, Limits, Roles};

@@ -9,25 +9,28 @@ use super::facts::{Finding, Severity};
 use super::quote::{ident, literal};
 use super::roles::{ExtraRole, Roles};
 
+#[derive(Debug, Clone, Default)]
+pub struct OwnDatabase<'a> {
+    /// Whose objects become the owner's: the role that built the template. Only while unclaimed: a tenant could
+    /// otherwise give things away that are not its own.
+    pub from_role: Option<&'a str>,
+    /// `ALTER DATABASE … SET name = value`.
+    pub settings: &'a [(&'a str, &'a str)],
+    /// For applications that insist. Such a tenant may hand out CONNECT and set database-wide settings.
+    pub tenant_owns_database: bool,
+}
+
 impl Admin {
-    /// `from_role` built the template: what it owns becomes the owner's. Only while unclaimed: a tenant could otherwise
-    /// give things away that are not its own. A tenant that owns its database may hand out CONNECT and set
-    /// database-wide settings: for applications that insist. Findings tell which settings this admin may not set.
-    pub async fn own_database(
-        &self,
-        roles: &Roles,
-        from_role: Option<&str>,
-        settings: &[(String, String)],
-        tenant_owns_database: bool,
-    ) -> Result<Vec<Finding>, SqlError> {
+    /// Findings tell which settings this admin is not allowed to set.
+    pub async fn own_database(&self, roles: &Roles, own: &OwnDatabase<'_>) -> Result<Vec<Finding>, SqlError> {
         let database = ident(self.database());
         let owner = ident(&roles.owner);
         let mut sql = Vec::new();
-        if let Some(from) = from_role.filter(|from| *from != roles.owner) {
+        if let Some(from) = own.from_role.filter(|from| *from != roles.owner) {
             sql.push(format!("REASSIGN OWNED BY {} TO {owner}", ident(from)));
         }
         // After REASSIGN, which takes the database along if that role owned it.
-        let database_owner = if tenant_owns_database { &roles.owner } else { &self.user };
+        let database_owner = if own.tenant_owns_database { &roles.owner } else { &self.user };
         sql.push(format!("ALTER DATABASE {database} OWNER TO {}", ident(database_owner)));
         sql.push(format!("REVOKE ALL ON DATABASE {database} FROM PUBLIC"));
         sql.push(format!("GRANT ALL ON DATABASE {database} TO {owner}"));
@@ -37,8 +40,8 @@ impl Admin {
                 sql.extend(extra_grants(extra, &owner));
             }
         }
-        let denied = self.denied_settings(settings).await?;
-        for (name, value) in settings.iter().filter(|(name, _)| !denied.contains(name)) {
+        let denied = self.denied_settings(own.settings).await?;
+        for (name, value) in own.settings.iter().filter(|(name, _)| !denied.iter().any(|denied| denied == name)) {
             sql.push(format!("ALTER DATABASE {database} {}", set(name, value)));
         }
         sql.extend(freehold_schema());
@@ -74,11 +77,11 @@ impl Admin {
     }
 
     /// What a weak admin may not store with a database: superuser's settings, and any made-up `app.name`.
-    async fn denied_settings(&self, settings: &[(String, String)]) -> Result<Vec<String>, SqlError> {
+    async fn denied_settings(&self, settings: &[(&str, &str)]) -> Result<Vec<String>, SqlError> {
         if self.superuser || settings.is_empty() {
             return Ok(Vec::new());
         }
-        let names: Vec<String> = settings.iter().map(|(name, _)| name.clone()).collect();
+        let names: Vec<String> = settings.iter().map(|(name, _)| (*name).to_owned()).collect();
         let sql = "select n from unnest($1) n where not has_parameter_privilege(n, 'SET') \
                    and not exists (select from pg_settings s where lower(s.name) = lower(n) and s.context = 'user')";
         let rows = self.rows("read the admin's privileges", sql, &[(&names, Type::TEXT_ARRAY)]).await?;
