@@ -12,7 +12,9 @@ pub const SLUG_MAX: usize = 48;
 
 /// Why a string is no slug. The text is what the caller reads.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{what} {shown} is not valid: {why}; expected 1 to 48 characters, first [a-z0-9], then [a-z0-9-], for example \"acme-2\"")]
+#[error(
+    "{what} {shown} is not valid: {why}; expected 1 to 48 characters, first [a-z0-9], then [a-z0-9-], for example \"acme-2\""
+)]
 pub struct BadSlug {
     what: &'static str,
     shown: String,

@@ -208,7 +208,9 @@ pub struct BadTemplate {
 /// Why a tenant cannot have the name that the template's pattern gives it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadName {
-    #[error("the template names databases after the label {label:?}, which the tenant does not have; give it with the create")]
+    #[error(
+        "the template names databases after the label {label:?}, which the tenant does not have; give it with the create"
+    )]
     LabelMissing { label: String },
     #[error("the name {name:?} has {bytes} bytes; PostgreSQL allows 63 and names are never cut")]
     TooLong { name: String, bytes: usize },

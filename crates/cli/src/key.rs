@@ -1,7 +1,10 @@
 //! `freehold key …`. A key is shown once, when it is made.
 
+use std::path::PathBuf;
+
 use freehold_api::key::{ApiKey, CreateKey, CreatedKey, Scope};
 use freehold_api::{KeyId, Page, TenantId};
+use jiff::Timestamp;
 
 use crate::Cx;
 use crate::client::{Request, parse};
@@ -35,6 +38,27 @@ pub struct Create {
     /// A length of time such as 30d, or a time [default: never]
     #[arg(long, value_name = "WHEN")]
     expires: Option<Moment>,
+    /// On the server's side: write into the control store of these settings, without an API key (the first one)
+    #[arg(long, value_name = "FILE")]
+    settings: Option<PathBuf>,
+}
+
+impl Create {
+    /// The settings to write by, when the key is to be made without the API. The program that holds server code does it.
+    pub(crate) fn server_side(&self, now: Timestamp) -> Option<Result<(PathBuf, CreateKey), Failure>> {
+        let settings = self.settings.clone()?;
+        Some(self.body(now).map(|body| (settings, body)))
+    }
+
+    fn body(&self, now: Timestamp) -> Result<CreateKey, Failure> {
+        let expires_at = self.expires.as_ref().map(|moment| moment.after(now)).transpose();
+        Ok(CreateKey {
+            name: self.name.clone(),
+            scopes: self.scopes.clone(),
+            tenants: Some(self.tenants.clone()).filter(|tenants| !tenants.is_empty()),
+            expires_at: expires_at.map_err(|error| Failure::usage(format!("--expires is out of range: {error}")))?,
+        })
+    }
 }
 
 pub async fn run(verb: Verb, cx: &mut Cx) -> Outcome {
@@ -46,13 +70,7 @@ pub async fn run(verb: Verb, cx: &mut Cx) -> Outcome {
 }
 
 async fn create(args: Create, cx: &mut Cx) -> Outcome {
-    let expires_at = args.expires.map(|moment| moment.after(cx.around.now)).transpose();
-    let body = CreateKey {
-        name: args.name,
-        scopes: args.scopes,
-        tenants: Some(args.tenants).filter(|tenants| !tenants.is_empty()),
-        expires_at: expires_at.map_err(|error| Failure::usage(format!("--expires is out of range: {error}")))?,
-    };
+    let body = args.body(cx.around.now)?;
     let reply = cx.client()?.send(Request::post(&["keys"]).body(&body)?).await?;
     if cx.out.wants_json() {
         return cx.out.json(&reply.body);

@@ -90,6 +90,14 @@ pub enum Command {
     Thaw(freeze::Thaw),
 }
 
+/// A key that is to be made on the server's side, without the API: the settings to write by, and the key. `None`: it goes
+/// through the API like everything else. The error is its text.
+pub fn key_for_settings(command: &Command) -> Option<Result<(PathBuf, freehold_api::key::CreateKey), String>> {
+    let Command::Key(key::Verb::Create(create)) = command else { return None };
+    let wanted = create.server_side(Surroundings::of_this_process().now)?;
+    Some(wanted.map_err(|failure| failure.to_string()))
+}
+
 /// What a verb works with.
 pub(crate) struct Cx {
     pub global: Global,

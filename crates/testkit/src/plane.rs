@@ -62,6 +62,7 @@ impl PlaneBuilder {
         let mut plane = Plane {
             running: None,
             port: Port::reserve(),
+            postgres_port: Port::reserve(),
             http: http_client(),
             api_key: String::new(),
             url: String::new(),
@@ -78,6 +79,7 @@ impl PlaneBuilder {
 pub struct Plane {
     running: Option<Running>,
     port: Port,
+    postgres_port: Port,
     http: reqwest::Client,
     api_key: String,
     url: String,
@@ -99,7 +101,8 @@ impl Plane {
         }
         let mut command = Command::new(&self.options.binary);
         command.arg("dev").arg("--data-dir").arg(self.data_dir());
-        command.arg("--listen").arg(format!("127.0.0.1:{}", self.port.number)).args(&self.options.args);
+        command.arg("--listen").arg(format!("127.0.0.1:{}", self.port.number));
+        command.arg("--postgres-port").arg(self.postgres_port.number.to_string()).args(&self.options.args);
         command.env_remove("FREEHOLD_URL").env_remove("FREEHOLD_API_KEY");
         command.envs(self.options.env.iter().map(|(name, value)| (name, value))).current_dir(self.directory.path());
         self.running = Some(Running::spawn(&mut command, &self.output_file()));

@@ -1,0 +1,84 @@
+//! Lists the audit, newest first.
+
+use axum::extract::State;
+use freehold_api::audit::{AuditEvent, ListAudit, Outcome};
+use freehold_api::page::Page;
+use jiff_sqlx::{Timestamp, ToSqlx};
+use sqlx::{Postgres, QueryBuilder};
+use uuid::Uuid;
+
+use crate::http::extract::{Json, Query, cursor, limit, next_cursor};
+use crate::plane::{Answer, Plane};
+
+/// List the audit
+#[utoipa::path(get, path = "/v1/audit", tag = "audit", params(ListAudit),
+    responses((status = 200, description = "A page of events, newest first", body = Page<AuditEvent>)))]
+pub async fn list(State(plane): State<Plane>, Query(query): Query<ListAudit>) -> Answer<Json<Page<AuditEvent>>> {
+    let limit = limit(query.limit)?;
+    let before: Option<i64> = cursor(query.cursor.as_deref())?;
+    let mut sql: QueryBuilder<Postgres> = QueryBuilder::new("SELECT * FROM audit WHERE true");
+    for (column, value) in [
+        (" AND actor = ", query.actor),
+        (" AND action = ", query.action),
+        (" AND subject = ", query.subject),
+        (" AND outcome = ", query.outcome.map(|outcome| outcome.as_str().to_owned())),
+        (" AND request_id = ", query.request_id),
+    ] {
+        if let Some(value) = value {
+            sql.push(column).push_bind(value.replace('\0', ""));
+        }
+    }
+    if let Some(since) = query.since {
+        sql.push(" AND at >= ").push_bind(since.to_sqlx());
+    }
+    if let Some(until) = query.until {
+        sql.push(" AND at < ").push_bind(until.to_sqlx());
+    }
+    if let Some(before) = before {
+        sql.push(" AND seq < ").push_bind(before);
+    }
+    sql.push(" ORDER BY seq DESC LIMIT ").push_bind(limit + 1);
+    let mut rows: Vec<Row> = sql.build_query_as().fetch_all(&plane.store).await?;
+    let more = rows.len() as i64 > limit;
+    rows.truncate(limit as usize);
+    let next = rows.last().filter(|_| more).and_then(|row| next_cursor(&row.seq));
+    Ok(Json(Page { items: rows.into_iter().map(AuditEvent::from).collect(), next_cursor: next }))
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    seq: i64,
+    id: Uuid,
+    at: Timestamp,
+    actor: String,
+    actor_name: Option<String>,
+    action: String,
+    subject: Option<String>,
+    outcome: String,
+    reason: Option<String>,
+    request_id: Option<String>,
+    client: Option<String>,
+    details: serde_json::Value,
+}
+
+impl From<Row> for AuditEvent {
+    fn from(row: Row) -> Self {
+        Self {
+            id: row.id,
+            at: row.at.to_jiff(),
+            actor: row.actor,
+            actor_name: row.actor_name,
+            action: row.action,
+            subject: row.subject,
+            outcome: match row.outcome.as_str() {
+                "success" => Outcome::Success,
+                "denied" => Outcome::Denied,
+                _ => Outcome::Failure,
+            },
+            reason: row.reason,
+            request_id: row.request_id,
+            client: row.client,
+            details: row.details,
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Compatibility surfaces: other systems' routes and shapes over Freehold's verbs. Off unless declared (`[[edge]]`).
+
+pub mod store;
+pub mod tansucloud;

@@ -1,0 +1,150 @@
+//! TansuCloud's provisioning API: `POST /db/api/provisioning/tenants`, in camelCase, idempotent, always 200.
+//!
+//! Better than the original where it was broken: ids that collide after normalisation are refused, never share a
+//! database; calls at the same time agree; `X-Provision-Key` is an API key with the scope `provision`.
+
+use std::time::Duration;
+
+use axum::extract::{FromRequest, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use freehold_api::key::Scope;
+use freehold_api::problem::Code;
+use freehold_api::tenant::CreateTenant;
+use serde::{Deserialize, Serialize};
+
+use super::store;
+use crate::http::access::{self, Caller};
+use crate::http::extract::Json as Body;
+use crate::http::problem::Refused;
+use crate::plane::{Answer, Plane};
+use crate::settings::Edge;
+use crate::stock::store as databases;
+use crate::tenant::create::{self, Ensured};
+use crate::tenant::store as tenants;
+
+const NAME: &str = "tansucloud";
+/// The original answers when the work is done; so does this, up to a minute.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub fn router(plane: Plane, edge: &Edge) -> Router {
+    let path = format!("{}/db/api/provisioning/tenants", edge.prefix);
+    Router::new().route(&path, post(provision)).with_state((plane, edge.clone()))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Wanted {
+    #[serde(default)]
+    tenant_id: Option<String>,
+    #[serde(default)]
+    display_name: Option<String>,
+    #[serde(default)]
+    region: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Provisioned {
+    tenant_id: String,
+    database: String,
+    created: bool,
+    message: &'static str,
+}
+
+async fn provision(State((plane, edge)): State<(Plane, Edge)>, request: Request) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let caller = match admit(&plane, &mut parts).await {
+        Ok(caller) => caller,
+        Err(response) => return *response,
+    };
+    let request = Request::from_parts(parts, body);
+    let answer = async {
+        let Body(wanted) = Body::<Wanted>::from_request(request, &()).await?;
+        ensure(&plane, &edge, &caller, wanted).await
+    };
+    match answer.await {
+        Ok(provisioned) => Json(provisioned).into_response(),
+        Err(refused) => refused.into_response(),
+    }
+}
+
+/// `X-Provision-Key`, or a bearer token; a bad bearer is told so as RFC 6750 wants.
+async fn admit(plane: &Plane, parts: &mut Parts) -> Result<Caller, Box<Response>> {
+    let refuse = |refused: Refused| Box::new(refused.into_response());
+    let key = parts.headers.get("x-provision-key").and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let authorization = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let bearer = authorization.and_then(|value| value.strip_prefix("Bearer ")).map(str::to_owned);
+    let Some(token) = key.clone().or_else(|| bearer.clone()) else {
+        return Err(refuse(Refused::new(
+            Code::Unauthenticated,
+            "send X-Provision-Key with an API key of the scope provision",
+        )));
+    };
+    let caller = access::authenticate(plane, token.trim(), parts).await.map_err(|refused| {
+        let mut response = refused.into_response();
+        if key.is_none() && response.status() == StatusCode::UNAUTHORIZED {
+            let challenge = HeaderValue::from_static("Bearer error=\"invalid_token\"");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        Box::new(response)
+    })?;
+    if caller.has(Scope::Provision) {
+        return Ok(caller);
+    }
+    let event =
+        crate::audit::record::Event::denied(&caller.actor(), "edge.tansucloud.provision", Code::Denied.as_str());
+    event.save(&plane.store).await.map_err(|error| refuse(error.into()))?;
+    Err(refuse(Refused::new(Code::Denied, "this needs a key with the scope provision")))
+}
+
+async fn ensure(plane: &Plane, edge: &Edge, caller: &Caller, wanted: Wanted) -> Answer<Provisioned> {
+    let external = wanted.tenant_id.unwrap_or_default();
+    if external.trim().is_empty() {
+        let mut refused = Refused::new(Code::BadRequest, "send {\"tenantId\": \"…\"}");
+        refused.0.title = "tenantId is required".into();
+        return Err(refused);
+    }
+    if external.len() > 256 {
+        return Err(Refused::field("tenantId", format!("it has {} bytes; the contract allows 256", external.len())));
+    }
+    let id = store::ensure(&plane.store, NAME, &external).await?;
+    caller.require_tenant(&id)?;
+    let created = match tenants::find(&plane.store, id.as_str()).await? {
+        // What exists is answered whatever name and region say this time, as the original does.
+        Some(row) if matches!(row.state.as_str(), "active" | "suspended") => false,
+        _ => {
+            let text = |text: Option<String>| text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+            let body = CreateTenant {
+                id: id.clone(),
+                name: text(wanted.display_name),
+                plan: edge.plan.clone(),
+                region: text(wanted.region),
+                template: Some(edge.template.clone().unwrap_or_else(|| NAME.parse().expect("a slug"))),
+                labels: Some([("external_id".to_owned(), external.clone())].into()),
+                deletion_protection: None,
+            };
+            match create::ensure(plane, &caller.actor(), Some(caller.key.0), &body, PATIENCE).await {
+                Ok(Ensured::There { created, .. }) => created,
+                Ok(Ensured::OnItsWay { operation }) => {
+                    let detail = format!(
+                        "tenant {id} is still being made (operation {}); send the same request again",
+                        operation.id
+                    );
+                    return Err(Refused::new(Code::Timeout, detail));
+                }
+                // Somebody else made it a moment ago, under another display name.
+                Err(refused) if refused.code() == Code::TenantExists => false,
+                Err(refused) => return Err(refused),
+            }
+        }
+    };
+    let database = databases::find_of_tenant(&plane.store, id.as_str()).await?;
+    let database =
+        database.ok_or_else(|| Refused::new(Code::NotFound, format!("tenant {id} was purged meanwhile")))?.database;
+    let message = if created { "Created" } else { "Already existed" };
+    Ok(Provisioned { tenant_id: external, database, created, message })
+}

@@ -1,0 +1,213 @@
+//! `Idempotency-Key` on every POST: the first answer is kept for 24 hours and replayed.
+//!
+//! Absent: secrets at rest. An answer that carries one is kept without it and marked with where it is found again.
+
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use freehold_api::id::{KeyId, TenantId};
+use freehold_api::problem::Code;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use sqlx::PgPool;
+
+use super::access::Caller;
+use super::extract::too_large;
+use super::problem::Refused;
+use crate::plane::Plane;
+use crate::tenant::connection;
+
+static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+static REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// How long the first request may be in flight before its process is taken for dead.
+const IN_FLIGHT_SECONDS: f64 = 120.0;
+const KEPT_HEADERS: [HeaderName; 2] = [header::LOCATION, header::ETAG];
+
+/// What a handler attaches to an answer that carries a secret in this top-level field.
+#[derive(Debug, Clone)]
+pub enum Carries {
+    /// `connection`, of this tenant.
+    Connection(TenantId),
+    /// `key`, which nobody can find again.
+    Key,
+}
+
+pub async fn replay(State((plane, limit)): State<(Plane, usize)>, request: Request, next: Next) -> Response {
+    if request.method() != Method::POST || !request.headers().contains_key(&IDEMPOTENCY_KEY) {
+        return next.run(request).await;
+    }
+    match once(&plane, limit, request, next).await {
+        Ok(response) => response,
+        Err(refused) => refused.into_response(),
+    }
+}
+
+async fn once(plane: &Plane, limit: usize, request: Request, next: Next) -> Result<Response, Refused> {
+    let caller = request.extensions().get::<Caller>().cloned();
+    let caller = caller.ok_or_else(|| Refused::new(Code::Unauthenticated, "this route needs an API key"))?;
+    let key = key_of(request.headers())?;
+    let (parts, body) = request.into_parts();
+    let body = to_bytes(body, limit).await.map_err(|_| too_large())?;
+    let hash = hash(&parts.method, parts.uri.path_and_query().map_or("", |path| path.as_str()), &body);
+    match begin(&plane.store, caller.key, &key, &hash).await? {
+        Begun::First => {}
+        Begun::Replay(kept) => return kept.answer(plane).await,
+    }
+    let request = Request::from_parts(parts, Body::from(body));
+    let response = next.run(request).await;
+    let carries = response.extensions().get::<Carries>().cloned();
+    let (parts, body) = response.into_parts();
+    let body = to_bytes(body, usize::MAX).await.map_err(|error| Refused::internal("read own answer", &error))?;
+    if parts.status.is_success() {
+        keep(&plane.store, caller.key, &key, parts.status, &parts.headers, &body, carries).await?;
+    } else {
+        // A refusal changed nothing, and may not be true any more when the caller tries again.
+        forget(&plane.store, caller.key, &key).await?;
+    }
+    Ok(Response::from_parts(parts, Body::from(body)))
+}
+
+fn key_of(headers: &HeaderMap) -> Result<String, Refused> {
+    let text = headers.get(&IDEMPOTENCY_KEY).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if (1..=200).contains(&text.len()) {
+        return Ok(text.to_owned());
+    }
+    Err(Refused::new(Code::BadRequest, "the header Idempotency-Key must be 1 to 200 printable ASCII characters"))
+}
+
+fn hash(method: &Method, path: &str, body: &Bytes) -> Vec<u8> {
+    let mut hasher = Sha256::new();
+    hasher.update(method.as_str());
+    hasher.update([0]);
+    hasher.update(path);
+    hasher.update([0]);
+    hasher.update(body);
+    hasher.finalize().to_vec()
+}
+
+enum Begun {
+    First,
+    Replay(Kept),
+}
+
+#[derive(sqlx::FromRow)]
+struct Kept {
+    request_hash: Vec<u8>,
+    status: Option<i32>,
+    headers: Option<Value>,
+    body: Option<Value>,
+    connection_of: Option<String>,
+}
+
+impl Kept {
+    async fn answer(self, plane: &Plane) -> Result<Response, Refused> {
+        let mut body = self.body.unwrap_or(Value::Null);
+        if let Some(tenant) = self.connection_of.and_then(|id| id.parse::<TenantId>().ok()) {
+            // The same key asks for what it was given before; a tenant that is gone has none.
+            if let Some(connection) = connection::find(&plane.core, &tenant).await? {
+                body["connection"] = serde_json::to_value(connection).unwrap_or_default();
+            }
+        }
+        let status = self.status.and_then(|status| u16::try_from(status).ok()).unwrap_or(200);
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
+        let mut response =
+            if body.is_null() { status.into_response() } else { (status, axum::Json(body)).into_response() };
+        response.headers_mut().insert(REPLAYED.clone(), HeaderValue::from_static("true"));
+        for name in KEPT_HEADERS {
+            let kept = self.headers.as_ref().and_then(|headers| headers[name.as_str()].as_str());
+            if let Some(value) = kept.and_then(|value| HeaderValue::from_str(value).ok()) {
+                response.headers_mut().insert(name, value);
+            }
+        }
+        Ok(response)
+    }
+}
+
+async fn begin(store: &PgPool, caller: KeyId, key: &str, hash: &[u8]) -> Result<Begun, Refused> {
+    let mine = "INSERT INTO idempotency AS i (key_id, key, request_hash) VALUES ($1, $2, $3)
+        ON CONFLICT (key_id, key) DO UPDATE SET request_hash = excluded.request_hash, created_at = now(), status = NULL,
+            headers = NULL, body = NULL, connection_of = NULL
+        WHERE i.created_at < now() - interval '24 hours'
+           OR (i.status IS NULL AND i.request_hash = excluded.request_hash AND i.created_at < now() - make_interval(secs => $4))
+        RETURNING key";
+    let inserted =
+        sqlx::query(mine).bind(caller.0).bind(key).bind(hash).bind(IN_FLIGHT_SECONDS).fetch_optional(store).await?;
+    if inserted.is_some() {
+        return Ok(Begun::First);
+    }
+    let select =
+        "SELECT request_hash, status, headers, body, connection_of FROM idempotency WHERE key_id = $1 AND key = $2";
+    let kept: Option<Kept> = sqlx::query_as(select).bind(caller.0).bind(key).fetch_optional(store).await?;
+    let in_flight = || {
+        Refused::new(
+            Code::IdempotencyInFlight,
+            "the first request with this Idempotency-Key is still being answered; try again in a moment",
+        )
+    };
+    let kept = kept.ok_or_else(in_flight)?;
+    if kept.request_hash != hash {
+        let detail = "this Idempotency-Key came before with another request; use a new key for a new request";
+        return Err(Refused::new(Code::IdempotencyMismatch, detail));
+    }
+    if kept.status.is_none() {
+        return Err(in_flight());
+    }
+    Ok(Begun::Replay(kept))
+}
+
+async fn keep(
+    store: &PgPool,
+    caller: KeyId,
+    key: &str,
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: &Bytes,
+    carries: Option<Carries>,
+) -> Result<(), Refused> {
+    let mut body: Option<Value> = serde_json::from_slice(body).ok();
+    let fields = body.as_mut().and_then(Value::as_object_mut);
+    let connection_of = match (carries, fields) {
+        (Some(Carries::Connection(tenant)), Some(fields)) => {
+            fields.remove("connection");
+            Some(tenant.to_string())
+        }
+        (Some(Carries::Key), Some(fields)) => {
+            fields.insert("key".into(), Value::Null);
+            None
+        }
+        _ => None,
+    };
+    let kept: serde_json::Map<String, Value> = KEPT_HEADERS
+        .iter()
+        .filter_map(|name| headers.get(name)?.to_str().ok().map(|value| (name.as_str().to_owned(), value.into())))
+        .collect();
+    sqlx::query("UPDATE idempotency SET status = $3, headers = $4, body = $5, connection_of = $6 WHERE key_id = $1 AND key = $2")
+        .bind(caller.0)
+        .bind(key)
+        .bind(i32::from(status.as_u16()))
+        .bind(Value::Object(kept))
+        .bind(body)
+        .bind(connection_of)
+        .execute(store)
+        .await?;
+    Ok(())
+}
+
+async fn forget(store: &PgPool, caller: KeyId, key: &str) -> Result<(), Refused> {
+    sqlx::query("DELETE FROM idempotency WHERE key_id = $1 AND key = $2 AND status IS NULL")
+        .bind(caller.0)
+        .bind(key)
+        .execute(store)
+        .await?;
+    Ok(())
+}
+
+/// Removes what is past its 24 hours, some at a time.
+pub async fn prune(store: &PgPool) -> sqlx::Result<u64> {
+    let sql = "DELETE FROM idempotency WHERE (key_id, key) IN
+        (SELECT key_id, key FROM idempotency WHERE created_at < now() - interval '24 hours' ORDER BY created_at LIMIT 5000)";
+    Ok(sqlx::query(sql).execute(store).await?.rows_affected())
+}

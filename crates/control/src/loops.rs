@@ -1,0 +1,49 @@
+//! The table of contents of what runs by itself. Loops take no input: a signal or a period wakes them, and they look.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use freehold_durable::{Builder, Failure, Loop, LoopCx};
+
+use crate::http::idempotency;
+use crate::plane::Core;
+use crate::server::check::Health;
+use crate::stock::fill::Fill;
+use crate::stock::note::Note;
+use crate::tenant::purge::PurgeDue;
+use crate::truth::repair::Truth;
+
+pub fn register(engine: Builder, core: &Core) -> Builder {
+    let core = || core.clone();
+    engine
+        .register_loop(Fill { core: core() })
+        .register_loop(Note { core: core() })
+        .register_loop(Health { core: core() })
+        .register_loop(Truth { core: core() })
+        .register_loop(PurgeDue { core: core() })
+        .register_loop(Prune { core: core() })
+}
+
+/// Removes what is kept for a time only: finished operations, and answers for repeated requests.
+struct Prune {
+    core: Core,
+}
+
+#[async_trait]
+impl Loop for Prune {
+    fn name(&self) -> &'static str {
+        "prune"
+    }
+    fn period(&self) -> Duration {
+        Duration::from_secs(600)
+    }
+
+    async fn run(&self, cx: &LoopCx) -> Result<(), Failure> {
+        let keep = Duration::from_secs(u64::from(self.core.settings.operations.keep_days) * 24 * 3600);
+        cx.engine().prune(keep).await?;
+        while idempotency::prune(&self.core.store).await? > 0 {
+            cx.still_mine().await?;
+        }
+        Ok(())
+    }
+}

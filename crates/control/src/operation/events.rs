@@ -1,0 +1,70 @@
+//! Streams what happens to an operation (server-sent events), from where the caller left off.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use freehold_api::id::OperationId;
+use freehold_api::operation::OperationEvent;
+use futures::{Stream, StreamExt as _};
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::answer;
+use crate::http::access::Caller;
+use crate::http::extract::Id;
+use crate::plane::{Answer, Plane};
+
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
+/// Follow an operation
+#[utoipa::path(get, path = "/v1/operations/{id}/events", tag = "operations",
+    params(("id" = OperationId, Path, description = "The operation's id")),
+    responses((status = 200, description = "Server-sent events, each an OperationEvent; it ends when the operation is over or stuck",
+        body = String, content_type = "text/event-stream")))]
+pub async fn events(
+    State(plane): State<Plane>,
+    caller: Caller,
+    Id(id): Id<OperationId>,
+    headers: HeaderMap,
+) -> Answer<Sse<impl Stream<Item = Result<Event, Infallible>>>> {
+    answer::find_for(&plane, &caller, id).await?;
+    let last = headers.get("last-event-id").and_then(|value| value.to_str().ok()).and_then(|id| id.parse().ok());
+    let (send, receive) = tokio::sync::mpsc::channel(16);
+    tokio::spawn(follow(plane, id, last.unwrap_or(0), send));
+    Ok(Sse::new(ReceiverStream::new(receive)).keep_alive(KeepAlive::default()))
+}
+
+/// Ends when the operation does, or when the caller hangs up.
+async fn follow(
+    plane: Plane,
+    id: OperationId,
+    mut after: i64,
+    send: tokio::sync::mpsc::Sender<Result<Event, Infallible>>,
+) {
+    let mut changed = plane.engine.subscribe(id.0);
+    loop {
+        let Ok(events) = plane.engine.events(id.0, after).await else { return };
+        for row in events {
+            after = row.seq;
+            let over = row.state.is_over() || row.state == freehold_durable::State::Stuck;
+            let event = OperationEvent {
+                seq: row.seq,
+                at: row.at,
+                state: answer::state(row.state),
+                step: row.step_name,
+                attempt: row.attempt,
+                error: row.error.map(answer::error),
+            };
+            let Ok(event) = Event::default().id(row.seq.to_string()).json_data(&event) else { return };
+            if send.send(Ok(event)).await.is_err() || over {
+                return;
+            }
+        }
+        tokio::select! {
+            () = send.closed() => return,
+            _ = tokio::time::timeout(LOOK_AGAIN, changed.next()) => {}
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! The current templates, parsed, as a snapshot of a second: a create reads no files and parses nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use freehold_api::template::Template;
+use sqlx::PgPool;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::store;
+
+const FRESH: Duration = Duration::from_secs(1);
+
+/// By name; and whether stock of it is kept.
+pub type Templates = BTreeMap<String, (Arc<Template>, bool)>;
+
+#[derive(Clone, Default)]
+pub struct Catalog {
+    snapshot: Arc<Mutex<Option<(Instant, Arc<Templates>)>>>,
+}
+
+impl Catalog {
+    pub async fn all(&self, store: &PgPool) -> sqlx::Result<Arc<Templates>> {
+        let mut snapshot = self.snapshot.lock().await;
+        if let Some((taken, templates)) = snapshot.as_ref() {
+            if taken.elapsed() < FRESH || unchanged(store, templates).await? {
+                let templates = templates.clone();
+                *snapshot = Some((Instant::now(), templates.clone()));
+                return Ok(templates);
+            }
+        }
+        let mut templates = Templates::new();
+        for row in store::current(store).await? {
+            // What is in the store was valid when it came in; a release that no longer reads it must say so.
+            match row
+                .name
+                .parse()
+                .map_err(|e| format!("{e}"))
+                .and_then(|name| Template::parse(name, row.files.0).map_err(|e| e.to_string()))
+            {
+                Ok(template) => {
+                    templates.insert(row.name, (Arc::new(template), row.stocked));
+                }
+                Err(error) => tracing::error!(
+                    template = row.name,
+                    error,
+                    "template cannot be read; creates that name it are refused"
+                ),
+            }
+        }
+        let templates = Arc::new(templates);
+        *snapshot = Some((Instant::now(), templates.clone()));
+        Ok(templates)
+    }
+
+    pub async fn find(&self, store: &PgPool, name: &str) -> sqlx::Result<Option<Arc<Template>>> {
+        Ok(self.all(store).await?.get(name).map(|(template, _)| template.clone()))
+    }
+
+    pub async fn forget(&self) {
+        *self.snapshot.lock().await = None;
+    }
+}
+
+/// Compares versions only, so that the files cross the wire when they changed and not every second.
+async fn unchanged(store: &PgPool, known: &Templates) -> sqlx::Result<bool> {
+    let rows: Vec<(String, String, bool)> =
+        sqlx::query_as("SELECT name, version, stocked FROM template WHERE current ORDER BY name")
+            .fetch_all(store)
+            .await?;
+    let same = |(name, version, stocked): &(String, String, bool)| {
+        known.get(name).is_some_and(|(template, was)| template.version == *version && was == stocked)
+    };
+    Ok(rows.len() == known.len() && rows.iter().all(same))
+}

@@ -1,0 +1,163 @@
+//! Registers an external server by its admin's connection string.
+
+use std::net::IpAddr;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use freehold_api::id::OperationId;
+use freehold_api::operation::Operation;
+use freehold_api::problem::Code;
+use freehold_api::server::{AddServer, Server, ServerKind};
+use freehold_drivers::server::sql::Dsn;
+use freehold_durable::{New, StartError};
+use uuid::Uuid;
+
+use super::register::{Register, Step};
+use super::store::Declared;
+use super::{hands, list, store};
+use crate::audit::record::{Actor, Event};
+use crate::http::access::Caller;
+use crate::http::extract::{Json, text};
+use crate::http::problem::Refused;
+use crate::http::request::Wait;
+use crate::operation::answer;
+use crate::plane::{Answer, Plane};
+
+const CAPACITY_DEFAULT: u32 = 500;
+const CAPACITY_MAX: u32 = 100_000;
+
+/// Register a server
+#[utoipa::path(post, path = "/v1/servers", tag = "servers", request_body = AddServer,
+    responses(
+        (status = 201, description = "The server, ready for tenants", body = Server),
+        (status = 200, description = "It was registered already, with the same values", body = Server),
+        (status = 202, description = "It is still being looked at", body = Operation)))]
+pub async fn add(
+    State(plane): State<Plane>,
+    caller: Caller,
+    Wait(wait): Wait,
+    Json(body): Json<AddServer>,
+) -> Answer<Response> {
+    let (operation, made) = match start(&plane, &caller.actor(), &body).await? {
+        Added::Same => return Ok(Json(list::find(&plane.core, &body.id).await?).into_response()),
+        Added::Started(operation) => (operation, StatusCode::CREATED),
+        Added::InFlight(operation) => (operation, StatusCode::OK),
+    };
+    let row = plane.engine.wait(operation.0, wait).await?;
+    match row {
+        Some(row) if row.state == freehold_durable::State::Succeeded => {
+            plane.engine.wake("stock");
+            Ok((made, Json(list::find(&plane.core, &body.id).await?)).into_response())
+        }
+        Some(row) if row.state == freehold_durable::State::Failed => {
+            let (code, message) = answer::failure_of(&row);
+            Err(Refused::new(Code::Prerequisite, format!("server {} cannot be used ({code}): {message}", body.id)))
+        }
+        _ => {
+            let location = format!("/v1/operations/{operation}");
+            let body = answer::find(&plane, operation).await?;
+            Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(body)).into_response())
+        }
+    }
+}
+
+pub enum Added {
+    Same,
+    Started(OperationId),
+    InFlight(OperationId),
+}
+
+pub async fn start(plane: &Plane, actor: &Actor, body: &AddServer) -> Answer<Added> {
+    let dsn = Dsn::parse(&body.dsn).map_err(|error| Refused::field("dsn", error.to_string()))?;
+    let capacity = body.capacity.unwrap_or(CAPACITY_DEFAULT);
+    if !(1..=CAPACITY_MAX).contains(&capacity) {
+        return Err(Refused::field("capacity", format!("{capacity} is out of range; use 1 to {CAPACITY_MAX}")));
+    }
+    if let Some(region) = &body.region {
+        text("region", region, 63)?;
+    }
+    let (tenant_host, tenant_port) = match &body.tenant_address {
+        Some(address) => address_of(address)?,
+        None => {
+            let (host, port) = (dsn.host(), dsn.port());
+            if host.starts_with('/') {
+                let detail = "the dsn is a local socket, which tenants cannot reach; say where they can: tenant_address = \"host:port\"";
+                return Err(Refused::field("tenant_address", detail));
+            }
+            (host.to_owned(), port)
+        }
+    };
+    let kind = body.kind.unwrap_or(ServerKind::Shared);
+    let seal_id = Uuid::now_v7();
+    let sealed = plane.sealer.seal(&hands::dsn_context(seal_id, 1), body.dsn.as_bytes());
+    let declared = Declared {
+        id: body.id.as_str(),
+        kind: kind.as_str(),
+        capacity: i32::try_from(capacity).unwrap_or(i32::MAX),
+        region: body.region.as_deref(),
+        dsn: &dsn.public(),
+        dsn_sealed: &sealed,
+        dsn_seal_id: seal_id,
+        tenant_host: &tenant_host,
+        tenant_port: i32::from(tenant_port),
+        tenant_sslmode: dsn.sslmode().as_str(),
+        ca_certificate: body.ca_certificate.as_deref(),
+    };
+    let mut tx = plane.store.begin().await?;
+    if !store::declare(&mut tx, &declared).await? {
+        drop(tx);
+        return existing(plane, body, &declared).await;
+    }
+    let new = New {
+        subject: Some(format!("server:{}", body.id)),
+        requested_by: Some(actor.reference.clone()),
+        request_id: actor.request.clone(),
+        ..New::of("server.register", Step::Probe)
+    };
+    let started = plane.engine.start::<Register>(&mut tx, new).await.map_err(|error| match error {
+        StartError::Busy { operation, kind } => {
+            Refused::new(Code::Busy, format!("operation {operation} ({kind}) is working on this server"))
+        }
+        StartError::Store(error) => error.into(),
+    })?;
+    let details = serde_json::json!({"dsn": declared.dsn, "capacity": capacity, "kind": declared.kind});
+    Event::done(actor, "server.add", format!("server:{}", body.id)).with(details).save(&mut *tx).await?;
+    tx.commit().await?;
+    plane.fleet.forget().await;
+    let id = OperationId(started.id);
+    plane.engine.go(started);
+    Ok(Added::Started(id))
+}
+
+async fn existing(plane: &Plane, body: &AddServer, declared: &Declared<'_>) -> Answer<Added> {
+    let found = store::find_with_use(&plane.store, body.id.as_str()).await?;
+    let found = found.ok_or_else(|| Refused::new(Code::ServerExists, "a removed server had this name; use another"))?;
+    let row = &found.row;
+    let differs = [
+        ("dsn", row.dsn != declared.dsn),
+        ("kind", body.kind.is_some() && row.kind != declared.kind),
+        ("capacity", body.capacity.is_some() && row.capacity != declared.capacity),
+        ("region", body.region.is_some() && row.region.as_deref() != declared.region),
+        ("tenant_address", (row.tenant_host.as_str(), row.tenant_port) != (declared.tenant_host, declared.tenant_port)),
+    ];
+    if let Some((field, _)) = differs.into_iter().find(|(_, differs)| *differs) {
+        return Err(Refused::new(Code::ServerExists, format!("server {} is registered with another {field}", body.id)));
+    }
+    Ok(match found.operation {
+        Some(operation) if row.state == "provisioning" => Added::InFlight(OperationId(operation)),
+        _ => Added::Same,
+    })
+}
+
+fn address_of(address: &str) -> Answer<(String, u16)> {
+    let bad = || Refused::field("tenant_address", "expected host:port, for example db.example.com:5432 or [::1]:5432");
+    let (host, port) = address.rsplit_once(':').ok_or_else(bad)?;
+    let port: u16 = port.parse().map_err(|_| bad())?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let is_name = !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-');
+    if port == 0 || !(is_name || host.parse::<IpAddr>().is_ok()) {
+        return Err(bad());
+    }
+    Ok((host.to_owned(), port))
+}

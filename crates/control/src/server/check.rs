@@ -1,0 +1,145 @@
+//! Looks at servers: the health loop every 30 s, all in parallel, and `server.check` now.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::extract::State;
+use freehold_api::id::ServerId;
+use freehold_api::problem::Code;
+use freehold_api::server::Server;
+use freehold_durable::{Cx, Failure, Loop, LoopCx, New, Operation, Outcome, StartError, State as OpState, steps};
+use futures::future::join_all;
+use serde::{Deserialize, Serialize};
+
+use super::{hands, list, register, store};
+use crate::http::access::Caller;
+use crate::http::extract::{Id, Json};
+use crate::http::problem::Refused;
+use crate::operation::answer::failure_of;
+use crate::plane::{Answer, Core, Plane};
+
+const LIMIT: Duration = Duration::from_secs(5);
+
+pub struct Health {
+    pub core: Core,
+}
+
+#[async_trait]
+impl Loop for Health {
+    fn name(&self) -> &'static str {
+        "health"
+    }
+    fn period(&self) -> Duration {
+        Duration::from_secs(30)
+    }
+
+    async fn run(&self, cx: &LoopCx) -> Result<(), Failure> {
+        let servers = store::all_with_use(&self.core.store).await?;
+        let looked = servers.iter().filter(|server| server.row.state != "failed" && server.row.state != "provisioning");
+        join_all(looked.map(|server| look(&self.core, cx, &server.row.id))).await;
+        self.core.fleet.forget().await;
+        Ok(())
+    }
+}
+
+/// One look, recorded whatever it finds.
+async fn look(core: &Core, holder: &impl hands::Holder, id: &str) {
+    let failure = match tokio::time::timeout(LIMIT, answers(core, holder, id)).await {
+        Ok(Ok(())) => None,
+        Ok(Err(failure)) => Some(failure.message),
+        Err(_) => Some(format!("no answer within {} s", LIMIT.as_secs())),
+    };
+    if let Some(message) = &failure {
+        tracing::warn!(server = id, message, "server check failed");
+    }
+    if let Err(error) = store::record_health(&core.store, id, failure.as_deref()).await {
+        tracing::warn!(server = id, %error, "health not recorded");
+    }
+}
+
+async fn answers(core: &Core, holder: &impl hands::Holder, id: &str) -> Result<(), Failure> {
+    let server = hands::server(core, id).await?;
+    let admin = hands::admin(core, holder, &server, None).await?;
+    let identifier = admin.facts().await.map_err(hands::failure)?.system_identifier;
+    match server.system_identifier {
+        Some(known) if !known.is_empty() && known != identifier => Err(Failure::stuck(
+            "cluster_swapped",
+            format!("another cluster answers at this address: system identifier {identifier} instead of {known}"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Look at a server now, really
+#[utoipa::path(post, path = "/v1/servers/{id}/check", tag = "servers", params(("id" = ServerId, Path, description = "The server's name")),
+    responses((status = 200, description = "The server as it was just found", body = Server)))]
+pub async fn check(State(plane): State<Plane>, caller: Caller, Id(id): Id<ServerId>) -> Answer<Json<Server>> {
+    list::find(&plane.core, &id).await?;
+    let mut tx = plane.store.begin().await?;
+    let subject = Some(format!("server:{id}"));
+    let new = New { subject, requested_by: Some(caller.reference()), ..New::of("server.check", Step::Look) };
+    let started = plane.engine.start::<Check>(&mut tx, new).await.map_err(|error| match error {
+        StartError::Busy { operation, kind } => {
+            Refused::new(Code::Busy, format!("operation {operation} ({kind}) is working on server {id}"))
+        }
+        StartError::Store(error) => error.into(),
+    })?;
+    tx.commit().await?;
+    let operation = started.id;
+    plane.engine.go(started);
+    match plane.engine.wait(operation, Duration::from_secs(20)).await? {
+        Some(row) if row.state == OpState::Failed => {
+            let (code, message) = failure_of(&row);
+            Err(Refused::new(Code::Prerequisite, format!("check server {id} ({code}): {message}")))
+        }
+        _ => Ok(Json(list::find(&plane.core, &id).await?)),
+    }
+}
+
+steps! {
+    /// What is left to do.
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    pub enum Step {
+        Look,
+    }
+}
+
+pub struct Check {
+    pub core: Core,
+}
+
+#[async_trait]
+impl Operation for Check {
+    type Step = Step;
+
+    fn kind(&self) -> &'static str {
+        "server.check"
+    }
+
+    async fn run(&self, cx: &Cx, _step: Step) -> Result<Outcome<Step>, Failure> {
+        let id = register::subject(cx)?;
+        look(&self.core, cx, &id).await;
+        let probe = register::look_again(&self.core, cx, &id);
+        let facts = match tokio::time::timeout(LIMIT, probe).await {
+            Ok(Ok(facts)) => facts,
+            // What was wrong is in the server's health now; a check that found something has done its work.
+            Ok(Err(failure)) => {
+                tracing::info!(server = id, %failure, "server check");
+                return Ok(Outcome::done());
+            }
+            Err(_) => return Ok(Outcome::done()),
+        };
+        let fleet = self.core.fleet.clone();
+        Ok(Outcome::done().recording(move |tx| {
+            Box::pin(async move {
+                store::record_facts(tx, &id, &facts).await?;
+                fleet.forget().await;
+                Ok(())
+            })
+        }))
+    }
+
+    fn undo(&self, _failed: &Step) -> Option<Step> {
+        None
+    }
+}

@@ -1,0 +1,134 @@
+//! Opens connections to servers, for operations and loops only.
+//!
+//! Every connection carries the name of what opened it and its epoch; a successor ends those of lower epochs before it
+//! acts, and each connection reads the epoch again before it is used (rule 8 of the design).
+
+use freehold_api::server::{Finding, Severity};
+use freehold_drivers::secrets::{Context, Password, Sealer};
+use freehold_drivers::server::sql::{self, Admin, Dsn, SqlError};
+use freehold_durable::{Cx, Failure, LoopCx};
+use uuid::Uuid;
+
+use super::store::{self, ServerRow};
+use crate::plane::Core;
+
+/// Who opens a connection: an operation or a loop, under an epoch that may have moved on.
+pub trait Holder: Sync {
+    fn application_name(&self) -> String;
+    fn epoch(&self) -> i64;
+    fn still_mine(&self) -> impl Future<Output = Result<(), Failure>> + Send;
+}
+
+impl Holder for Cx {
+    fn application_name(&self) -> String {
+        Cx::application_name(self)
+    }
+    fn epoch(&self) -> i64 {
+        self.epoch
+    }
+    async fn still_mine(&self) -> Result<(), Failure> {
+        Cx::still_mine(self).await
+    }
+}
+
+impl Holder for LoopCx {
+    fn application_name(&self) -> String {
+        LoopCx::application_name(self)
+    }
+    fn epoch(&self) -> i64 {
+        self.epoch
+    }
+    async fn still_mine(&self) -> Result<(), Failure> {
+        LoopCx::still_mine(self).await
+    }
+}
+
+/// The server, or a failure that waits for it to come back.
+pub async fn server(core: &Core, id: &str) -> Result<ServerRow, Failure> {
+    let found = store::find(&core.store, id).await?;
+    found.ok_or_else(|| Failure::stuck("server_missing", format!("server {id} is not in the store any more")))
+}
+
+/// An admin session on the server's maintenance database, or on the one named.
+pub async fn admin(
+    core: &Core,
+    holder: &impl Holder,
+    server: &ServerRow,
+    database: Option<&str>,
+) -> Result<Admin, Failure> {
+    let dsn = dsn(&core.sealer, server)?;
+    let name = holder.application_name();
+    let admin = Admin::connect(&dsn, database, &name).await.map_err(failure)?;
+    if holder.epoch() > 1
+        && let Some((prefix, _)) = name.rsplit_once(':')
+    {
+        admin.fence_lower_epochs(&format!("{prefix}:"), holder.epoch()).await.map_err(failure)?;
+    }
+    holder.still_mine().await?;
+    Ok(admin)
+}
+
+/// The admin's connection string, opened.
+pub fn dsn(sealer: &Sealer, server: &ServerRow) -> Result<Dsn, Failure> {
+    let opened = sealer.open_password(&dsn_context(server.dsn_seal_id, server.dsn_version), &server.dsn_sealed);
+    let opened = opened.map_err(|error| {
+        Failure::stuck("sealed_secret_unreadable", format!("connection string of server {}: {error}", server.id))
+    })?;
+    let dsn = Dsn::parse(opened.expose())
+        .map_err(|error| Failure::stuck("bad_dsn", format!("server {}: {error}", server.id)))?;
+    Ok(match &server.ca_certificate {
+        Some(pem) => dsn.with_ca_pem(pem.as_bytes()),
+        None => dsn,
+    })
+}
+
+/// The same server for one of its logins.
+pub fn dsn_for(
+    sealer: &Sealer,
+    server: &ServerRow,
+    database: &str,
+    role: &str,
+    password: Password,
+) -> Result<Dsn, Failure> {
+    Ok(dsn(sealer, server)?.with_database(database).with_user(role, password))
+}
+
+pub fn dsn_context(id: Uuid, version: i32) -> Context {
+    Context { id, field: "dsn", version: u32::try_from(version).unwrap_or(0) }
+}
+
+/// What an error of a server means to an operation: try again, ask a person, or give up.
+pub fn failure(error: SqlError) -> Failure {
+    let message = chain(&error);
+    if error.is_for_a_person() {
+        Failure::stuck(error.code(), message)
+    } else if error.is_transient() || error.kind == sql::SqlErrorKind::DiskFull {
+        Failure::transient(error.code(), message)
+    } else {
+        Failure::permanent(error.code(), message)
+    }
+}
+
+/// An error with its causes, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+pub fn finding(found: sql::Finding) -> Finding {
+    let severity = match found.severity {
+        sql::Severity::Low => Severity::Low,
+        sql::Severity::Medium => Severity::Medium,
+        sql::Severity::High => Severity::High,
+    };
+    Finding { code: found.code.to_string(), severity, message: found.message }
+}

@@ -1,0 +1,39 @@
+//! Lists and shows servers, without any secret of theirs.
+
+use axum::extract::State;
+use freehold_api::id::ServerId;
+use freehold_api::page::{Page, Paging};
+use freehold_api::problem::Code;
+use freehold_api::server::Server;
+
+use super::store;
+use crate::http::extract::{Id, Json, Query, cursor, limit, next_cursor};
+use crate::http::problem::Refused;
+use crate::plane::{Answer, Core, Plane};
+
+/// List servers
+#[utoipa::path(get, path = "/v1/servers", tag = "servers", params(Paging),
+    responses((status = 200, description = "A page of servers, by name", body = Page<Server>)))]
+pub async fn list(State(plane): State<Plane>, Query(query): Query<Paging>) -> Answer<Json<Page<Server>>> {
+    let limit = limit(query.limit)?;
+    let after: Option<String> = cursor(query.cursor.as_deref())?;
+    let mut rows = store::page(&plane.store, after.as_deref(), limit + 1).await?;
+    let more = rows.len() as i64 > limit;
+    rows.truncate(limit as usize);
+    let next = rows.last().filter(|_| more).and_then(|found| next_cursor(&found.row.id));
+    Ok(Json(Page { items: rows.into_iter().map(Server::from).collect(), next_cursor: next }))
+}
+
+/// Show one server
+#[utoipa::path(get, path = "/v1/servers/{id}", tag = "servers", params(("id" = ServerId, Path, description = "The server's name")),
+    responses((status = 200, description = "The server", body = Server)))]
+pub async fn show(State(plane): State<Plane>, Id(id): Id<ServerId>) -> Answer<Json<Server>> {
+    Ok(Json(find(&plane.core, &id).await?))
+}
+
+pub async fn find(core: &Core, id: &ServerId) -> Answer<Server> {
+    let found = store::find_with_use(&core.store, id.as_str()).await?;
+    found.map(Server::from).ok_or_else(|| {
+        Refused::new(Code::NotFound, format!("there is no server {id}; `freehold server list` shows them"))
+    })
+}

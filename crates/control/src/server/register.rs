@@ -1,0 +1,141 @@
+//! `server.register`: looks at a new server, closes it to strangers, and opens it to tenants.
+//!
+//! probe → secure → active. A server that cannot be used ends `failed` with the reason, and may be added again.
+
+use async_trait::async_trait;
+use freehold_durable::{Class, Cx, Failure, Operation, OperationRow, Outcome, steps};
+use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
+
+use super::store::Facts;
+use super::{hands, store};
+use crate::audit::record::{Actor, Event};
+use crate::operation::answer::failure_of;
+use crate::plane::Core;
+
+steps! {
+    /// What is left to do.
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    pub enum Step {
+        /// Version, privileges, settings, extensions.
+        Probe,
+        /// CONNECT and TEMPORARY taken from PUBLIC, and read back.
+        Secure,
+    }
+}
+
+pub struct Register {
+    pub core: Core,
+}
+
+#[async_trait]
+impl Operation for Register {
+    type Step = Step;
+
+    fn kind(&self) -> &'static str {
+        "server.register"
+    }
+
+    async fn run(&self, cx: &Cx, step: Step) -> Result<Outcome<Step>, Failure> {
+        let id = subject(cx)?;
+        match step {
+            Step::Probe => {
+                let facts = probe(&self.core, cx, &id).await.map_err(for_the_caller)?;
+                Ok(Outcome::step(Step::Secure)
+                    .recording(move |tx| Box::pin(async move { record(tx, &id, &facts).await })))
+            }
+            Step::Secure => {
+                let facts = look_again(&self.core, cx, &id).await.map_err(for_the_caller)?;
+                let fleet = self.core.fleet.clone();
+                let operation = cx.operation;
+                let engine = cx.engine();
+                Ok(Outcome::done().recording(move |tx| {
+                    Box::pin(async move {
+                        record(tx, &id, &facts).await?;
+                        store::set_state(tx, &id, &["provisioning"], "active", None).await?;
+                        let sql = "UPDATE server SET health = 'healthy', health_message = NULL, health_failures = 0 WHERE id = $1";
+                        sqlx::query(sql).bind(&id).execute(&mut *tx).await?;
+                        Event::done(&Actor::operation(operation, None), "server.register", format!("server:{id}")).save(&mut *tx).await?;
+                        fleet.forget().await;
+                        engine.wake("stock");
+                        Ok(())
+                    })
+                }))
+            }
+        }
+    }
+
+    fn undo(&self, _failed: &Step) -> Option<Step> {
+        // Revoking from PUBLIC is not taken back: nobody was promised that a stranger may connect.
+        None
+    }
+
+    async fn failed(&self, tx: &mut PgConnection, operation: &OperationRow) -> Result<(), sqlx::Error> {
+        let id = operation.subject.as_deref().and_then(|subject| subject.strip_prefix("server:")).unwrap_or_default();
+        let (code, reason) = failure_of(operation);
+        store::set_state(tx, id, &["provisioning"], "failed", Some(&reason)).await?;
+        Event::failed(&Actor::operation(operation.id, None), "server.register", format!("server:{id}"), &code)
+            .save(tx)
+            .await
+    }
+}
+
+pub fn subject(cx: &Cx) -> Result<String, Failure> {
+    let id = cx.subject.as_deref().and_then(|subject| subject.strip_prefix("server:"));
+    id.map(str::to_owned).ok_or_else(|| Failure::permanent("bad_subject", "the operation is not about a server"))
+}
+
+/// Whoever adds a server is there to read the reason: nothing waits for a person who is already waiting.
+fn for_the_caller(mut failure: Failure) -> Failure {
+    if failure.class == Class::Stuck {
+        failure.class = Class::Permanent;
+    }
+    failure
+}
+
+async fn record(tx: &mut PgConnection, id: &str, facts: &Facts) -> Result<(), Failure> {
+    match store::record_facts(tx, id, facts).await {
+        Err(error) if crate::http::problem::constraint(&error) == Some("server_cluster") => Err(Failure::permanent(
+            "cluster_registered",
+            "this PostgreSQL cluster is already registered under another name (same system identifier)",
+        )),
+        other => Ok(other?),
+    }
+}
+
+pub async fn probe(core: &Core, holder: &impl hands::Holder, id: &str) -> Result<Facts, Failure> {
+    let server = hands::server(core, id).await?;
+    let admin = hands::admin(core, holder, &server, None).await?;
+    let facts = admin.facts().await.map_err(hands::failure)?;
+    if let Some(refusal) = facts.refusal() {
+        return Err(Failure::permanent("prerequisite", refusal));
+    }
+    if let Some(known) =
+        server.system_identifier.filter(|known| *known != facts.system_identifier && server.state == "active")
+    {
+        let detail = format!(
+            "another cluster answers at this address: system identifier {} instead of {known}",
+            facts.system_identifier
+        );
+        return Err(Failure::stuck("cluster_swapped", detail));
+    }
+    let settings = facts.findings.iter().cloned().map(hands::finding).collect();
+    Ok(Facts {
+        version_num: i32::try_from(facts.version_num).unwrap_or(i32::MAX),
+        version: facts.version.clone(),
+        system_identifier: facts.system_identifier.clone(),
+        superuser: facts.superuser,
+        extensions: serde_json::json!(facts.available_extensions),
+        findings: settings,
+    })
+}
+
+/// Facts, with what is not closed to strangers; closing is an ensure and may be repeated.
+pub async fn look_again(core: &Core, cx: &Cx, id: &str) -> Result<Facts, Failure> {
+    let mut facts = probe(core, cx, id).await?;
+    let server = hands::server(core, id).await?;
+    let admin = hands::admin(core, cx, &server, None).await?;
+    let unrevoked = admin.secure_server().await.map_err(hands::failure)?;
+    facts.findings.extend(unrevoked.into_iter().map(hands::finding));
+    Ok(facts)
+}

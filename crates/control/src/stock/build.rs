@@ -1,0 +1,90 @@
+//! `stock.build`: one database for the stock.
+//!
+//! create → own → probe, then it is ready. It is claimable only once a login has been seen to work.
+
+use async_trait::async_trait;
+use freehold_durable::{Cx, Failure, Operation, Outcome, steps};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::make::{self, Making};
+use super::store;
+use crate::plane::Core;
+
+steps! {
+    /// What is left to do.
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    pub enum Step {
+        Create { database: Uuid },
+        Own { database: Uuid },
+        Probe { database: Uuid },
+        /// Takes back whatever was made.
+        Remove { database: Uuid },
+    }
+}
+
+pub struct BuildStock {
+    pub core: Core,
+}
+
+#[async_trait]
+impl Operation for BuildStock {
+    type Step = Step;
+
+    fn kind(&self) -> &'static str {
+        "stock.build"
+    }
+    fn concurrency(&self) -> usize {
+        // Two copy while one is owned and probed.
+        4
+    }
+
+    async fn run(&self, cx: &Cx, step: Step) -> Result<Outcome<Step>, Failure> {
+        let (Step::Create { database } | Step::Own { database } | Step::Probe { database } | Step::Remove { database }) =
+            step;
+        if store::find(&self.core.store, database).await?.is_none() {
+            return Ok(Outcome::done());
+        }
+        let making = Making::find(&self.core, database).await?;
+        let build = async {
+            let gone =
+                || Failure::permanent("template_outdated", "the template's version is not on this server any more");
+            making.build(&self.core).await?.ok_or_else(gone)
+        };
+        match step {
+            Step::Create { .. } => {
+                make::create(&self.core, cx, &making, &build.await?).await?;
+                Ok(Outcome::step(Step::Own { database }))
+            }
+            Step::Own { .. } => {
+                make::own(&self.core, cx, &making, &build.await?).await?;
+                Ok(Outcome::step(Step::Probe { database }))
+            }
+            Step::Probe { .. } => {
+                let build = build.await?;
+                make::probe(&self.core, &making).await?;
+                let engine = cx.engine();
+                Ok(Outcome::done().recording(move |tx| {
+                    Box::pin(async move {
+                        store::made(tx, database, &build.missing).await?;
+                        engine.wake("stock");
+                        Ok(())
+                    })
+                }))
+            }
+            Step::Remove { .. } => {
+                make::remove(&self.core, cx, &making).await?;
+                Ok(Outcome::done().recording(move |tx| Box::pin(async move { Ok(store::forget(tx, database).await?) })))
+            }
+        }
+    }
+
+    fn undo(&self, failed: &Step) -> Option<Step> {
+        match failed {
+            Step::Create { database }
+            | Step::Own { database }
+            | Step::Probe { database }
+            | Step::Remove { database } => Some(Step::Remove { database: *database }),
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! The stock loop: compares what each server has ready with what it should have, and starts what is missing.
+//! Takes no input; is woken when stock was made or taken. Only starts operations; touches no server itself.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use freehold_api::template::Template;
+use freehold_durable::{Failure, Loop, LoopCx, New, StartError, Started};
+
+use super::build::{BuildStock, Step as BuildStep};
+use super::declare::{self, Wanted};
+use super::drop::{DropStock, Step as DropStep};
+use super::store::{self, Level};
+use crate::plane::Core;
+use crate::schema::retire::{Retire, Step as RetireStep};
+use crate::schema::{build as template_build, store as templates};
+use crate::server::store::{self as servers, ServerWithUse};
+
+pub struct Fill {
+    pub core: Core,
+}
+
+#[async_trait]
+impl Loop for Fill {
+    fn name(&self) -> &'static str {
+        "stock"
+    }
+    fn period(&self) -> Duration {
+        Duration::from_secs(5)
+    }
+
+    async fn run(&self, cx: &LoopCx) -> Result<(), Failure> {
+        self.clear_out(cx).await?;
+        let levels = store::levels(&self.core.store).await?;
+        let fleet = self.core.fleet.servers(&self.core.store).await?;
+        for server in fleet.iter() {
+            let usable =
+                server.row.state == "active" && server.row.kind == "shared" && server.row.health != "unhealthy";
+            if usable {
+                self.fill(cx, server, &levels).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Fill {
+    async fn fill(&self, cx: &LoopCx, server: &ServerWithUse, levels: &[Level]) -> Result<(), Failure> {
+        let core = &self.core;
+        let here: Vec<&Level> = levels.iter().filter(|level| level.server_id == server.row.id).collect();
+        let in_flight: i64 = here.iter().map(|level| level.building).sum();
+        // Twice as many as copy at once: the others are owned and probed meanwhile.
+        let mut turns = i64::from(core.settings.stock.concurrency) * 2 - in_flight;
+        for (template, stocked) in core.catalog.all(&core.store).await?.values() {
+            if !stocked || turns <= 0 {
+                continue;
+            }
+            if !self.is_built(cx, &server.row.id, template).await? {
+                continue;
+            }
+            for (plan, wanted) in self.wanted(template) {
+                let have = here.iter().filter(|level| {
+                    level.template == template.name.as_str()
+                        && level.template_version == template.version
+                        && level.plan == plan
+                });
+                let have: i64 = have.map(|level| level.ready + level.building).sum();
+                for _ in 0..(wanted - have).clamp(0, turns.max(0)) {
+                    turns -= 1;
+                    if !self.start_one(cx, &server.row.id, template, &plan).await? {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Per plan: the default plan has the template's number, others what they ask for.
+    fn wanted(&self, template: &Template) -> BTreeMap<String, i64> {
+        let settings = &self.core.settings;
+        let mut wanted = BTreeMap::new();
+        for plan in settings.plans.iter().filter(|plan| plan.server == freehold_api::server::ServerKind::Shared) {
+            let count =
+                if plan.default { settings.stock_of(template.name.as_str()).max(plan.stock) } else { plan.stock };
+            wanted.insert(plan.name.to_string(), i64::from(count));
+        }
+        wanted
+    }
+
+    /// Starts the build when there is none. A failed one waits until somebody adds the template again.
+    async fn is_built(&self, cx: &LoopCx, server: &str, template: &Template) -> Result<bool, Failure> {
+        let found = templates::find_build(&self.core.store, server, template.name.as_str(), &template.version).await?;
+        if let Some(build) = found {
+            return Ok(build.state == "ready");
+        }
+        cx.still_mine().await?;
+        let mut tx = self.core.store.begin().await?;
+        let started = template_build::start(&cx.engine(), &mut tx, server, template).await?;
+        tx.commit().await?;
+        go(cx, started);
+        Ok(false)
+    }
+
+    /// False when the server is full.
+    async fn start_one(&self, cx: &LoopCx, server: &str, template: &Template, plan: &str) -> Result<bool, Failure> {
+        let minted = declare::mint(&self.core, template.manifest.password.length).await;
+        cx.still_mine().await?;
+        let mut tx = self.core.store.begin().await?;
+        if servers::lock_free_slots(&mut tx, server).await? <= 0 {
+            return Ok(false);
+        }
+        let wanted = Wanted { server, template, plan, tenant: None, names: None };
+        let row = declare::declare(&mut tx, &wanted, minted).await?;
+        let new = New {
+            subject: Some(format!("database:{}", row.id)),
+            ..New::of("stock.build", BuildStep::Create { database: row.id })
+        };
+        let started = match cx.engine().start::<BuildStock>(&mut tx, new).await {
+            Ok(started) => started,
+            Err(StartError::Busy { .. }) => return Ok(true),
+            Err(StartError::Store(error)) => return Err(error.into()),
+        };
+        tx.commit().await?;
+        cx.engine().go(started);
+        Ok(true)
+    }
+
+    /// Stock and builds of versions that are not current any more.
+    async fn clear_out(&self, cx: &LoopCx) -> Result<(), Failure> {
+        let core = &self.core;
+        let outdated = store::outdated(&core.store).await?;
+        let displaced = store::displaced(&core.store).await?;
+        for row in outdated.into_iter().chain(displaced) {
+            cx.still_mine().await?;
+            let mut tx = core.store.begin().await?;
+            if row.state == "ready" && !store::begin_dropping(&mut tx, row.id).await? {
+                continue;
+            }
+            let new = New {
+                subject: Some(format!("database:{}", row.id)),
+                ..New::of("stock.drop", DropStep::Remove { database: row.id })
+            };
+            match cx.engine().start::<DropStock>(&mut tx, new).await {
+                Ok(started) => {
+                    tx.commit().await?;
+                    cx.engine().go(started);
+                }
+                Err(StartError::Busy { .. }) => {}
+                Err(StartError::Store(error)) => return Err(error.into()),
+            }
+        }
+        for build in templates::outdated_builds(&core.store).await? {
+            cx.still_mine().await?;
+            let mut tx = core.store.begin().await?;
+            if !templates::begin_dropping(&mut tx, &build).await? {
+                continue;
+            }
+            let subject = Some(format!("template:{}:{}:{}", build.server_id, build.name, &build.version[..12]));
+            let step = RetireStep::Drop { server: build.server_id, name: build.name, version: build.version };
+            match cx.engine().start::<Retire>(&mut tx, New { subject, ..New::of("template.retire", step) }).await {
+                Ok(started) => {
+                    tx.commit().await?;
+                    cx.engine().go(started);
+                }
+                Err(StartError::Busy { .. }) => {}
+                Err(StartError::Store(error)) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn go(cx: &LoopCx, started: Option<Started>) {
+    if let Some(started) = started {
+        cx.engine().go(started);
+    }
+}

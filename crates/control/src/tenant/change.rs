@@ -1,0 +1,100 @@
+//! What the verbs that change a tenant have in common: find it, start the operation, wait, answer.
+
+use std::time::Duration;
+
+use axum::response::{IntoResponse, Response};
+use freehold_api::id::{OperationId, TenantId};
+use freehold_api::problem::Code;
+use freehold_api::tenant::Tenant;
+use freehold_durable::{Operation as Durable, OperationRow, StartError, Started, State as OpState};
+use uuid::Uuid;
+
+use super::store::{self, TenantRow};
+use crate::http::extract::{Json, text};
+use crate::http::problem::Refused;
+use crate::operation::answer;
+use crate::plane::{Answer, Plane};
+
+pub fn not_found(id: &TenantId) -> Refused {
+    Refused::new(Code::NotFound, format!("there is no tenant {id}"))
+}
+
+pub fn busy(id: &str, operation: Uuid, kind: &str) -> Refused {
+    Refused::new(
+        Code::Busy,
+        format!("operation {operation} ({kind}) is working on tenant {id}; wait for it, or cancel it"),
+    )
+}
+
+pub fn wrong_state(id: &str, now: &str, verb: &str, wanted: &str) -> Refused {
+    Refused::new(Code::WrongState, format!("tenant {id} is {now} and cannot be {verb}; only {wanted} can"))
+}
+
+pub async fn find(plane: &Plane, id: &TenantId) -> Answer<TenantRow> {
+    store::find(&plane.store, id.as_str()).await?.ok_or_else(|| not_found(id))
+}
+
+pub fn started(id: &str, result: Result<Started, StartError>) -> Answer<Started> {
+    result.map_err(|error| match error {
+        StartError::Busy { operation, kind } => busy(id, operation, &kind),
+        StartError::Store(error) => error.into(),
+    })
+}
+
+/// A new operation about a tenant.
+pub fn new<O: Durable>(
+    kind: &'static str,
+    id: &str,
+    step: O::Step,
+    actor: &crate::audit::record::Actor,
+) -> freehold_durable::New<O::Step> {
+    freehold_durable::New {
+        subject: Some(format!("tenant:{id}")),
+        requested_by: Some(actor.reference.clone()),
+        request_id: actor.request.clone(),
+        ..freehold_durable::New::of(kind, step)
+    }
+}
+
+/// Waits for the operation and answers the tenant as it then is, or 202.
+pub async fn finish(plane: &Plane, id: &TenantId, verb: &str, started: Started, wait: Duration) -> Answer<Response> {
+    let operation = started.id;
+    plane.engine.go(started);
+    match plane.engine.wait(operation, wait).await? {
+        Some(row) if row.state == OpState::Succeeded => Ok(shown(find(plane, id).await?)),
+        Some(row) if row.state.is_over() => Err(refused_by(&format!("{verb} tenant {id}"), &row)),
+        _ => Ok(answer::accepted(answer::find(plane, OperationId(operation)).await?)),
+    }
+}
+
+/// The tenant with its ETag.
+pub fn shown(row: TenantRow) -> Response {
+    let etag = row.etag();
+    ([(axum::http::header::ETAG, etag)], Json(Tenant::from(row))).into_response()
+}
+
+/// An operation that failed, as the problem that its caller gets.
+pub fn refused_by(doing: &str, row: &OperationRow) -> Refused {
+    let (code, message) = answer::failure_of(row);
+    let known = Code::ALL.iter().copied().find(|known| known.as_str() == code);
+    Refused::new(known.unwrap_or(Code::Prerequisite), format!("{doing}: {message} ({code}; operation {})", row.id))
+}
+
+/// At most 32 labels; keys of 1 to 63 characters without `=`, values of at most 200.
+pub fn check_labels<'a>(labels: impl Iterator<Item = (&'a str, Option<&'a str>)>) -> Answer<()> {
+    let mut count = 0;
+    for (key, value) in labels {
+        count += 1;
+        text("labels", key, 63)?;
+        if key.contains('=') {
+            return Err(Refused::field("labels", "a label's key may not hold '='"));
+        }
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
+            text("labels", value, 200)?;
+        }
+    }
+    if count > 32 {
+        return Err(Refused::field("labels", format!("there are {count}; at most 32 are kept")));
+    }
+    Ok(())
+}

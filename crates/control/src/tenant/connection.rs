@@ -1,0 +1,89 @@
+//! How a tenant's application connects. Every read of it is audited, before it is answered.
+
+use axum::extract::State;
+use freehold_api::id::TenantId;
+use freehold_api::problem::Code;
+use freehold_api::tenant::{Connection, Endpoint};
+use freehold_drivers::secrets::Context;
+use uuid::Uuid;
+
+use super::change;
+use crate::audit::record::{Actor, Event};
+use crate::http::access::Caller;
+use crate::http::extract::{Id, Json};
+use crate::http::problem::Refused;
+use crate::plane::{Answer, Core, Plane};
+use crate::stock::declare;
+
+/// Read a tenant's credentials
+#[utoipa::path(get, path = "/v1/tenants/{id}/connection", tag = "tenants", params(("id" = TenantId, Path, description = "The tenant's id")),
+    responses((status = 200, description = "Where and as whom to connect", body = Connection)))]
+pub async fn show(State(plane): State<Plane>, caller: Caller, Id(id): Id<TenantId>) -> Answer<Json<Connection>> {
+    let row = change::find(&plane, &id).await?;
+    let connection = read(&plane, &caller.actor(), &row.id, false).await?;
+    let detail = || Refused::new(Code::WrongState, format!("tenant {id} is {} and has no connection", row.state));
+    connection.map(Json).ok_or_else(detail)
+}
+
+/// For an answer that may carry it. What a create hands out is covered by the create's own event.
+pub async fn read(plane: &Plane, actor: &Actor, tenant: &str, created: bool) -> Answer<Option<Connection>> {
+    let Ok(id) = tenant.parse::<TenantId>() else { return Ok(None) };
+    let connection = find(&plane.core, &id).await?;
+    if connection.is_some() && !created {
+        Event::done(actor, "credential.read", format!("tenant:{tenant}")).save(&plane.store).await?;
+    }
+    Ok(connection)
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    login: Uuid,
+    version: i32,
+    role: String,
+    password: Vec<u8>,
+    database: String,
+    tenant_host: String,
+    tenant_port: i32,
+    tenant_sslmode: String,
+    ca_certificate: Option<String>,
+}
+
+/// None while the tenant has no database that is ready.
+pub async fn find(core: &Core, tenant: &TenantId) -> Answer<Option<Connection>> {
+    let sql = "SELECT l.id AS login, l.version, l.role, l.password, d.database, s.tenant_host, s.tenant_port, s.tenant_sslmode, s.ca_certificate
+        FROM tenant t JOIN tenant_database d ON d.tenant_id = t.id JOIN login l ON l.database_id = d.id AND l.purpose = 'tenant'
+        JOIN server s ON s.id = d.server_id
+        WHERE t.id = $1 AND d.state = 'claimed' AND t.state IN ('active', 'suspended', 'deleted')";
+    let row: Option<Row> = sqlx::query_as(sql).bind(tenant.as_str()).fetch_optional(&core.store).await?;
+    let Some(row) = row else { return Ok(None) };
+    let context: Context = declare::context(row.login, row.version);
+    let password = core
+        .sealer
+        .open_password(&context, &row.password)
+        .map_err(|error| Refused::internal("open a sealed password", &error))?;
+    let direct = endpoint(&row, password.expose());
+    Ok(Some(Connection { direct, pooled: None, ca_certificate: row.ca_certificate }))
+}
+
+fn endpoint(row: &Row, password: &str) -> Endpoint {
+    let encode =
+        |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20");
+    let port = u16::try_from(row.tenant_port).unwrap_or(5432);
+    let host = if row.tenant_host.contains(':') { format!("[{}]", row.tenant_host) } else { row.tenant_host.clone() };
+    let url = format!(
+        "postgres://{}:{}@{host}:{port}/{}?sslmode={}",
+        encode(&row.role),
+        encode(password),
+        encode(&row.database),
+        row.tenant_sslmode
+    );
+    Endpoint {
+        url,
+        host: row.tenant_host.clone(),
+        port,
+        database: row.database.clone(),
+        user: row.role.clone(),
+        password: password.to_owned(),
+        sslmode: row.tenant_sslmode.clone(),
+    }
+}

@@ -1,0 +1,15 @@
+//! Tenants: `creating → active | failed`; `failed → creating | purged`; `active ⇄ suspended`;
+//! `active | suspended → deleted`; `deleted → its former state | purged`.
+
+pub mod change;
+pub mod connection;
+pub mod create;
+pub mod delete;
+pub mod fence;
+pub mod list;
+pub mod patch;
+pub mod placement;
+pub mod provision;
+pub mod purge;
+pub mod store;
+pub mod suspend;

@@ -1,0 +1,275 @@
+//! `tenant.create`: whatever of a new tenant's database stock did not have ready.
+//!
+//! no stock:   create → own → probe → claim → active
+//! from stock: rename → limits → claim → active, each only when it is needed; with none, no operation runs at all.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use freehold_api::template::Names;
+use freehold_drivers::server::sql::{self, Session};
+use freehold_durable::{Cx, Failure, Operation, OperationRow, Outcome, Resolution, steps};
+use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::store as tenants;
+use crate::audit::record::{Actor, Event};
+use crate::operation::answer::failure_of;
+use crate::plane::Core;
+use crate::schema::build as template_build;
+use crate::server::hands;
+use crate::stock::claim::Given;
+use crate::stock::declare;
+use crate::stock::make::{self, Making};
+use crate::stock::store as databases;
+
+const TEMPLATE_POLL: Duration = Duration::from_millis(250);
+
+steps! {
+    /// What is left to do.
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    pub enum Step {
+        /// Roles, and a copy of the template's database; builds that first where it is missing.
+        Create { database: Uuid },
+        /// The copy handed to its owner and closed to others.
+        Own { database: Uuid },
+        /// A login as the tenant would.
+        Probe { database: Uuid },
+        /// A stock database and its login get the names that the template's pattern gives.
+        Rename { database: Uuid, from: Names, other_plan: bool },
+        /// The plan's limits and extensions, where stock had another plan's.
+        Limits { database: Uuid, from: Option<Names> },
+        /// The template's claim.sql.
+        Claim { database: Uuid, from: Option<Names> },
+        /// Takes back whatever was made, under its old name and its new.
+        Remove { database: Uuid, from: Option<Names> },
+    }
+}
+
+/// Where the operation begins; None when nothing is left to do.
+pub fn first_step(given: &Given, has_claim: bool) -> Option<Step> {
+    let database = given.database;
+    if given.to_make {
+        return Some(Step::Create { database });
+    }
+    if let Some(from) = &given.rename_from {
+        return Some(Step::Rename { database, from: from.clone(), other_plan: given.other_plan });
+    }
+    if given.other_plan {
+        return Some(Step::Limits { database, from: None });
+    }
+    has_claim.then_some(Step::Claim { database, from: None })
+}
+
+pub struct Provision {
+    pub core: Core,
+}
+
+#[async_trait]
+impl Operation for Provision {
+    type Step = Step;
+
+    fn kind(&self) -> &'static str {
+        "tenant.create"
+    }
+    fn concurrency(&self) -> usize {
+        16
+    }
+
+    async fn run(&self, cx: &Cx, step: Step) -> Result<Outcome<Step>, Failure> {
+        let core = &self.core;
+        let (Step::Create { database }
+        | Step::Own { database }
+        | Step::Probe { database }
+        | Step::Rename { database, .. }
+        | Step::Limits { database, .. }
+        | Step::Claim { database, .. }
+        | Step::Remove { database, .. }) = step;
+        if cx.undoing && databases::find(&core.store, database).await?.is_none() {
+            return Ok(Outcome::done());
+        }
+        let making = Making::find(core, database).await?;
+        let has_claim = making.template.claim.is_some();
+        match step {
+            Step::Create { .. } => {
+                let Some(build) = making.build(core).await? else {
+                    self.ensure_template(cx, &making).await?;
+                    return Ok(Outcome::again(TEMPLATE_POLL, Step::Create { database }));
+                };
+                make::create(core, cx, &making, &build).await?;
+                Ok(Outcome::step(Step::Own { database }))
+            }
+            Step::Own { .. } => {
+                let build = making.build(core).await?;
+                let build = build.ok_or_else(|| {
+                    Failure::permanent("template_outdated", "the template's version is not on this server any more")
+                })?;
+                make::own(core, cx, &making, &build).await?;
+                Ok(Outcome::step(Step::Probe { database }).recording(move |tx| {
+                    Box::pin(async move {
+                        databases::made(tx, database, &build.missing).await?;
+                        Ok(())
+                    })
+                }))
+            }
+            Step::Probe { .. } => {
+                make::probe(core, &making).await?;
+                Ok(if has_claim { Outcome::step(Step::Claim { database, from: None }) } else { activate(cx, &making) })
+            }
+            Step::Rename { from, other_plan, .. } => {
+                let admin = hands::admin(core, cx, &making.server, None).await?;
+                let old = sql::Names { database: &from.database, login: &from.login };
+                let new = sql::Names { database: &making.row.database, login: &making.login.role };
+                admin.rename(old, new).await.map_err(hands::failure)?;
+                let from = Some(from);
+                Ok(match (other_plan, has_claim) {
+                    (true, _) => Outcome::step(Step::Limits { database, from }),
+                    (false, true) => Outcome::step(Step::Claim { database, from }),
+                    (false, false) => activate(cx, &making),
+                })
+            }
+            Step::Limits { from, .. } => {
+                let plan = core.plan(&making.row.plan);
+                let admin = hands::admin(core, cx, &making.server, None).await?;
+                admin.apply_limits(&making.login.role, &make::limits(plan)).await.map_err(hands::failure)?;
+                cx.fault("limits")?;
+                if !plan.extensions.is_empty() {
+                    let inside = hands::admin(core, cx, &making.server, Some(&making.row.database)).await?;
+                    make::extensions(core, &making.row.plan, &inside).await?;
+                }
+                Ok(if has_claim { Outcome::step(Step::Claim { database, from }) } else { activate(cx, &making) })
+            }
+            Step::Claim { .. } => {
+                self.run_claim(cx, &making).await?;
+                Ok(activate(cx, &making))
+            }
+            Step::Remove { from, .. } => {
+                if let Some(from) = &from {
+                    let admin = hands::admin(core, cx, &making.server, None).await?;
+                    admin.drop_database(&from.database).await.map_err(hands::failure)?;
+                    admin.drop_roles(&[&from.login]).await.map_err(hands::failure)?;
+                    cx.fault("old_names_dropped")?;
+                }
+                make::remove(core, cx, &making).await?;
+                Ok(Outcome::done()
+                    .recording(move |tx| Box::pin(async move { Ok(databases::forget(tx, database).await?) })))
+            }
+        }
+    }
+
+    fn undo(&self, failed: &Step) -> Option<Step> {
+        match failed.clone() {
+            Step::Create { database } | Step::Own { database } | Step::Probe { database } => {
+                Some(Step::Remove { database, from: None })
+            }
+            Step::Rename { database, from, .. } => Some(Step::Remove { database, from: Some(from) }),
+            Step::Limits { database, from } | Step::Claim { database, from } | Step::Remove { database, from } => {
+                Some(Step::Remove { database, from })
+            }
+        }
+    }
+
+    async fn failed(&self, tx: &mut PgConnection, operation: &OperationRow) -> Result<(), sqlx::Error> {
+        let (code, message) = failure_of(operation);
+        let id = tenant_of(operation);
+        tenants::fail(tx, id, &format!("{message} ({code})")).await?;
+        let actor = Actor::operation(operation.id, operation.request_id.clone());
+        Event::failed(&actor, "tenant.create", format!("tenant:{id}"), &code).save(tx).await
+    }
+
+    async fn resolved(
+        &self,
+        tx: &mut PgConnection,
+        step: &Step,
+        operation: Uuid,
+        resolution: Resolution,
+    ) -> Result<(), sqlx::Error> {
+        let (Step::Create { database }
+        | Step::Own { database }
+        | Step::Probe { database }
+        | Step::Rename { database, .. }
+        | Step::Limits { database, .. }
+        | Step::Claim { database, .. }
+        | Step::Remove { database, .. }) = step;
+        let Some(row) = databases::find(&mut *tx, *database).await? else { return Ok(()) };
+        let Some(tenant) = row.tenant_id else { return Ok(()) };
+        match resolution {
+            Resolution::Succeeded => {
+                databases::made(tx, *database, &row.missing).await?;
+                tenants::activate(tx, &tenant, &row.missing).await
+            }
+            Resolution::Failed | Resolution::Cancelled => {
+                databases::forget(tx, *database).await?;
+                tenants::fail(tx, &tenant, &format!("operation {operation} was resolved by hand as undone")).await
+            }
+        }
+    }
+}
+
+pub fn tenant_of(operation: &OperationRow) -> &str {
+    operation.subject.as_deref().and_then(|subject| subject.strip_prefix("tenant:")).unwrap_or_default()
+}
+
+fn activate(cx: &Cx, making: &Making) -> Outcome<Step> {
+    let tenant = making.row.tenant_id.clone().unwrap_or_default();
+    let missing = making.row.missing.clone();
+    let operation = cx.operation;
+    Outcome::done().recording(move |tx| {
+        Box::pin(async move {
+            tenants::activate(tx, &tenant, &missing).await?;
+            let actor = Actor::operation(operation, None);
+            Ok(Event::done(&actor, "tenant.create", format!("tenant:{tenant}")).save(tx).await?)
+        })
+    })
+}
+
+impl Provision {
+    async fn ensure_template(&self, cx: &Cx, making: &Making) -> Result<(), Failure> {
+        let engine = cx.engine();
+        let mut tx = self.core.store.begin().await?;
+        let started = template_build::start(&engine, &mut tx, &making.row.server_id, &making.template).await?;
+        tx.commit().await?;
+        if let Some(started) = started {
+            engine.go(started);
+        }
+        Ok(())
+    }
+
+    /// Through the maintenance login, with what only the claim knows as settings that were bound, not pasted.
+    async fn run_claim(&self, cx: &Cx, making: &Making) -> Result<(), Failure> {
+        let core = &self.core;
+        let Some(sql) = &making.template.claim else { return Ok(()) };
+        let tenant = tenants::find(&core.store, making.row.tenant_id.as_deref().unwrap_or_default()).await?;
+        let tenant = tenant.ok_or_else(|| Failure::permanent("tenant_missing", "the tenant is not in the store"))?;
+        let password = declare::open(&core.sealer, &making.maintenance)
+            .map_err(|error| Failure::stuck("sealed_secret_unreadable", error))?;
+        let dsn =
+            hands::dsn_for(&core.sealer, &making.server, &making.row.database, &making.maintenance.role, password)?;
+        let mut settings = vec![
+            ("freehold.tenant_id".to_owned(), tenant.id.clone()),
+            ("freehold.tenant_name".into(), tenant.name.clone()),
+            ("freehold.tenant_plan".into(), tenant.plan.clone()),
+            ("freehold.tenant_region".into(), tenant.region.clone().unwrap_or_default()),
+            ("freehold.database".into(), making.row.database.clone()),
+            ("freehold.template_version".into(), making.row.template_version.clone()),
+            ("freehold.created_at".into(), tenant.created_at.to_jiff().to_string()),
+        ];
+        let plain = |key: &str| key.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        settings.extend(
+            tenant
+                .labels
+                .iter()
+                .filter(|(key, _)| plain(key))
+                .map(|(key, value)| (format!("freehold.label_{key}"), value.clone())),
+        );
+        let settings: Vec<(&str, &str)> =
+            settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let session = Session::connect(&dsn, None, &cx.application_name(), &settings).await.map_err(hands::failure)?;
+        cx.still_mine().await?;
+        session.execute_script(sql).await.map_err(|error| {
+            let failure = hands::failure(error);
+            Failure { message: format!("claim.sql: {}", failure.message), ..failure }
+        })
+    }
+}

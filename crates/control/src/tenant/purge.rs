@@ -1,0 +1,119 @@
+//! `tenant.purge`: database, roles and secrets go, then the tenant itself; then its id is free again.
+//! There is no way back and no undo. Deleted tenants are purged by themselves when their grace has ended.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use freehold_durable::{Cx, Failure, Loop, LoopCx, Operation, Outcome, Resolution, StartError, steps};
+use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::suspend::tenant_of;
+use super::{change, fence, store};
+use crate::audit::record::{Actor, Event};
+use crate::plane::Core;
+use crate::stock::make::{self, Making};
+use crate::stock::store as databases;
+
+steps! {
+    /// What is left of purging.
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    pub enum PurgeStep {
+        /// Database and roles, on the server.
+        Remove,
+        /// Everything in the store.
+        Erase,
+    }
+}
+
+pub struct Purge {
+    pub core: Core,
+}
+
+#[async_trait]
+impl Operation for Purge {
+    type Step = PurgeStep;
+
+    fn kind(&self) -> &'static str {
+        "tenant.purge"
+    }
+    fn concurrency(&self) -> usize {
+        4
+    }
+
+    async fn run(&self, cx: &Cx, step: PurgeStep) -> Result<Outcome<PurgeStep>, Failure> {
+        let tenant = fence::tenant(cx)?;
+        match step {
+            PurgeStep::Remove => {
+                if let Some(row) = databases::find_of_tenant(&self.core.store, &tenant).await? {
+                    let making = Making::find(&self.core, row.id).await?;
+                    make::remove(&self.core, cx, &making).await?;
+                }
+                Ok(Outcome::step(PurgeStep::Erase))
+            }
+            PurgeStep::Erase => {
+                let actor = Actor::operation(cx.operation, None);
+                let engine = cx.engine();
+                Ok(Outcome::done().recording(move |tx| {
+                    Box::pin(async move {
+                        store::erase(tx, &tenant).await?;
+                        engine.wake("stock");
+                        Ok(Event::done(&actor, "tenant.purge", format!("tenant:{tenant}")).save(tx).await?)
+                    })
+                }))
+            }
+        }
+    }
+
+    fn undo(&self, _failed: &PurgeStep) -> Option<PurgeStep> {
+        None
+    }
+
+    async fn resolved(
+        &self,
+        tx: &mut PgConnection,
+        _step: &PurgeStep,
+        operation: Uuid,
+        resolution: Resolution,
+    ) -> Result<(), sqlx::Error> {
+        match (resolution, tenant_of(tx, operation).await?) {
+            (Resolution::Succeeded, Some(tenant)) => store::erase(tx, &tenant).await,
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Purges what is past its grace.
+pub struct PurgeDue {
+    pub core: Core,
+}
+
+#[async_trait]
+impl Loop for PurgeDue {
+    fn name(&self) -> &'static str {
+        "purge"
+    }
+    fn period(&self) -> Duration {
+        Duration::from_secs(30)
+    }
+
+    async fn run(&self, cx: &LoopCx) -> Result<(), Failure> {
+        for row in store::due_for_purge(&self.core.store).await? {
+            cx.still_mine().await?;
+            let actor = Actor::of_loop("purge");
+            let mut tx = self.core.store.begin().await?;
+            let new = change::new::<Purge>("tenant.purge", &row.id, PurgeStep::Remove, &actor);
+            match cx.engine().start::<Purge>(&mut tx, new).await {
+                Ok(started) => {
+                    Event::done(&actor, "tenant.purge.begin", format!("tenant:{}", row.id)).save(&mut *tx).await?;
+                    tx.commit().await?;
+                    cx.engine().go(started);
+                }
+                Err(StartError::Busy { .. }) => {}
+                Err(StartError::Store(error)) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}

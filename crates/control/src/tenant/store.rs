@@ -1,0 +1,259 @@
+//! All SQL about tenants.
+
+use freehold_api::OperationId;
+use freehold_api::tenant::{CreateTenant, Labels, PatchTenant, Tenant, TenantState};
+use jiff_sqlx::Timestamp;
+use sqlx::types::Json;
+use sqlx::{PgConnection, PgExecutor, PgPool};
+use uuid::Uuid;
+
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct TenantRow {
+    pub id: String,
+    pub name: String,
+    pub plan: String,
+    pub region: Option<String>,
+    pub template: String,
+    pub template_version: Option<String>,
+    pub state: String,
+    pub state_since: Timestamp,
+    pub state_reason: Option<String>,
+    pub state_before: Option<String>,
+    pub server_id: Option<String>,
+    pub deletion_protection: bool,
+    pub deleted_at: Option<Timestamp>,
+    pub purge_at: Option<Timestamp>,
+    pub missing_extensions: Vec<String>,
+    pub revision: i64,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+    pub labels: Json<Labels>,
+    pub operation: Option<Uuid>,
+}
+
+impl TenantRow {
+    pub fn state(&self) -> TenantState {
+        match self.state.as_str() {
+            "creating" => TenantState::Creating,
+            "active" => TenantState::Active,
+            "suspended" => TenantState::Suspended,
+            "deleted" => TenantState::Deleted,
+            _ => TenantState::Failed,
+        }
+    }
+
+    pub fn etag(&self) -> String {
+        format!("\"{}\"", self.revision)
+    }
+}
+
+impl From<TenantRow> for Tenant {
+    fn from(row: TenantRow) -> Self {
+        // What is in the store was parsed when it came in; a hand-made row that was not shows as itself or not at all.
+        let slug = |text: &str| text.parse().ok();
+        Self {
+            state: row.state(),
+            id: slug(&row.id).unwrap_or_else(|| "invalid".parse().expect("a slug")),
+            name: row.name,
+            plan: row.plan.parse().unwrap_or_else(|_| "invalid".parse().expect("a slug")),
+            region: row.region,
+            template: row.template.parse().unwrap_or_else(|_| "invalid".parse().expect("a slug")),
+            template_version: row.template_version.map(|version| version.chars().take(12).collect()),
+            labels: row.labels.0,
+            state_since: row.state_since.to_jiff(),
+            state_reason: row.state_reason,
+            server: row.server_id.and_then(|id| id.parse().ok()),
+            deletion_protection: row.deletion_protection,
+            deleted_at: row.deleted_at.map(Timestamp::to_jiff),
+            purge_at: row.purge_at.map(Timestamp::to_jiff),
+            missing_extensions: row.missing_extensions,
+            operation: row.operation.map(OperationId),
+            created_at: row.created_at.to_jiff(),
+            updated_at: row.updated_at.to_jiff(),
+        }
+    }
+}
+
+/// What `TenantRow` is read from; the lists add their filters.
+macro_rules! select {
+    ($tail:literal) => {
+        concat!(
+            "SELECT t.*, coalesce((SELECT jsonb_object_agg(l.key, l.value) FROM tenant_label l WHERE l.tenant_id = t.id), '{}') AS labels,
+                (SELECT o.id FROM operation o WHERE o.subject = 'tenant:' || t.id
+                    AND o.state NOT IN ('succeeded', 'failed', 'cancelled')) AS operation
+             FROM tenant t ",
+            $tail
+        )
+    };
+}
+pub(super) use select;
+
+pub async fn find(store: impl PgExecutor<'_>, id: &str) -> sqlx::Result<Option<TenantRow>> {
+    sqlx::query_as(select!("WHERE t.id = $1")).bind(id).fetch_optional(store).await
+}
+
+/// Locks the row until the transaction ends, so that two verbs do not decide on the same state.
+pub async fn lock(tx: &mut PgConnection, id: &str) -> sqlx::Result<Option<TenantRow>> {
+    sqlx::query_as(select!("WHERE t.id = $1 FOR UPDATE OF t")).bind(id).fetch_optional(tx).await
+}
+
+/// A new tenant, not placed yet. False when the id is taken; waits for a rival that is not decided yet.
+pub async fn insert(
+    tx: &mut PgConnection,
+    body: &CreateTenant,
+    plan: &str,
+    template: &str,
+    by: Option<Uuid>,
+) -> sqlx::Result<bool> {
+    let sql = "INSERT INTO tenant (id, name, plan, region, template, state, deletion_protection, created_by)
+        VALUES ($1, $2, $3, $4, $5, 'creating', $6, $7) ON CONFLICT (id) DO NOTHING";
+    let done = sqlx::query(sql)
+        .bind(body.id.as_str())
+        .bind(body.name.as_deref().unwrap_or(body.id.as_str()))
+        .bind(plan)
+        .bind(&body.region)
+        .bind(template)
+        .bind(body.deletion_protection.unwrap_or(false))
+        .bind(by)
+        .execute(&mut *tx)
+        .await?;
+    if done.rows_affected() == 0 {
+        return Ok(false);
+    }
+    if let Some(labels) = &body.labels {
+        set_labels(tx, body.id.as_str(), labels).await?;
+    }
+    Ok(true)
+}
+
+/// `failed → creating`, with what the new request says.
+pub async fn begin_again(tx: &mut PgConnection, body: &CreateTenant, plan: &str, template: &str) -> sqlx::Result<()> {
+    let sql = "UPDATE tenant SET name = $2, plan = $3, region = $4, template = $5, deletion_protection = $6, state = 'creating',
+        state_since = now(), state_reason = NULL, server_id = NULL, template_version = NULL, missing_extensions = '{}',
+        revision = revision + 1, updated_at = now() WHERE id = $1 AND state = 'failed'";
+    sqlx::query(sql)
+        .bind(body.id.as_str())
+        .bind(body.name.as_deref().unwrap_or(body.id.as_str()))
+        .bind(plan)
+        .bind(&body.region)
+        .bind(template)
+        .bind(body.deletion_protection.unwrap_or(false))
+        .execute(&mut *tx)
+        .await?;
+    sqlx::query("DELETE FROM tenant_label WHERE tenant_id = $1").bind(body.id.as_str()).execute(&mut *tx).await?;
+    if let Some(labels) = &body.labels {
+        set_labels(tx, body.id.as_str(), labels).await?;
+    }
+    Ok(())
+}
+
+pub async fn set_labels(tx: &mut PgConnection, id: &str, labels: &Labels) -> sqlx::Result<()> {
+    if labels.is_empty() {
+        return Ok(());
+    }
+    let (keys, values): (Vec<&str>, Vec<&str>) =
+        labels.iter().map(|(key, value)| (key.as_str(), value.as_str())).unzip();
+    let sql = "INSERT INTO tenant_label (tenant_id, key, value) SELECT $1, * FROM unnest($2::text[], $3::text[])
+        ON CONFLICT (tenant_id, key) DO UPDATE SET value = excluded.value";
+    sqlx::query(sql).bind(id).bind(keys).bind(values).execute(tx).await?;
+    Ok(())
+}
+
+/// Where it lives; active at once when its database is ready.
+pub async fn place(
+    tx: &mut PgConnection,
+    id: &str,
+    server: &str,
+    version: &str,
+    missing: &[String],
+    ready: bool,
+) -> sqlx::Result<()> {
+    let sql = "UPDATE tenant SET server_id = $2, template_version = $3, missing_extensions = $4, updated_at = now(),
+        state = CASE WHEN $5 THEN 'active' ELSE 'creating' END WHERE id = $1 AND state = 'creating'";
+    sqlx::query(sql).bind(id).bind(server).bind(version).bind(missing).bind(ready).execute(tx).await?;
+    Ok(())
+}
+
+pub async fn activate(tx: &mut PgConnection, id: &str, missing: &[String]) -> sqlx::Result<()> {
+    let sql = "UPDATE tenant SET state = 'active', state_since = now(), state_reason = NULL, missing_extensions = $2,
+        revision = revision + 1, updated_at = now() WHERE id = $1 AND state = 'creating'";
+    sqlx::query(sql).bind(id).bind(missing).execute(tx).await?;
+    Ok(())
+}
+
+pub async fn fail(tx: &mut PgConnection, id: &str, reason: &str) -> sqlx::Result<()> {
+    let sql = "UPDATE tenant SET state = 'failed', state_since = now(), state_reason = $2, server_id = NULL,
+        revision = revision + 1, updated_at = now() WHERE id = $1 AND state = 'creating'";
+    sqlx::query(sql).bind(id).bind(reason).execute(tx).await?;
+    Ok(())
+}
+
+pub async fn suspend(tx: &mut PgConnection, id: &str, reason: Option<&str>) -> sqlx::Result<()> {
+    let sql = "UPDATE tenant SET state = 'suspended', state_since = now(), state_reason = $2,
+        revision = revision + 1, updated_at = now() WHERE id = $1 AND state = 'active'";
+    sqlx::query(sql).bind(id).bind(reason).execute(tx).await?;
+    Ok(())
+}
+
+pub async fn resume(tx: &mut PgConnection, id: &str) -> sqlx::Result<()> {
+    let sql = "UPDATE tenant SET state = 'active', state_since = now(), state_reason = NULL,
+        revision = revision + 1, updated_at = now() WHERE id = $1 AND state = 'suspended'";
+    sqlx::query(sql).bind(id).execute(tx).await?;
+    Ok(())
+}
+
+/// Its grace begins now; `grace` seconds of zero means that its purge may begin at once.
+pub async fn delete(tx: &mut PgConnection, id: &str, grace: u64) -> sqlx::Result<()> {
+    let sql = "UPDATE tenant SET state_before = state, state = 'deleted', state_since = now(), deleted_at = now(),
+        purge_at = now() + make_interval(secs => $2), revision = revision + 1, updated_at = now()
+        WHERE id = $1 AND state IN ('active', 'suspended', 'failed')";
+    sqlx::query(sql).bind(id).bind(grace as f64).execute(tx).await?;
+    Ok(())
+}
+
+pub async fn undelete(tx: &mut PgConnection, id: &str) -> sqlx::Result<()> {
+    let sql = "UPDATE tenant SET state = state_before, state_before = NULL, state_since = now(), deleted_at = NULL, purge_at = NULL,
+        revision = revision + 1, updated_at = now() WHERE id = $1 AND state = 'deleted'";
+    sqlx::query(sql).bind(id).execute(tx).await?;
+    Ok(())
+}
+
+/// The last of it: tenant, labels, database, logins with their secrets, edge ids, kept answers.
+pub async fn erase(tx: &mut PgConnection, id: &str) -> sqlx::Result<()> {
+    for sql in [
+        "DELETE FROM tenant_database WHERE tenant_id = $1",
+        "DELETE FROM edge_tenant WHERE tenant_id = $1",
+        "DELETE FROM idempotency WHERE connection_of = $1",
+        "DELETE FROM tenant WHERE id = $1 AND state = 'deleted'",
+    ] {
+        sqlx::query(sql).bind(id).execute(&mut *tx).await?;
+    }
+    Ok(())
+}
+
+/// Deleted tenants whose grace has ended and that nobody is purging.
+pub async fn due_for_purge(store: &PgPool) -> sqlx::Result<Vec<TenantRow>> {
+    let sql = select!(
+        "WHERE t.state = 'deleted' AND t.purge_at <= now() AND NOT EXISTS (SELECT FROM operation o WHERE o.subject = 'tenant:' || t.id
+            AND (o.state NOT IN ('succeeded', 'failed', 'cancelled') OR o.finished_at > now() - interval '1 hour' AND o.kind = 'tenant.purge'))
+        ORDER BY t.purge_at LIMIT 100"
+    );
+    sqlx::query_as(sql).fetch_all(store).await
+}
+
+/// None when the revision is not the expected one.
+pub async fn patch(tx: &mut PgConnection, id: &str, patch: &PatchTenant) -> sqlx::Result<()> {
+    let sql = "UPDATE tenant SET name = coalesce($2, name), deletion_protection = coalesce($3, deletion_protection),
+        revision = revision + 1, updated_at = now() WHERE id = $1";
+    sqlx::query(sql).bind(id).bind(&patch.name).bind(patch.deletion_protection).execute(&mut *tx).await?;
+    let Some(labels) = &patch.labels else { return Ok(()) };
+    let gone: Vec<&str> = labels.iter().filter(|(_, value)| value.is_none()).map(|(key, _)| key.as_str()).collect();
+    sqlx::query("DELETE FROM tenant_label WHERE tenant_id = $1 AND key = ANY($2)")
+        .bind(id)
+        .bind(gone)
+        .execute(&mut *tx)
+        .await?;
+    let set: Labels =
+        labels.iter().filter_map(|(key, value)| value.clone().map(|value| (key.clone(), value))).collect();
+    set_labels(tx, id, &set).await
+}

@@ -1,0 +1,249 @@
+//! Says what differs. Pure: reads neither store nor server.
+
+use freehold_drivers::server::sql::{Limits, Observed, ObservedDatabase, ObservedRole};
+
+/// What a tenant's login must be.
+pub struct Expected<'a> {
+    pub login: &'a str,
+    pub owner: &'a str,
+    pub maintenance: &'a str,
+    pub verifier: &'a str,
+    pub maintenance_verifier: &'a str,
+    pub database: &'a str,
+    pub extra: &'a [String],
+    pub limits: &'a Limits,
+    pub can_login: bool,
+    /// Whether the template gives the database itself to the tenant.
+    pub tenant_owns_database: bool,
+}
+
+/// What was found, by database; empty is the truth.
+#[derive(Debug, Default, PartialEq)]
+pub struct Drift {
+    pub lost_database: bool,
+    pub lost_roles: Vec<String>,
+    /// Why the login must be restored.
+    pub login: Vec<&'static str>,
+    pub maintenance: Vec<&'static str>,
+    pub grants: Vec<&'static str>,
+    pub owned_as_login: bool,
+}
+
+impl Drift {
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// For the store, the API and the log.
+    pub fn codes(&self) -> Vec<String> {
+        let mut codes: Vec<String> = self.lost_roles.iter().map(|role| format!("lost_role:{role}")).collect();
+        if self.lost_database {
+            codes.push("lost_database".into());
+        }
+        if self.owned_as_login {
+            codes.push("owned_as_login".into());
+        }
+        codes.extend(self.login.iter().chain(&self.maintenance).chain(&self.grants).map(|code| (*code).to_owned()));
+        codes
+    }
+}
+
+pub fn compare(expected: &Expected<'_>, observed: &Observed) -> Drift {
+    let role = |name: &str| observed.roles.iter().find(|role| role.name == name);
+    let mut drift = Drift::default();
+    for name in [expected.owner, expected.login, expected.maintenance] {
+        if role(name).is_none() {
+            drift.lost_roles.push(name.to_owned());
+        }
+    }
+    if let Some(login) = role(expected.login) {
+        drift.login = login_drift(expected, login);
+    }
+    if let Some(maintenance) = role(expected.maintenance) {
+        drift.maintenance = maintenance_drift(expected, maintenance);
+    }
+    match observed.databases.iter().find(|database| database.name == expected.database) {
+        Some(database) => drift.grants = grant_drift(expected, database),
+        None => drift.lost_database = true,
+    }
+    drift.owned_as_login =
+        observed.owned_as_login.iter().any(|(role, database)| role == expected.login && database == expected.database);
+    drift
+}
+
+fn login_drift(expected: &Expected<'_>, login: &ObservedRole) -> Vec<&'static str> {
+    let mut drift = Vec::new();
+    if login.verifier.as_deref().is_some_and(|found| found != expected.verifier) {
+        drift.push("verifier_changed");
+    }
+    if login.can_login != expected.can_login {
+        drift.push("admission_changed");
+    }
+    if login.conn_limit != expected.limits.connection_limit {
+        drift.push("connection_limit_changed");
+    }
+    if !login.config_in.is_empty() || !settings_agree(expected, &login.config) {
+        drift.push("settings_changed");
+    }
+    let stray = |name: &String| name != expected.owner && !expected.extra.contains(name);
+    if login.member_of.iter().any(stray) || !login.member_of.iter().any(|name| name == expected.owner) {
+        drift.push("memberships_changed");
+    }
+    drift
+}
+
+/// `role` must be the owner, each default what the plan says, and nothing else may be set.
+fn settings_agree(expected: &Expected<'_>, config: &[String]) -> bool {
+    let limits = expected.limits;
+    let mut wanted = vec![
+        ("role", Some(expected.owner.to_owned())),
+        ("statement_timeout", (limits.statement_timeout_ms > 0).then(|| limits.statement_timeout_ms.to_string())),
+        (
+            "idle_in_transaction_session_timeout",
+            (limits.idle_in_transaction_timeout_ms > 0).then(|| limits.idle_in_transaction_timeout_ms.to_string()),
+        ),
+        ("work_mem", limits.work_mem_kb.map(|kb| kb.to_string())),
+    ];
+    // Not every admin may set it, so its absence is no drift.
+    wanted.push(("temp_file_limit", limits.temp_file_limit_kb.map(|kb| kb.to_string())));
+    let mut found: Vec<(&str, &str)> = config.iter().filter_map(|entry| entry.split_once('=')).collect();
+    for (name, value) in wanted {
+        let position = found.iter().position(|(key, _)| *key == name);
+        match (position, value) {
+            (Some(index), Some(value)) => {
+                let (_, is) = found.swap_remove(index);
+                if !same_value(is, &value) {
+                    return false;
+                }
+            }
+            // A plan without the setting and a server's explicit zero say the same.
+            (Some(index), None) => {
+                let (_, is) = found.swap_remove(index);
+                if is != "0" {
+                    return false;
+                }
+            }
+            (None, Some(_)) if name == "temp_file_limit" => {}
+            (None, Some(_)) => return false,
+            (None, None) => {}
+        }
+    }
+    found.is_empty()
+}
+
+/// `60000` and `60000ms`, `4096` and `4096kB` are the same.
+fn same_value(is: &str, wanted: &str) -> bool {
+    is == wanted || is.trim_end_matches("ms").trim_end_matches("kB") == wanted
+}
+
+fn maintenance_drift(expected: &Expected<'_>, maintenance: &ObservedRole) -> Vec<&'static str> {
+    let mut drift = Vec::new();
+    if maintenance.verifier.as_deref().is_some_and(|found| found != expected.maintenance_verifier) {
+        drift.push("maintenance_verifier_changed");
+    }
+    if maintenance.can_login != expected.can_login {
+        drift.push("maintenance_admission_changed");
+    }
+    drift
+}
+
+fn grant_drift(expected: &Expected<'_>, database: &ObservedDatabase) -> Vec<&'static str> {
+    let mut drift = Vec::new();
+    if database.public_connect {
+        drift.push("public_connect");
+    }
+    let is_owner = database.owner == expected.owner;
+    if is_owner != expected.tenant_owns_database {
+        drift.push("database_owner_changed");
+    }
+    if !is_owner && !database.connect.iter().any(|role| role == expected.owner) {
+        drift.push("connect_revoked");
+    }
+    drift
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn observed() -> Observed {
+        let role = |name: &str, member_of: &[&str], verifier: &str, config: &[&str]| ObservedRole {
+            name: name.into(),
+            can_login: name != "o",
+            superuser: false,
+            createdb: false,
+            createrole: false,
+            replication: false,
+            bypass_rls: false,
+            conn_limit: 20,
+            config: config.iter().map(|entry| (*entry).to_owned()).collect(),
+            config_in: Default::default(),
+            member_of: member_of.iter().map(|role| (*role).to_owned()).collect(),
+            members: Vec::new(),
+            verifier: Some(verifier.into()),
+        };
+        Observed {
+            roles: vec![
+                role("o", &[], "", &[]),
+                role("l", &["o"], "v", &["role=o", "idle_in_transaction_session_timeout=60000"]),
+                role("m", &["o"], "w", &["role=o"]),
+            ],
+            databases: vec![ObservedDatabase {
+                name: "d".into(),
+                owner: "admin".into(),
+                public_connect: false,
+                connect: vec!["o".into()],
+                conn_limit: -1,
+                allow_connections: true,
+                is_template: false,
+                config: Vec::new(),
+            }],
+            owned_as_login: Vec::new(),
+        }
+    }
+
+    fn judge(observed: &Observed) -> Vec<String> {
+        let limits = Limits { connection_limit: 20, idle_in_transaction_timeout_ms: 60_000, ..Limits::default() };
+        let expected = Expected {
+            login: "l",
+            owner: "o",
+            maintenance: "m",
+            verifier: "v",
+            maintenance_verifier: "w",
+            database: "d",
+            extra: &[],
+            limits: &limits,
+            can_login: true,
+            tenant_owns_database: false,
+        };
+        compare(&expected, observed).codes()
+    }
+
+    #[test]
+    fn truth_finds_nothing_where_nothing_is_bent() {
+        assert_eq!(judge(&observed()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn truth_names_each_thing_that_a_tenant_can_bend() {
+        type Bend = fn(&mut Observed);
+        let bends: [(Bend, &str); 11] = [
+            (|o| o.roles[1].verifier = Some("x".into()), "verifier_changed"),
+            (|o| o.roles[1].can_login = false, "admission_changed"),
+            (|o| o.roles[1].conn_limit = -1, "connection_limit_changed"),
+            (|o| o.roles[1].config[0] = "role=none".into(), "settings_changed"),
+            (|o| o.roles[1].config.push("work_mem=1GB".into()), "settings_changed"),
+            (|o| drop(o.roles[1].config_in.insert("d".into(), vec!["role=none".into()])), "settings_changed"),
+            (|o| o.roles[1].member_of.push("other".into()), "memberships_changed"),
+            (|o| o.databases[0].public_connect = true, "public_connect"),
+            (|o| o.databases[0].owner = "o".into(), "database_owner_changed"),
+            (|o| o.owned_as_login.push(("l".into(), "d".into())), "owned_as_login"),
+            (|o| drop(o.roles.remove(2)), "lost_role:m"),
+        ];
+        for (bend, code) in bends {
+            let mut bent = observed();
+            bend(&mut bent);
+            assert_eq!(judge(&bent), [code]);
+        }
+    }
+}
