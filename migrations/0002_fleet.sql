@@ -125,8 +125,9 @@ create table tenant_database (
     claimed_at       timestamptz,
     -- When the sealed note of whom it belongs to was written into it.
     noted_at         timestamptz,
-    observed_at      timestamptz,
-    -- What the truth loop last had to repair, or could not.
+    -- When the truth loop last logged in to it, where its admin may not read verifiers.
+    probed_at        timestamptz,
+    -- What the truth loop found and could not repair.
     drift            jsonb not null default '[]',
     unique (server_id, database),
     unique (server_id, owner),

@@ -103,7 +103,11 @@ async fn with_cluster(
         .map_err(|refused| Missing::new(refused.0.to_string()))?;
     let context = context(dir, &plane, args.listen).await?;
     greet(dir, &plane, cluster, &context, made_before);
-    serve::run(plane, listeners, stop).await
+    let store = plane.store.clone();
+    let outcome = serve::run(plane, listeners, stop).await;
+    // Before PostgreSQL goes, so that no connection is torn.
+    store.close().await;
+    outcome
 }
 
 /// The settings file, with what only `dev` knows put above it.

@@ -188,9 +188,9 @@ pub async fn set_noted(store: impl PgExecutor<'_>, database: Uuid) -> sqlx::Resu
     Ok(())
 }
 
-/// The next databases of a server to be compared with the truth, longest unseen first.
-pub async fn least_observed(store: &PgPool, server: &str) -> sqlx::Result<Vec<DatabaseRow>> {
-    let sql = "SELECT * FROM tenant_database WHERE server_id = $1 AND state IN ('ready', 'claimed') ORDER BY observed_at NULLS FIRST";
+/// Databases of a server that are to be as they should, the longest unprobed first.
+pub async fn of_server(store: &PgPool, server: &str) -> sqlx::Result<Vec<DatabaseRow>> {
+    let sql = "SELECT * FROM tenant_database WHERE server_id = $1 AND state IN ('ready', 'claimed') ORDER BY probed_at NULLS FIRST";
     sqlx::query_as(sql).bind(server).fetch_all(store).await
 }
 
@@ -199,9 +199,17 @@ pub async fn logins_of_server(store: &PgPool, server: &str) -> sqlx::Result<Vec<
     sqlx::query_as(sql).bind(server).fetch_all(store).await
 }
 
+/// What could not be repaired; empty where all is as it should be. Writes only what changed: a server holds thousands.
 pub async fn record_drift(store: &PgPool, databases: &[Uuid], drift: &serde_json::Value) -> sqlx::Result<()> {
-    let sql = "UPDATE tenant_database SET observed_at = now(), drift = $2 WHERE id = ANY($1)";
+    let sql = "UPDATE tenant_database SET drift = $2 WHERE id = ANY($1) AND drift <> $2";
     sqlx::query(sql).bind(databases).bind(drift).execute(store).await?;
+    Ok(())
+}
+
+/// These were logged in to.
+pub async fn record_probed(store: &PgPool, databases: &[Uuid]) -> sqlx::Result<()> {
+    let sql = "UPDATE tenant_database SET probed_at = now() WHERE id = ANY($1)";
+    sqlx::query(sql).bind(databases).execute(store).await?;
     Ok(())
 }
 

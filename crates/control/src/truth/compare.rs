@@ -1,6 +1,25 @@
 //! Says what differs. Pure: reads neither store nor server.
 
+use std::collections::{HashMap, HashSet};
+
 use freehold_drivers::server::sql::{Limits, Observed, ObservedDatabase, ObservedRole};
+
+/// What was seen, by name: a server may hold thousands of each.
+pub struct Seen<'a> {
+    roles: HashMap<&'a str, &'a ObservedRole>,
+    databases: HashMap<&'a str, &'a ObservedDatabase>,
+    owned_as_login: HashSet<(&'a str, &'a str)>,
+}
+
+impl<'a> Seen<'a> {
+    pub fn of(observed: &'a Observed) -> Self {
+        Self {
+            roles: observed.roles.iter().map(|role| (role.name.as_str(), role)).collect(),
+            databases: observed.databases.iter().map(|database| (database.name.as_str(), database)).collect(),
+            owned_as_login: observed.owned_as_login.iter().map(|(role, database)| (role.as_str(), database.as_str())).collect(),
+        }
+    }
+}
 
 /// What a tenant's login must be.
 pub struct Expected<'a> {
@@ -48,8 +67,8 @@ impl Drift {
     }
 }
 
-pub fn compare(expected: &Expected<'_>, observed: &Observed) -> Drift {
-    let role = |name: &str| observed.roles.iter().find(|role| role.name == name);
+pub fn compare(expected: &Expected<'_>, seen: &Seen<'_>) -> Drift {
+    let role = |name: &str| seen.roles.get(name).copied();
     let mut drift = Drift::default();
     for name in [expected.owner, expected.login, expected.maintenance] {
         if role(name).is_none() {
@@ -62,12 +81,11 @@ pub fn compare(expected: &Expected<'_>, observed: &Observed) -> Drift {
     if let Some(maintenance) = role(expected.maintenance) {
         drift.maintenance = maintenance_drift(expected, maintenance);
     }
-    match observed.databases.iter().find(|database| database.name == expected.database) {
+    match seen.databases.get(expected.database) {
         Some(database) => drift.grants = grant_drift(expected, database),
         None => drift.lost_database = true,
     }
-    drift.owned_as_login =
-        observed.owned_as_login.iter().any(|(role, database)| role == expected.login && database == expected.database);
+    drift.owned_as_login = seen.owned_as_login.contains(&(expected.login, expected.database));
     drift
 }
 
@@ -216,7 +234,7 @@ mod tests {
             can_login: true,
             tenant_owns_database: false,
         };
-        compare(&expected, observed).codes()
+        compare(&expected, &Seen::of(observed)).codes()
     }
 
     #[test]
