@@ -1,0 +1,41 @@
+# Everything that CI and the README call. `make help` lists it.
+
+CARGO ?= cargo
+.DEFAULT_GOAL := help
+.PHONY: help demo run engines test soak bench check
+
+help: ## List what there is
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
+
+demo: ## From nothing to three tenants, each in its own database and refused at its neighbours'
+	@scripts/needs demo
+	@$(CARGO) build --locked -p freehold
+	@scripts/demo
+
+run: ## freehold dev on this machine: PostgreSQL, control plane, API on http://127.0.0.1:8400
+	@scripts/needs demo
+	@$(CARGO) run --locked -p freehold -- dev
+
+engines: ## Install what the tests run on: PostgreSQL 15 (Debian), 16 and 18, faketime
+	@scripts/needs test
+
+test: engines ## Every test, on real PostgreSQL 15, 16 and 18
+	@command -v cargo-nextest >/dev/null || $(CARGO) install --locked cargo-nextest
+	$(CARGO) nextest run --workspace --locked
+
+soak: engines ## The long tests (those whose names begin with soak_), one at a time
+	@command -v cargo-nextest >/dev/null || $(CARGO) install --locked cargo-nextest
+	$(CARGO) nextest run --workspace --locked --profile soak --run-ignored all -E 'test(/(^|::)soak_/)' --no-tests=warn
+
+bench: engines ## Side by side: the floor, Freehold, what people use today; a table, and JSON beside it
+	$(CARGO) run --locked --release -p freehold-bench
+
+# Clippy and rustdoc share what they need of the dependencies; only `make test` compiles them to code.
+check: ## Formatting, lints, documentation, licences and bans: what CI asks before the tests
+	@scripts/needs check
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked
+	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
+	$(CARGO) deny --locked check licenses bans sources
+	@if command -v shellcheck >/dev/null; then shellcheck scripts/demo scripts/engines scripts/needs .ci/run; fi
