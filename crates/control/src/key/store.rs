@@ -45,19 +45,25 @@ fn parse(scope: &str) -> Option<Scope> {
     Scope::ALL.into_iter().find(|known| known.as_str() == scope)
 }
 
+#[derive(sqlx::FromRow)]
+struct Found {
+    #[sqlx(flatten)]
+    row: KeyRow,
+    /// Used since, and not written down yet.
+    unnoted: bool,
+}
+
 pub async fn find_by_token(store: &PgPool, token: &str) -> sqlx::Result<Option<ApiKey>> {
-    let sql =
-        "SELECT * FROM api_key WHERE hash = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())";
-    let row: Option<KeyRow> = sqlx::query_as(sql).bind(hash(token)).fetch_optional(store).await?;
-    if let Some(row) = &row {
-        // Kept to the minute, so that a busy key does not turn every read into a write.
-        let now = jiff::Timestamp::now();
-        if row.last_used_at.is_none_or(|used| now.duration_since(used.to_jiff()).as_secs() >= 60) {
-            let sql = "UPDATE api_key SET last_used_at = now() WHERE id = $1";
-            sqlx::query(sql).bind(row.id).execute(store).await?;
-        }
+    let sql = "SELECT *, last_used_at IS NULL OR last_used_at < now() - interval '1 minute' AS unnoted FROM api_key
+        WHERE hash = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())";
+    let found: Option<Found> = sqlx::query_as(sql).bind(hash(token)).fetch_optional(store).await?;
+    let Some(found) = found else { return Ok(None) };
+    // Kept to the minute, so that a busy key does not turn every read into a write.
+    if found.unnoted {
+        let sql = "UPDATE api_key SET last_used_at = now() WHERE id = $1";
+        sqlx::query(sql).bind(found.row.id).execute(store).await?;
     }
-    Ok(row.map(ApiKey::from))
+    Ok(Some(found.row.into()))
 }
 
 pub async fn insert(tx: &mut PgConnection, id: KeyId, token: &str, key: &CreateKey) -> sqlx::Result<ApiKey> {

@@ -18,17 +18,25 @@ pub type Templates = BTreeMap<String, (Arc<Template>, bool)>;
 
 #[derive(Clone, Default)]
 pub struct Catalog {
-    snapshot: Arc<Mutex<Option<(Instant, Arc<Templates>)>>>,
+    snapshot: Arc<Mutex<Option<Snapshot>>>,
+}
+
+struct Snapshot {
+    /// When it was last compared with the store.
+    seen: Instant,
+    templates: Arc<Templates>,
 }
 
 impl Catalog {
     pub async fn all(&self, store: &PgPool) -> sqlx::Result<Arc<Templates>> {
         let mut snapshot = self.snapshot.lock().await;
-        if let Some((taken, templates)) = snapshot.as_ref() {
-            if taken.elapsed() < FRESH || unchanged(store, templates).await? {
-                let templates = templates.clone();
-                *snapshot = Some((Instant::now(), templates.clone()));
-                return Ok(templates);
+        if let Some(known) = snapshot.as_mut() {
+            if known.seen.elapsed() < FRESH {
+                return Ok(known.templates.clone());
+            }
+            if unchanged(store, &known.templates).await? {
+                known.seen = Instant::now();
+                return Ok(known.templates.clone());
             }
         }
         let mut templates = Templates::new();
@@ -51,7 +59,7 @@ impl Catalog {
             }
         }
         let templates = Arc::new(templates);
-        *snapshot = Some((Instant::now(), templates.clone()));
+        *snapshot = Some(Snapshot { seen: Instant::now(), templates: templates.clone() });
         Ok(templates)
     }
 

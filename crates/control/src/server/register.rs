@@ -121,7 +121,7 @@ pub async fn probe(core: &Core, holder: &impl hands::Holder, id: &str) -> Result
     }
     let settings = facts.findings.iter().cloned().map(hands::finding).collect();
     Ok(Facts {
-        version_num: i32::try_from(facts.version_num).unwrap_or(i32::MAX),
+        version_num: facts.version_num,
         version: facts.version.clone(),
         system_identifier: facts.system_identifier.clone(),
         superuser: facts.superuser,

@@ -58,13 +58,13 @@ pub async fn create(
             }
             Ok(response)
         }
-        Ensured::OnItsWay { operation } => Ok(answer::accepted(operation)),
+        Ensured::OnItsWay { operation } => Ok(answer::accepted(*operation)),
     }
 }
 
 pub enum Ensured {
     There { tenant: Box<TenantRow>, created: bool },
-    OnItsWay { operation: Operation },
+    OnItsWay { operation: Box<Operation> },
 }
 
 /// Also what the edges call.
@@ -96,7 +96,10 @@ pub async fn ensure(
             Ok(Ensured::There { tenant: Box::new(tenant), created })
         }
         Some(row) if row.state.is_over() => Err(change::refused_by(&format!("create tenant {}", body.id), &row)),
-        _ => Ok(Ensured::OnItsWay { operation: answer::find(plane, freehold_api::OperationId(operation)).await? }),
+        _ => {
+            let operation = Box::new(answer::find(plane, freehold_api::OperationId(operation)).await?);
+            Ok(Ensured::OnItsWay { operation })
+        }
     }
 }
 
