@@ -1,14 +1,21 @@
 //! The server that `freehold dev` runs itself: registered, and kept in step with where it listens now.
 
+use std::time::Duration;
+
 use freehold_api::id::ServerId;
 use freehold_api::server::AddServer;
 use uuid::Uuid;
 
+use super::add::Added;
 use super::{add, hands, store};
 use crate::audit::record::Actor;
 use crate::http::problem::Refused;
 use crate::plane::{Answer, Plane};
 
+/// The first look at it takes a fraction of this.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Returns once tenants can be put on it: whoever is told that `dev` is ready may create one.
 pub async fn ensure(plane: &Plane, name: &str, dsn: String, host: &str, port: u16, capacity: u32) -> Answer<()> {
     let id: ServerId = name.parse().map_err(|error| Refused::field("id", format!("{error}")))?;
     if store::find(&plane.store, name).await?.is_some_and(|row| row.state != "failed") {
@@ -25,6 +32,9 @@ pub async fn ensure(plane: &Plane, name: &str, dsn: String, host: &str, port: u1
         tenant_address: Some(format!("{host}:{port}")),
         ca_certificate: None,
     };
-    add::start(plane, &Actor::system(), &body).await?;
+    if let Added::Started(operation) | Added::InFlight(operation) = add::start(plane, &Actor::system(), &body).await? {
+        plane.engine.wait(operation.0, PATIENCE).await?;
+        plane.fleet.forget().await;
+    }
     Ok(())
 }
