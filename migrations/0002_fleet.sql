@@ -48,7 +48,7 @@ create table server (
     created_at        timestamptz not null default now()
 );
 -- One cluster registered twice would be counted twice.
-create unique index server_cluster on server (system_identifier) where system_identifier is not null and state <> 'removed';
+create unique index server_cluster on server (system_identifier) where system_identifier is not null and state not in ('removed', 'failed');
 
 -- The database that a template's version is copied from, on one server.
 create table template_build (
@@ -59,6 +59,9 @@ create table template_build (
     owner      text not null,
     state      text not null check (state in ('building', 'ready', 'failed', 'dropping')),
     error      text,
+    -- How often in a row a copy of it could not be made, and when the stock loop tries again.
+    failures   integer not null default 0,
+    retry_at   timestamptz,
     -- Extensions that the template asks for, does not require, and that the server lacks.
     missing    text[] not null default '{}',
     created_at timestamptz not null default now(),
@@ -82,6 +85,8 @@ create table tenant (
     deletion_protection boolean not null default false,
     deleted_at          timestamptz,
     purge_at            timestamptz,
+    -- Set before anything of it is destroyed: from then on there is no way back.
+    purge_began_at      timestamptz,
     missing_extensions  text[] not null default '{}',
     revision            bigint not null default 1,
     created_by          uuid,
@@ -96,7 +101,7 @@ create index tenant_state on tenant (state, id);
 create index tenant_server on tenant (server_id, id);
 create index tenant_template on tenant (template, id);
 create index tenant_id_prefix on tenant (id text_pattern_ops);
-create index tenant_name_prefix on tenant (lower(name) text_pattern_ops, id);
+create index tenant_name_prefix on tenant ((lower(name)) collate "C", id collate "C");
 create index tenant_purge on tenant (purge_at) where state = 'deleted';
 
 create table tenant_label (
@@ -136,6 +141,8 @@ create table tenant_database (
 );
 create index tenant_database_stock on tenant_database (template, template_version, server_id, created_at) where state = 'ready';
 create index tenant_database_server on tenant_database (server_id);
+-- What the stock loop counts: everything that is nobody's yet.
+create index tenant_database_free on tenant_database (server_id, template, template_version, plan, state) where tenant_id is null;
 create index tenant_database_unnoted on tenant_database (claimed_at) where state = 'claimed' and noted_at is null;
 
 -- A login role and its password, sealed with (id, field, version) as associated data.
@@ -192,6 +199,7 @@ create table idempotency (
     primary key (key_id, key)
 );
 create index idempotency_created on idempotency (created_at);
+create index idempotency_connection on idempotency (connection_of) where connection_of is not null;
 
 create table audit (
     seq        bigint generated always as identity primary key,

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use freehold_drivers::secrets::Sealer;
 use freehold_durable::Engine;
 use sqlx::PgPool;
-use tokio::sync::Semaphore;
 
 use crate::http::problem::Refused;
 use crate::schema::catalog::Catalog;
 use crate::server::fleet::Fleet;
 use crate::settings::Settings;
+use crate::stock::make::Turns;
 
 pub type Plane = Arc<Inner>;
 
@@ -24,8 +24,8 @@ pub struct Core {
     pub settings: Arc<Settings>,
     pub catalog: Catalog,
     pub fleet: Fleet,
-    /// Turns at copying a template: two at a time.
-    pub copying: Arc<Semaphore>,
+    /// Turns at copying a template.
+    pub copying: Turns,
 }
 
 pub struct Inner {

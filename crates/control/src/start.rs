@@ -15,7 +15,7 @@ use crate::schema::catalog::Catalog;
 use crate::schema::ship;
 use crate::server::fleet::Fleet;
 use crate::settings::Settings;
-use crate::stock::make;
+use crate::stock::make::Turns;
 use crate::{loops, operations, status};
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
@@ -83,10 +83,10 @@ pub async fn plane(settings: Settings, pool: PgPool) -> Result<Plane, CannotStar
     let core = Core {
         store: pool.clone(),
         sealer: Arc::new(sealer),
+        copying: Turns::new(settings.stock.concurrency),
         settings: Arc::new(settings),
         catalog: Catalog::default(),
         fleet: Fleet::default(),
-        copying: make::turns(),
     };
     let builder = Engine::builder(pool).holder(holder).lease(lease);
     let engine = loops::register(operations::register(builder, &core), &core).build();

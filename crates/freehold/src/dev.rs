@@ -14,7 +14,7 @@ use freehold_control::plane::Plane;
 use freehold_control::server::dev as local;
 use freehold_control::settings::Settings;
 use freehold_control::start;
-use freehold_drivers::platform::process::{Cluster, ClusterOptions, find_binaries};
+use freehold_drivers::platform::process::{Cluster, ClusterOptions, ProcessError, find_binaries};
 use freehold_drivers::secrets::Sealer;
 use freehold_drivers::server::sql::{Admin, CreateDatabase};
 use secrecy::SecretString;
@@ -58,17 +58,18 @@ pub async fn run(args: Args) -> Result<(), Missing> {
     log::start();
     let binaries = find_binaries(args.postgres_bin.as_deref())?;
     let dir = Directory::at(args.data_dir.clone())?;
-    let settings = settings(&args, &dir)?;
+    let port = dir.postgres_port(args.postgres_port);
+    let settings = settings(&args, &dir, port)?;
     let listeners = serve::bind(&settings).await?;
     let stop = signals::stop_on_signals()?;
 
-    let port = dir.postgres_port(args.postgres_port)?;
     let mut options = ClusterOptions::new(binaries, dir.path.join("servers").join(SERVER), dir.path.join("run"), port);
     options.run_as.clone_from(&args.postgres_user);
     let cluster = Cluster::new(options)?;
     let made_before = cluster.options().data_dir.exists();
-    cluster.ensure_initialised().await?;
-    cluster.start().await?;
+    cluster.ensure_initialised().await.map_err(not_started)?;
+    cluster.start().await.map_err(not_started)?;
+    dir.remember(port)?;
 
     let result = with_cluster(&args, &dir, settings, &cluster, made_before, listeners, stop).await;
     cluster.stop().await;
@@ -110,10 +111,16 @@ async fn with_cluster(
     outcome
 }
 
+fn not_started(error: ProcessError) -> Missing {
+    match &error {
+        ProcessError::PortTaken { .. } => Missing::new(format!("{error} with --postgres-port")),
+        _ => Missing::from(error),
+    }
+}
+
 /// The settings file, with what only `dev` knows put above it.
-fn settings(args: &Args, dir: &Directory) -> Result<Settings, Missing> {
+fn settings(args: &Args, dir: &Directory, port: u16) -> Result<Settings, Missing> {
     let socket = dir.path.join("run");
-    let port = dir.postgres_port(args.postgres_port)?;
     let url = format!(
         "postgres://freehold_admin@localhost:{port}/{STORE}?host={}&sslmode=disable",
         percent(&socket.display().to_string())
@@ -174,13 +181,17 @@ impl Directory {
     }
 
     /// The port given, or the one of the last start, because tenants' connection strings name it.
-    fn postgres_port(&self, given: Option<u16>) -> Result<u16, Missing> {
+    fn postgres_port(&self, given: Option<u16>) -> u16 {
+        let remembered = std::fs::read_to_string(self.path.join("dev.toml")).ok();
+        let remembered = remembered.and_then(|text| toml::from_str::<Remembered>(&text).ok());
+        given.or(remembered.map(|remembered| remembered.postgres_port)).unwrap_or(PORT_DEFAULT)
+    }
+
+    /// Only by whoever runs the cluster: a start that is refused changes nothing for the next.
+    fn remember(&self, port: u16) -> Result<(), Missing> {
         let file = self.path.join("dev.toml");
-        let remembered = std::fs::read_to_string(&file).ok().and_then(|text| toml::from_str::<Remembered>(&text).ok());
-        let port = given.or(remembered.map(|remembered| remembered.postgres_port)).unwrap_or(PORT_DEFAULT);
         std::fs::write(&file, format!("# Written by freehold dev.\npostgres_port = {port}\n"))
-            .map_err(|error| Missing::because(&format!("write {}", file.display()), &error))?;
-        Ok(port)
+            .map_err(|error| Missing::because(&format!("write {}", file.display()), &error))
     }
 }
 

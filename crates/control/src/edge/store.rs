@@ -1,40 +1,48 @@
-//! Which tenant an edge's external id is. Two external ids never are the same tenant.
+//! Which tenant an edge's external id is. Two external ids never are the same tenant, and an id that was never seen
+//! here never becomes a tenant that was made by somebody else.
 
 use freehold_api::id::TenantId;
 use freehold_api::problem::Code;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 
 use crate::http::problem::Refused;
 use crate::plane::Answer;
 
-/// Finds the tenant of an external id, or writes down which one it is going to be.
-pub async fn ensure(store: &PgPool, edge: &str, external: &str) -> Answer<TenantId> {
-    if let Some(found) = find(store, edge, external).await? {
-        return Ok(found);
-    }
-    let slug = slug(external)?;
-    let sql = "INSERT INTO edge_tenant (edge, external_id, tenant_id)
-        SELECT $1, $2, $3 WHERE $2 = $3 OR NOT EXISTS (SELECT FROM tenant WHERE id = $3)
-        ON CONFLICT DO NOTHING";
-    sqlx::query(sql).bind(edge).bind(external).bind(slug.as_str()).execute(store).await?;
-    let found = find(store, edge, external).await?;
-    found.ok_or_else(|| {
-        let shown = freehold_api::id::shown(external);
-        Refused::new(
-            Code::NameTaken,
-            format!("{shown} becomes {slug} after normalisation, and that is another tenant; choose another id"),
-        )
-    })
+/// An id as an edge's callers write it.
+#[derive(Debug, Clone, Copy)]
+pub struct External<'a> {
+    pub edge: &'a str,
+    pub id: &'a str,
 }
 
-pub async fn find(store: &PgPool, edge: &str, external: &str) -> Answer<Option<TenantId>> {
+pub async fn find(store: &PgPool, external: &External<'_>) -> Answer<Option<TenantId>> {
     let sql = "SELECT tenant_id FROM edge_tenant WHERE edge = $1 AND external_id = $2";
-    let found: Option<String> = sqlx::query_scalar(sql).bind(edge).bind(external).fetch_optional(store).await?;
+    let found: Option<String> = sqlx::query_scalar(sql).bind(external.edge).bind(external.id).fetch_optional(store).await?;
     Ok(found.and_then(|id| id.parse().ok()))
 }
 
+/// In the transaction that makes the tenant: from now on this external id is that tenant.
+pub async fn bind(tx: &mut PgConnection, external: &External<'_>, tenant: &TenantId) -> Answer<()> {
+    let sql = "INSERT INTO edge_tenant (edge, external_id, tenant_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+    sqlx::query(sql).bind(external.edge).bind(external.id).bind(tenant.as_str()).execute(&mut *tx).await?;
+    require(tx, external, tenant).await
+}
+
+/// Refuses a tenant that was not made for this very external id.
+pub async fn require(tx: &mut PgConnection, external: &External<'_>, tenant: &TenantId) -> Answer<()> {
+    let sql = "SELECT EXISTS (SELECT FROM edge_tenant WHERE edge = $1 AND external_id = $2 AND tenant_id = $3)";
+    let bound: bool =
+        sqlx::query_scalar(sql).bind(external.edge).bind(external.id).bind(tenant.as_str()).fetch_one(tx).await?;
+    if bound {
+        return Ok(());
+    }
+    let shown = freehold_api::id::shown(external.id);
+    let detail = format!("{shown} becomes {tenant} after normalisation, and that is another tenant; choose another id");
+    Err(Refused::new(Code::NameTaken, detail))
+}
+
 /// Lower-cased, what is not `[a-z0-9]` becomes a hyphen. Letters outside ASCII are refused rather than folded.
-fn slug(external: &str) -> Answer<TenantId> {
+pub fn slug(external: &str) -> Answer<TenantId> {
     let refuse = |why: &str| Refused::field("tenantId", format!("{} {why}", freehold_api::id::shown(external)));
     if !external.is_ascii() || external.bytes().any(|b| b.is_ascii_control()) {
         return Err(refuse("holds characters outside printable ASCII"));

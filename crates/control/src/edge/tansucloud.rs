@@ -11,12 +11,13 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
+use freehold_api::TenantId;
 use freehold_api::key::Scope;
 use freehold_api::problem::Code;
 use freehold_api::tenant::CreateTenant;
 use serde::{Deserialize, Serialize};
 
-use super::store;
+use super::store::{self, External};
 use crate::http::access::{self, Caller};
 use crate::http::extract::Json as Body;
 use crate::http::problem::Refused;
@@ -111,40 +112,55 @@ async fn ensure(plane: &Plane, edge: &Edge, caller: &Caller, wanted: Wanted) -> 
     if external.len() > 256 {
         return Err(Refused::field("tenantId", format!("it has {} bytes; the contract allows 256", external.len())));
     }
-    let id = store::ensure(&plane.store, NAME, &external).await?;
-    caller.require_tenant(&id)?;
-    let created = match tenants::find(&plane.store, id.as_str()).await? {
-        // What exists is answered whatever name and region say this time, as the original does.
-        Some(row) if matches!(row.state.as_str(), "active" | "suspended") => false,
-        _ => {
-            let text = |text: Option<String>| text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
-            let body = CreateTenant {
-                id: id.clone(),
-                name: text(wanted.display_name),
-                plan: edge.plan.clone(),
-                region: text(wanted.region),
-                template: Some(edge.template.clone().unwrap_or_else(|| NAME.parse().expect("a slug"))),
-                labels: Some([("external_id".to_owned(), external.clone())].into()),
-                deletion_protection: None,
-            };
-            match create::ensure(plane, &caller.actor(), Some(caller.key.0), &body, PATIENCE).await {
-                Ok(Ensured::There { created, .. }) => created,
-                Ok(Ensured::OnItsWay { operation }) => {
-                    let detail = format!(
-                        "tenant {id} is still being made (operation {}); send the same request again",
-                        operation.id
-                    );
-                    return Err(Refused::new(Code::Timeout, detail));
-                }
-                // Somebody else made it a moment ago, under another display name.
-                Err(refused) if refused.code() == Code::TenantExists => false,
-                Err(refused) => return Err(refused),
-            }
-        }
+    let via = External { edge: NAME, id: &external };
+    let known = store::find(&plane.store, &via).await?;
+    let id = match &known {
+        Some(id) => id.clone(),
+        None => store::slug(&external)?,
     };
+    caller.require_tenant(&id)?;
+    let existing = match &known {
+        Some(id) => tenants::find(&plane.store, id.as_str()).await?,
+        None => None,
+    };
+    // What exists is answered whatever name and region say this time, as the original does.
+    let is_there = existing.is_some_and(|row| matches!(row.state.as_str(), "active" | "suspended"));
+    let created = !is_there && make(plane, edge, caller, &id, &via, wanted.display_name, wanted.region).await?;
     let database = databases::find_of_tenant(&plane.store, id.as_str()).await?;
     let database =
         database.ok_or_else(|| Refused::new(Code::NotFound, format!("tenant {id} was purged meanwhile")))?.database;
     let message = if created { "Created" } else { "Already existed" };
     Ok(Provisioned { tenant_id: external, database, created, message })
+}
+
+/// True when this very call made it.
+async fn make(
+    plane: &Plane,
+    edge: &Edge,
+    caller: &Caller,
+    id: &TenantId,
+    via: &External<'_>,
+    name: Option<String>,
+    region: Option<String>,
+) -> Answer<bool> {
+    let text = |text: Option<String>| text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+    let body = CreateTenant {
+        id: id.clone(),
+        name: text(name),
+        plan: edge.plan.clone(),
+        region: text(region),
+        template: Some(edge.template.clone().unwrap_or_else(|| NAME.parse().expect("a slug"))),
+        labels: Some([("external_id".to_owned(), via.id.to_owned())].into()),
+        deletion_protection: None,
+    };
+    match create::ensure(plane, &caller.actor(), Some(caller.key.0), &body, PATIENCE, Some(via)).await {
+        Ok(Ensured::There { created, .. }) => Ok(created),
+        Ok(Ensured::OnItsWay { operation }) => {
+            let detail = format!("tenant {id} is still being made (operation {}); send the same request again", operation.id);
+            Err(Refused::new(Code::Timeout, detail))
+        }
+        // Made for this very external id (anything else is `name_taken`), a moment ago, under another display name.
+        Err(refused) if refused.code() == Code::TenantExists => Ok(false),
+        Err(refused) => Err(refused),
+    }
 }

@@ -30,6 +30,12 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
             let detail = "the body must be JSON: send it with Content-Type: application/json";
             return Err(Refused::new(Code::UnsupportedMediaType, detail));
         }
+        // Serde would take a list for an object whose fields come in order.
+        if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{')
+            && serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_ok()
+        {
+            return Err(Refused::field("body", "it must be a JSON object"));
+        }
         serde_json::from_slice(&body).map(Self).map_err(|error| bad_json(&error))
     }
 }

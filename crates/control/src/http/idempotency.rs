@@ -17,7 +17,7 @@ use super::access::Caller;
 use super::extract::too_large;
 use super::problem::Refused;
 use crate::plane::Plane;
-use crate::tenant::connection;
+use crate::tenant::{self, connection};
 
 static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 static REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -54,7 +54,7 @@ async fn once(plane: &Plane, limit: usize, request: Request, next: Next) -> Resu
     let hash = hash(&parts.method, parts.uri.path_and_query().map_or("", |path| path.as_str()), &body);
     match begin(&plane.store, caller.key, &key, &hash).await? {
         Begun::First => {}
-        Begun::Replay(kept) => return kept.answer(plane).await,
+        Begun::Replay(kept) => return kept.answer(plane, &caller).await,
     }
     let request = Request::from_parts(parts, Body::from(body));
     let response = next.run(request).await;
@@ -103,11 +103,15 @@ struct Kept {
 }
 
 impl Kept {
-    async fn answer(self, plane: &Plane) -> Result<Response, Refused> {
+    async fn answer(self, plane: &Plane, caller: &Caller) -> Result<Response, Refused> {
         let mut body = self.body.unwrap_or(Value::Null);
         if let Some(tenant) = self.connection_of.and_then(|id| id.parse::<TenantId>().ok()) {
-            // The same key asks for what it was given before; a tenant that is gone has none.
-            if let Some(connection) = connection::find(&plane.core, &tenant).await? {
+            // The same key asks for what it was given before. A tenant that is gone has none, and another one that has
+            // its id now is somebody else's.
+            let now = tenant::store::find(&plane.store, tenant.as_str()).await?.map(freehold_api::tenant::Tenant::from);
+            let created_at = now.and_then(|now| serde_json::to_value(now.created_at).ok());
+            let same = created_at.is_some_and(|created_at| created_at == body["created_at"]);
+            if same && let Some(connection) = connection::read(plane, &caller.actor(), tenant.as_str(), false).await? {
                 body["connection"] = serde_json::to_value(connection).unwrap_or_default();
             }
         }

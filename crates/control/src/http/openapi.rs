@@ -61,8 +61,13 @@ pub fn with_scopes<S: Clone + Send + Sync + 'static>(
     (schemas, paths, methods)
 }
 
-/// Every operation may also answer a problem.
+/// Every operation has an id of its own, and may also answer a problem.
 pub fn finished(mut document: OpenApi) -> OpenApi {
+    for (path, item) in &mut document.paths.paths {
+        for (method, operation) in methods(item) {
+            operation.operation_id = Some(operation_id(method, path));
+        }
+    }
     let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(Problem::name()))).build();
     let problem = ResponseBuilder::new().description("A problem: see its code").content(MEDIA_TYPE, content).build();
     for item in document.paths.paths.values_mut() {
@@ -73,10 +78,32 @@ pub fn finished(mut document: OpenApi) -> OpenApi {
     document
 }
 
-fn operations(item: &mut utoipa::openapi::PathItem) -> impl Iterator<Item = &mut utoipa::openapi::path::Operation> {
-    [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch]
-        .into_iter()
-        .filter_map(Option::as_mut)
+/// `GET /v1/tenants/{id}` is `get_tenants_by_id`: verbs' names alone are not unique.
+fn operation_id(method: &str, path: &str) -> String {
+    let segments = path.split('/').filter(|segment| !segment.is_empty() && *segment != "v1");
+    segments.fold(method.to_owned(), |id, segment| match segment.strip_prefix('{') {
+        Some(parameter) => format!("{id}_by_{}", parameter.trim_end_matches('}')),
+        None => format!("{id}_{}", segment.replace('-', "_")),
+    })
+}
+
+fn methods(
+    item: &mut utoipa::openapi::PathItem,
+) -> impl Iterator<Item = (&'static str, &mut utoipa::openapi::path::Operation)> {
+    let all = [
+        ("get", &mut item.get),
+        ("put", &mut item.put),
+        ("post", &mut item.post),
+        ("delete", &mut item.delete),
+        ("patch", &mut item.patch),
+    ];
+    all.into_iter().filter_map(|(method, operation)| operation.as_mut().map(|operation| (method, operation)))
+}
+
+fn operations(
+    item: &mut utoipa::openapi::PathItem,
+) -> impl Iterator<Item = &mut utoipa::openapi::path::Operation> {
+    methods(item).map(|(_, operation)| operation)
 }
 
 /// `/openapi.json` and `/docs`.

@@ -57,6 +57,8 @@ pub fn store_is_away(error: &sqlx::Error) -> bool {
         sqlx::Error::Database(database) => {
             let code = database.code().unwrap_or_default();
             code.starts_with("08") || code.starts_with("57P") || code == "53300" || code == "53100" || code == "25006"
+                // Two that waited for each other: the next try finds the way free.
+                || matches!(&*code, "40P01" | "40001" | "55P03")
         }
         _ => false,
     }

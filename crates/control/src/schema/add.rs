@@ -37,6 +37,7 @@ pub async fn add(State(plane): State<Plane>, caller: Caller, Json(body): Json<Ad
     let is_new = current.is_none_or(|current| current.version != template.version);
     let mut tx = plane.store.begin().await?;
     store::put(&mut tx, &template, true, false).await?;
+    store::retry_failed(&mut tx, None, Some(template.name.as_str())).await?;
     if is_new {
         Event::done(&caller.actor(), "template.add", format!("template:{}", template.name))
             .with(serde_json::json!({"version": template.version}))

@@ -10,15 +10,19 @@ use async_trait::async_trait;
 use freehold_api::template::{Migrate, Template};
 use freehold_drivers::secrets::{Password, scram_verifier};
 use freehold_drivers::server::sql::{Admin, CreateDatabase, Dsn, Limits, OwnDatabase, Roles, Session};
-use freehold_durable::{Cx, Failure, New, Operation, OperationRow, Outcome, StartError, Started, steps};
+use freehold_durable::{Cx, Failure, New, Operation, OperationRow, Outcome, Resolution, StartError, Started, steps};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use super::store::{self, BuildRow};
 use crate::operation::answer::failure_of;
 use crate::plane::Core;
-use crate::server::hands;
+use crate::server::store::ServerRow;
+use crate::server::{forget, hands};
 
 steps! {
     /// What is left to do.
@@ -72,6 +76,8 @@ fn names(server: &str, template: &Template) -> BuildRow {
         owner: format!("fh_t_{digest}"),
         state: "building".into(),
         error: None,
+        failures: 0,
+        resting: false,
         missing: Vec::new(),
     }
 }
@@ -114,15 +120,21 @@ impl Operation for Build {
                 admin.freeze_template(&working(&row), &row.database).await.map_err(hands::failure)?;
                 cx.fault("frozen")?;
                 let roles = roles(&row);
-                admin.drop_roles(&[&roles.login, &roles.maintenance]).await.map_err(hands::failure)?;
-                Ok(Outcome::done()
-                    .recording(move |tx| Box::pin(async move { Ok(store::build_ready(tx, &row, &missing).await?) })))
+                forget::drop_roles(&self.core, cx, &server, &admin, &[&roles.login, &roles.maintenance]).await?;
+                let engine = cx.engine();
+                Ok(Outcome::done().recording(move |tx| {
+                    Box::pin(async move {
+                        store::build_ready(tx, &row, &missing).await?;
+                        // Stock may be copied from it now.
+                        Ok(engine.wake_in(tx, "stock").await?)
+                    })
+                }))
             }
             Step::Unbuild { server, name, version } => {
                 let (row, _) = self.find(&server, &name, &version).await?;
                 let server = hands::server(&self.core, &server).await?;
                 let admin = hands::admin(&self.core, cx, &server, None).await?;
-                discard(&admin, &row).await?;
+                discard(&self.core, cx, &server, &admin, &row).await?;
                 Ok(Outcome::done())
             }
         }
@@ -133,6 +145,17 @@ impl Operation for Build {
             Step::Build { server, name, version }
             | Step::Freeze { server, name, version, .. }
             | Step::Unbuild { server, name, version } => Some(Step::Unbuild { server, name, version }),
+        }
+    }
+
+    async fn resolved(&self, tx: &mut PgConnection, step: &Step, _: Uuid, as_: Resolution) -> Result<(), sqlx::Error> {
+        let (Step::Build { server, name, version }
+        | Step::Freeze { server, name, version, .. }
+        | Step::Unbuild { server, name, version }) = step;
+        let Some(row) = store::find_build(&mut *tx, server, name, version).await? else { return Ok(()) };
+        match (as_, step) {
+            (Resolution::Succeeded, Step::Freeze { missing, .. }) => store::build_ready(tx, &row, missing).await,
+            _ => store::build_failed(tx, &row, "resolved by hand").await,
         }
     }
 
@@ -147,11 +170,11 @@ impl Operation for Build {
 }
 
 /// Removes a build in any of its stages.
-pub async fn discard(admin: &Admin, row: &BuildRow) -> Result<(), Failure> {
+pub async fn discard(core: &Core, cx: &Cx, server: &ServerRow, admin: &Admin, row: &BuildRow) -> Result<(), Failure> {
     admin.drop_database(&working(row)).await.map_err(hands::failure)?;
     admin.drop_database(&row.database).await.map_err(hands::failure)?;
     let roles = roles(row);
-    admin.drop_roles(&[&roles.login, &roles.maintenance, &roles.owner]).await.map_err(hands::failure)
+    forget::drop_roles(core, cx, server, admin, &[&roles.login, &roles.maintenance, &roles.owner]).await
 }
 
 impl Build {
@@ -190,6 +213,8 @@ impl Build {
         for extension in &template.manifest.extensions {
             match inside.ensure_extension(&extension.name, extension.schema.as_deref()).await {
                 Ok(()) => {}
+                // What passes by itself says nothing about the extension.
+                Err(error) if error.is_transient() => return Err(hands::failure(error)),
                 Err(_) if !extension.required => missing.push(extension.name.clone()),
                 Err(error) => {
                     let why = hands::chain(&error);
@@ -227,6 +252,20 @@ fn in_file(path: &str, mut failure: Failure) -> Failure {
     failure
 }
 
+/// What a foreign tool gets of this process's environment.
+const INHERITED: [&str; 8] = ["PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "USER", "LD_LIBRARY_PATH", "SSL_CERT_FILE"];
+
+/// Ends a tool with whatever it started, however its step ends.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(leader) = self.0 {
+            let _ = killpg(leader, Signal::SIGKILL);
+        }
+    }
+}
+
 /// Runs a foreign tool in a directory that holds the template's files. No shell; the connection is in its environment only.
 async fn run_command(core: &Core, migrate: &Migrate, template: &Template, dsn: &Dsn) -> Result<(), Failure> {
     if !core.settings.templates.allow_commands {
@@ -246,6 +285,10 @@ async fn run_command(core: &Core, migrate: &Migrate, template: &Template, dsn: &
     let child = tokio::process::Command::new(program)
         .args(arguments)
         .current_dir(directory.path())
+        // It needs the tenants' database, not what this plane knows.
+        .env_clear()
+        .envs(std::env::vars_os().filter(|(name, _)| INHERITED.iter().any(|kept| name == kept)))
+        .process_group(0)
         .env("DATABASE_URL", dsn.expose_url().as_str())
         .stdin(std::process::Stdio::null())
         .stdout(std::process::Stdio::piped())
@@ -253,6 +296,7 @@ async fn run_command(core: &Core, migrate: &Migrate, template: &Template, dsn: &
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| Failure::permanent("migrate_command", format!("start {program:?}: {error}")))?;
+    let _group = Group(child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw));
     let limit = Duration::from_secs(u64::from(migrate.timeout_seconds.unwrap_or(600)));
     let output = tokio::time::timeout(limit, child.wait_with_output()).await;
     let output = output.map_err(|_| {

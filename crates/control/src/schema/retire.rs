@@ -38,7 +38,7 @@ impl Operation for Retire {
         };
         let server = hands::server(&self.core, &server).await?;
         let admin = hands::admin(&self.core, cx, &server, None).await?;
-        build::discard(&admin, &row).await?;
+        build::discard(&self.core, cx, &server, &admin, &row).await?;
         Ok(Outcome::done().recording(move |tx| Box::pin(async move { Ok(store::forget_build(tx, &row).await?) })))
     }
 

@@ -62,6 +62,12 @@ pub async fn info(store: &PgPool, name: &str) -> sqlx::Result<Option<TemplateInf
 
 /// Makes this version the current one. A version that was there before is made current again.
 pub async fn put(tx: &mut PgConnection, template: &Template, stocked: bool, shipped: bool) -> sqlx::Result<()> {
+    // Two that put the same name at once take turns.
+    sqlx::query("SELECT pg_advisory_xact_lock(hashtext('template:' || $1))").bind(template.name.as_str()).execute(&mut *tx).await?;
+    // Once a template is used its next versions are stocked too.
+    let sql = "SELECT coalesce(bool_or(stocked), false) FROM template WHERE name = $1 AND current";
+    let was_stocked: bool = sqlx::query_scalar(sql).bind(template.name.as_str()).fetch_one(&mut *tx).await?;
+    let stocked = stocked || was_stocked;
     sqlx::query("UPDATE template SET current = false WHERE name = $1 AND current AND version <> $2")
         .bind(template.name.as_str())
         .bind(&template.version)
@@ -103,6 +109,10 @@ pub struct BuildRow {
     pub owner: String,
     pub state: String,
     pub error: Option<String>,
+    pub failures: i32,
+    /// Whether the stock loop waits before it copies again.
+    #[sqlx(default)]
+    pub resting: bool,
     pub missing: Vec<String>,
 }
 
@@ -112,7 +122,8 @@ pub async fn find_build(
     name: &str,
     version: &str,
 ) -> sqlx::Result<Option<BuildRow>> {
-    let sql = "SELECT * FROM template_build WHERE server_id = $1 AND name = $2 AND version = $3";
+    let sql = "SELECT *, coalesce(retry_at > now(), false) AS resting FROM template_build
+        WHERE server_id = $1 AND name = $2 AND version = $3";
     sqlx::query_as(sql).bind(server).bind(name).bind(version).fetch_optional(store).await
 }
 
@@ -145,7 +156,7 @@ pub async fn build_failed(tx: &mut PgConnection, build: &BuildRow, error: &str) 
 }
 
 pub async fn begin_dropping(tx: &mut PgConnection, build: &BuildRow) -> sqlx::Result<bool> {
-    let sql = "UPDATE template_build SET state = 'dropping' WHERE server_id = $1 AND name = $2 AND version = $3 AND state IN ('ready', 'failed')";
+    let sql = "UPDATE template_build SET state = 'dropping' WHERE server_id = $1 AND name = $2 AND version = $3 AND state IN ('ready', 'failed', 'dropping')";
     let done = sqlx::query(sql).bind(&build.server_id).bind(&build.name).bind(&build.version).execute(tx).await?;
     Ok(done.rows_affected() == 1)
 }
@@ -156,11 +167,15 @@ pub async fn forget_build(tx: &mut PgConnection, build: &BuildRow) -> sqlx::Resu
     Ok(())
 }
 
-/// Builds of versions that are not current any more and that nothing is being copied from.
+/// Builds of versions that are not current any more and that nothing is being copied from; also those whose removal
+/// failed a minute ago and longer, so that it is begun again.
 pub async fn outdated_builds(store: &PgPool) -> sqlx::Result<Vec<BuildRow>> {
     let sql =
         "SELECT b.* FROM template_build b JOIN template t USING (name, version) JOIN server s ON s.id = b.server_id
-        WHERE NOT t.current AND b.state IN ('ready', 'failed') AND s.state = 'active'
+        WHERE NOT t.current AND s.state = 'active'
+          AND (b.state IN ('ready', 'failed') OR b.state = 'dropping' AND NOT EXISTS (SELECT FROM operation o
+              WHERE o.subject = 'template:' || b.server_id || ':' || b.name || ':' || left(b.version, 12)
+                AND (o.state NOT IN ('succeeded', 'failed', 'cancelled') OR o.kind = 'template.retire' AND o.finished_at > now() - interval '1 minute')))
           AND NOT EXISTS (SELECT FROM tenant_database d WHERE d.server_id = b.server_id AND d.template = b.name
               AND d.template_version = b.version AND d.state = 'building')";
     sqlx::query_as(sql).fetch_all(store).await
@@ -168,6 +183,34 @@ pub async fn outdated_builds(store: &PgPool) -> sqlx::Result<Vec<BuildRow>> {
 
 /// Why a template cannot be built on a server; shown by `status`.
 pub async fn failed_builds(store: &PgPool) -> sqlx::Result<Vec<BuildRow>> {
-    let sql = "SELECT b.* FROM template_build b JOIN template t USING (name, version) WHERE t.current AND b.state = 'failed' LIMIT 50";
+    let sql = "SELECT b.* FROM template_build b JOIN template t USING (name, version) WHERE t.current AND (b.state = 'failed' OR b.failures > 0) LIMIT 50";
     sqlx::query_as(sql).fetch_all(store).await
+}
+
+/// A copy was made: what failed before is over.
+pub async fn copied(tx: &mut PgConnection, build: &BuildRow) -> sqlx::Result<()> {
+    let sql = "UPDATE template_build SET failures = 0, retry_at = NULL
+        WHERE server_id = $1 AND name = $2 AND version = $3 AND failures > 0";
+    sqlx::query(sql).bind(&build.server_id).bind(&build.name).bind(&build.version).execute(tx).await?;
+    Ok(())
+}
+
+/// A copy could not be made: the next try waits twice as long, five minutes at most.
+pub async fn copy_failed(tx: &mut PgConnection, server: &str, name: &str, version: &str) -> sqlx::Result<()> {
+    let sql = "UPDATE template_build SET failures = failures + 1,
+            retry_at = now() + make_interval(secs => least(2 ^ least(failures, 10), 300))
+        WHERE server_id = $1 AND name = $2 AND version = $3";
+    sqlx::query(sql).bind(server).bind(name).bind(version).execute(tx).await?;
+    Ok(())
+}
+
+/// Whoever adds a template again, or checks a server again, has mended something: failed builds are begun anew.
+pub async fn retry_failed(tx: &mut PgConnection, server: Option<&str>, name: Option<&str>) -> sqlx::Result<()> {
+    for sql in [
+        "DELETE FROM template_build WHERE state = 'failed' AND ($1::text IS NULL OR server_id = $1) AND ($2::text IS NULL OR name = $2)",
+        "UPDATE template_build SET retry_at = NULL WHERE ($1::text IS NULL OR server_id = $1) AND ($2::text IS NULL OR name = $2)",
+    ] {
+        sqlx::query(sql).bind(server).bind(name).execute(&mut *tx).await?;
+    }
+    Ok(())
 }

@@ -1,6 +1,7 @@
 //! Registers an external server by its admin's connection string.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -25,6 +26,7 @@ use crate::operation::answer;
 use crate::plane::{Answer, Plane};
 
 const CAPACITY_DEFAULT: u32 = 500;
+const REGISTER_DEADLINE: Duration = Duration::from_secs(300);
 const CAPACITY_MAX: u32 = 100_000;
 
 /// Register a server
@@ -50,7 +52,7 @@ pub async fn add(
             plane.engine.wake("stock");
             Ok((made, Json(list::find(&plane.core, &body.id).await?)).into_response())
         }
-        Some(row) if row.state == freehold_durable::State::Failed => {
+        Some(row) if row.state.is_over() => {
             let (code, message) = answer::failure_of(&row);
             Err(Refused::new(Code::Prerequisite, format!("server {} cannot be used ({code}): {message}", body.id)))
         }
@@ -70,7 +72,11 @@ pub enum Added {
 
 pub async fn start(plane: &Plane, actor: &Actor, body: &AddServer) -> Answer<Added> {
     let dsn = Dsn::parse(&body.dsn).map_err(|error| Refused::field("dsn", error.to_string()))?;
-    let capacity = body.capacity.unwrap_or(CAPACITY_DEFAULT);
+    let kind = body.kind.unwrap_or(ServerKind::Shared);
+    let capacity = body.capacity.unwrap_or(if kind == ServerKind::Dedicated { 1 } else { CAPACITY_DEFAULT });
+    if kind == ServerKind::Dedicated && capacity != 1 {
+        return Err(Refused::field("capacity", "a dedicated server has one tenant; leave capacity out"));
+    }
     if !(1..=CAPACITY_MAX).contains(&capacity) {
         return Err(Refused::field("capacity", format!("{capacity} is out of range; use 1 to {CAPACITY_MAX}")));
     }
@@ -88,7 +94,6 @@ pub async fn start(plane: &Plane, actor: &Actor, body: &AddServer) -> Answer<Add
             (host.to_owned(), port)
         }
     };
-    let kind = body.kind.unwrap_or(ServerKind::Shared);
     let seal_id = Uuid::now_v7();
     let sealed = plane.sealer.seal(&hands::dsn_context(seal_id, 1), body.dsn.as_bytes());
     let declared = Declared {
@@ -111,6 +116,8 @@ pub async fn start(plane: &Plane, actor: &Actor, body: &AddServer) -> Answer<Add
     }
     let new = New {
         subject: Some(format!("server:{}", body.id)),
+        // A mistyped host is not tried for ever.
+        deadline: Some(REGISTER_DEADLINE),
         requested_by: Some(actor.reference.clone()),
         request_id: actor.request.clone(),
         ..New::of("server.register", Step::Probe)

@@ -17,6 +17,8 @@ pub trait Holder: Sync {
     fn application_name(&self) -> String;
     fn epoch(&self) -> i64;
     fn still_mine(&self) -> impl Future<Output = Result<(), Failure>> + Send;
+    /// The operation itself and what it works on.
+    fn of_operation(&self) -> Option<(Uuid, &str)>;
 }
 
 impl Holder for Cx {
@@ -29,6 +31,9 @@ impl Holder for Cx {
     async fn still_mine(&self) -> Result<(), Failure> {
         Cx::still_mine(self).await
     }
+    fn of_operation(&self) -> Option<(Uuid, &str)> {
+        Some((self.operation, self.subject.as_deref()?))
+    }
 }
 
 impl Holder for LoopCx {
@@ -40,6 +45,9 @@ impl Holder for LoopCx {
     }
     async fn still_mine(&self) -> Result<(), Failure> {
         LoopCx::still_mine(self).await
+    }
+    fn of_operation(&self) -> Option<(Uuid, &str)> {
+        None
     }
 }
 
@@ -64,8 +72,33 @@ pub async fn admin(
     {
         admin.fence_lower_epochs(&format!("{prefix}:"), holder.epoch()).await.map_err(failure)?;
     }
+    fence_ended(core, holder, &admin).await?;
+    let found = admin.system_identifier().await.map_err(failure)?;
+    if let Some(known) = server.system_identifier.as_deref()
+        && !found.is_empty()
+        && known != found
+    {
+        let detail = format!(
+            "another cluster answers at the address of server {}: its system identifier is {found} instead of {known}; \
+             nothing is done there",
+            server.id
+        );
+        return Err(Failure::stuck("cluster_swapped", detail));
+    }
     holder.still_mine().await?;
     Ok(admin)
+}
+
+/// Operations on the same thing that were cancelled or resolved while somebody held them: he may be asleep with a
+/// connection open, and would act on what is this operation's now.
+async fn fence_ended(core: &Core, holder: &impl Holder, admin: &Admin) -> Result<(), Failure> {
+    let Some((operation, subject)) = holder.of_operation() else { return Ok(()) };
+    let sql = "SELECT id FROM operation WHERE subject = $1 AND id <> $2 AND epoch > 1 AND finished_at > now() - interval '1 day'";
+    let ended: Vec<Uuid> = sqlx::query_scalar(sql).bind(subject).bind(operation).fetch_all(&core.store).await?;
+    for id in ended {
+        admin.fence_lower_epochs(&format!("fh:{id}:"), i64::MAX).await.map_err(failure)?;
+    }
+    Ok(())
 }
 
 /// The admin's connection string, opened.

@@ -6,6 +6,7 @@ pub mod check;
 pub mod cordon;
 pub mod dev;
 pub mod fleet;
+pub mod forget;
 pub mod hands;
 pub mod list;
 pub mod register;

@@ -3,9 +3,10 @@
 //! probe → secure → active. A server that cannot be used ends `failed` with the reason, and may be added again.
 
 use async_trait::async_trait;
-use freehold_durable::{Class, Cx, Failure, Operation, OperationRow, Outcome, steps};
+use freehold_durable::{Class, Cx, Failure, Operation, OperationRow, Outcome, Resolution, steps};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use super::store::Facts;
 use super::{hands, store};
@@ -57,8 +58,7 @@ impl Operation for Register {
                         sqlx::query(sql).bind(&id).execute(&mut *tx).await?;
                         Event::done(&Actor::operation(operation, None), "server.register", format!("server:{id}")).save(&mut *tx).await?;
                         fleet.forget().await;
-                        engine.wake("stock");
-                        Ok(())
+                        Ok(engine.wake_in(tx, "stock").await?)
                     })
                 }))
             }
@@ -68,6 +68,22 @@ impl Operation for Register {
     fn undo(&self, _failed: &Step) -> Option<Step> {
         // Revoking from PUBLIC is not taken back: nobody was promised that a stranger may connect.
         None
+    }
+
+    async fn resolved(
+        &self,
+        tx: &mut PgConnection,
+        _: &Step,
+        operation: Uuid,
+        as_: Resolution,
+    ) -> Result<(), sqlx::Error> {
+        let sql = "SELECT substr(subject, 8) FROM operation WHERE id = $1";
+        let id: String = sqlx::query_scalar(sql).bind(operation).fetch_one(&mut *tx).await?;
+        let (to, why) = match as_ {
+            Resolution::Succeeded => ("active", None),
+            Resolution::Failed | Resolution::Cancelled => ("failed", Some("resolved by hand as undone")),
+        };
+        store::set_state(tx, &id, &["provisioning"], to, why).await.map(drop)
     }
 
     async fn failed(&self, tx: &mut PgConnection, operation: &OperationRow) -> Result<(), sqlx::Error> {
@@ -109,15 +125,6 @@ pub async fn probe(core: &Core, holder: &impl hands::Holder, id: &str) -> Result
     let facts = admin.facts().await.map_err(hands::failure)?;
     if let Some(refusal) = facts.refusal() {
         return Err(Failure::permanent("prerequisite", refusal));
-    }
-    if let Some(known) =
-        server.system_identifier.filter(|known| *known != facts.system_identifier && server.state == "active")
-    {
-        let detail = format!(
-            "another cluster answers at this address: system identifier {} instead of {known}",
-            facts.system_identifier
-        );
-        return Err(Failure::stuck("cluster_swapped", detail));
     }
     let settings = facts.findings.iter().cloned().map(hands::finding).collect();
     Ok(Facts {

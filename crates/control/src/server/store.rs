@@ -121,7 +121,7 @@ macro_rules! with_use {
     };
 }
 
-pub async fn all_with_use(store: &PgPool) -> sqlx::Result<Vec<ServerWithUse>> {
+pub async fn all_with_use(store: impl PgExecutor<'_>) -> sqlx::Result<Vec<ServerWithUse>> {
     sqlx::query_as(with_use!("ORDER BY s.id")).fetch_all(store).await
 }
 
@@ -162,7 +162,7 @@ pub async fn declare(tx: &mut PgConnection, server: &Declared<'_>) -> sqlx::Resu
             region = excluded.region, dsn = excluded.dsn, dsn_sealed = excluded.dsn_sealed, dsn_seal_id = excluded.dsn_seal_id,
             tenant_host = excluded.tenant_host, tenant_port = excluded.tenant_port,
             tenant_sslmode = excluded.tenant_sslmode, ca_certificate = excluded.ca_certificate,
-            health = 'unknown', health_message = NULL
+            health = 'unknown', health_message = NULL, system_identifier = NULL
         WHERE s.state = 'failed'";
     let done = sqlx::query(sql)
         .bind(server.id)
@@ -193,7 +193,7 @@ pub struct Facts {
 
 pub async fn record_facts(tx: &mut PgConnection, id: &str, facts: &Facts) -> sqlx::Result<()> {
     let sql =
-        "UPDATE server SET version_num = $2, version = $3, system_identifier = $4, superuser = $5, extensions = $6,
+        "UPDATE server SET version_num = $2, version = $3, system_identifier = nullif($4, ''), superuser = $5, extensions = $6,
         findings = $7, checked_at = now() WHERE id = $1";
     sqlx::query(sql)
         .bind(id)
@@ -232,20 +232,15 @@ pub async fn record_health(store: &PgPool, id: &str, failure: Option<&str>) -> s
     Ok(())
 }
 
-/// Takes the lock that makes the last slot go to one caller, and says how many slots are free.
-pub async fn lock_free_slots(tx: &mut PgConnection, id: &str) -> sqlx::Result<i64> {
-    let locked: Option<(i32,)> =
-        sqlx::query_as("SELECT capacity FROM server WHERE id = $1 AND state = 'active' FOR UPDATE")
-            .bind(id)
-            .fetch_optional(&mut *tx)
-            .await?;
-    let Some((capacity,)) = locked else { return Ok(0) };
-    let (used,): (i64,) =
-        sqlx::query_as("SELECT count(*) FROM tenant_database WHERE server_id = $1 AND state <> 'dropping'")
-            .bind(id)
-            .fetch_one(tx)
-            .await?;
-    Ok(i64::from(capacity) - used)
+/// Takes the lock that makes the last slot go to one caller, and says how many slots are free; None when the server
+/// takes nobody now. The weaker lock lets creates from stock pass, which only refer to the server.
+pub async fn lock_free_slots(tx: &mut PgConnection, id: &str) -> sqlx::Result<Option<i64>> {
+    let sql = "SELECT capacity FROM server WHERE id = $1 AND state = 'active' FOR NO KEY UPDATE";
+    let locked: Option<(i32,)> = sqlx::query_as(sql).bind(id).fetch_optional(&mut *tx).await?;
+    let Some((capacity,)) = locked else { return Ok(None) };
+    let sql = "SELECT count(*) FROM tenant_database WHERE server_id = $1 AND state <> 'dropping'";
+    let (used,): (i64,) = sqlx::query_as(sql).bind(id).fetch_one(tx).await?;
+    Ok(Some(i64::from(capacity) - used))
 }
 
 /// The same server at another address, with another capacity.

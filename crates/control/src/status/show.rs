@@ -75,13 +75,14 @@ pub async fn show(State(plane): State<Plane>) -> Answer<Json<Status>> {
         }
     }
     for build in templates::failed_builds(&plane.store).await? {
-        let message = format!(
-            "template {} cannot be built on server {}: {}",
-            build.name,
-            build.server_id,
-            build.error.unwrap_or_default()
-        );
-        concern(Severity::High, "template_failed", message, "mend it and run: freehold template add DIR".into());
+        if build.state == "failed" {
+            let why = build.error.unwrap_or_default();
+            let message = format!("template {} cannot be built on server {}: {why}", build.name, build.server_id);
+            concern(Severity::High, "template_failed", message, "mend it and run: freehold template add DIR".into());
+        } else {
+            let message = format!("stock of template {} on server {} failed {} times", build.name, build.server_id, build.failures);
+            concern(Severity::High, "stock_failing", message, "freehold operation list --kind stock.build --state failed".into());
+        }
     }
     for level in &stock {
         if level.wanted > 0 && level.ready == 0 {

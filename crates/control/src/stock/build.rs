@@ -3,13 +3,15 @@
 //! create → own → probe, then it is ready. It is claimable only once a login has been seen to work.
 
 use async_trait::async_trait;
-use freehold_durable::{Cx, Failure, Operation, Outcome, steps};
+use freehold_durable::{Cx, Failure, Operation, Outcome, Resolution, steps};
 use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::make::{self, Making};
 use super::store;
 use crate::plane::Core;
+use crate::schema::store as templates;
 
 steps! {
     /// What is left to do.
@@ -67,16 +69,30 @@ impl Operation for BuildStock {
                 Ok(Outcome::done().recording(move |tx| {
                     Box::pin(async move {
                         store::made(tx, database, &build.missing).await?;
-                        engine.wake("stock");
-                        Ok(())
+                        templates::copied(tx, &build).await?;
+                        Ok(engine.wake_in(tx, "stock").await?)
                     })
                 }))
             }
             Step::Remove { .. } => {
                 make::remove(&self.core, cx, &making).await?;
-                Ok(Outcome::done().recording(move |tx| Box::pin(async move { Ok(store::forget(tx, database).await?) })))
+                let row = making.row.clone();
+                Ok(Outcome::done().recording(move |tx| {
+                    Box::pin(async move {
+                        store::forget(tx, database).await?;
+                        // So that the next is not begun at once, and fails the same.
+                        Ok(templates::copy_failed(tx, &row.server_id, &row.template, &row.template_version).await?)
+                    })
+                }))
             }
         }
+    }
+
+    async fn resolved(&self, tx: &mut PgConnection, step: &Step, _: Uuid, _: Resolution) -> Result<(), sqlx::Error> {
+        let (Step::Create { database } | Step::Own { database } | Step::Probe { database } | Step::Remove { database }) =
+            step;
+        // Whatever is there of it is nobody's: it is removed like other stock.
+        store::begin_dropping(tx, *database).await.map(drop)
     }
 
     fn undo(&self, failed: &Step) -> Option<Step> {

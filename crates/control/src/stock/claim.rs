@@ -7,85 +7,78 @@ use freehold_api::template::{Names, Template};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::declare::{self, Minted, Wanted};
+use super::declare::{self, Wanted};
 use super::store;
 use crate::http::problem::{Refused, constraint};
 use crate::plane::{Answer, Core};
-use crate::server::store as servers;
+use crate::server::store::{self as servers, ServerWithUse};
 use crate::tenant::placement::{self, Want};
 
 pub struct Given {
     pub database: Uuid,
     pub server: String,
     pub missing: Vec<String>,
-    /// What it and its login are called now, when the template calls them otherwise.
-    pub rename_from: Option<Names>,
+    /// Whether it is called otherwise now than its template's pattern wants.
+    pub renamed: bool,
     /// Whether its roles carry the limits of another plan.
     pub other_plan: bool,
     /// Whether nothing of it is there yet.
     pub to_make: bool,
 }
 
-pub async fn claim(
-    core: &Core,
-    tx: &mut PgConnection,
-    tenant: &str,
-    region: Option<&str>,
-    plan: &Plan,
-    template: &Template,
-    names: Option<&Names>,
-) -> Answer<Given> {
-    let fleet = core.fleet.servers(&core.store).await?;
-    let want = Want { kind: plan.server, region, template };
-    let ranked = placement::rank(&want, &fleet);
+/// Who asks, for what.
+pub struct Claim<'a> {
+    pub tenant: &'a str,
+    pub region: Option<&'a str>,
+    pub plan: &'a Plan,
+    pub template: &'a Template,
+    pub names: Option<&'a Names>,
+    /// As of a moment ago; taken before the transaction, which holds a connection already.
+    pub fleet: &'a [ServerWithUse],
+}
+
+pub async fn claim(core: &Core, tx: &mut PgConnection, wanted: &Claim<'_>) -> Answer<Given> {
+    let Claim { tenant, plan, template, names, .. } = *wanted;
+    let want = Want { kind: plan.server, region: wanted.region, template };
+    let ranked = placement::rank(&want, wanted.fleet);
     let plan_name = plan.name.as_str();
     let claimed = store::claim(tx, tenant, template.name.as_str(), &template.version, plan_name, &ranked).await?;
-    if let Some(claimed) = claimed {
-        let mut rename_from = None;
-        if let Some(names) = names {
-            store::set_names(tx, claimed.id, &names.database, claimed.login_id, &names.login)
-                .await
-                .map_err(|e| taken(e, names))?;
-            rename_from = Some(Names { database: claimed.database, login: claimed.role });
-        }
-        let other_plan = claimed.plan != plan_name;
-        if other_plan {
-            store::set_plan(tx, claimed.id, plan_name).await?;
-        }
-        return Ok(Given {
-            database: claimed.id,
-            server: claimed.server_id,
-            missing: claimed.missing,
-            rename_from,
-            other_plan,
-            to_make: false,
-        });
+    let Some(claimed) = claimed else { return make_room(core, tx, wanted, &want).await };
+    if let Some(names) = names {
+        let named = store::set_names(tx, claimed.id, &names.database, claimed.login_id, &names.login).await;
+        named.map_err(|error| taken(error, names))?;
     }
-    let minted = declare::mint(core, template.manifest.password.length).await;
-    make_room(core, tx, tenant, plan, template, names, &want, minted).await
+    let other_plan = claimed.plan != plan_name;
+    if other_plan {
+        store::set_plan(tx, claimed.id, plan_name).await?;
+    }
+    Ok(Given {
+        database: claimed.id,
+        server: claimed.server_id,
+        missing: claimed.missing,
+        renamed: names.is_some(),
+        other_plan,
+        to_make: false,
+    })
 }
 
 /// Without stock a create is only slower: it takes a free slot, or the slot of somebody else's stock.
-#[expect(clippy::too_many_arguments, reason = "one caller; a struct would be named after the call")]
-async fn make_room(
-    core: &Core,
-    tx: &mut PgConnection,
-    tenant: &str,
-    plan: &Plan,
-    template: &Template,
-    names: Option<&Names>,
-    want: &Want<'_>,
-    minted: Minted,
-) -> Answer<Given> {
+async fn make_room(core: &Core, tx: &mut PgConnection, wanted: &Claim<'_>, want: &Want<'_>) -> Answer<Given> {
+    let Claim { tenant, plan, template, names, .. } = *wanted;
+    let minted = declare::mint(core, template.manifest.password.length).await;
     // Looked at afresh: a server may have come, gone or emptied since the snapshot.
-    core.fleet.forget().await;
-    let fleet = core.fleet.servers(&core.store).await?;
+    let fleet = servers::all_with_use(&mut *tx).await?;
     for server in placement::rank(want, &fleet) {
-        if servers::lock_free_slots(tx, &server).await? <= 0 && !store::displace(tx, &server).await? {
+        let room = match servers::lock_free_slots(tx, &server).await? {
+            Some(free) if free > 0 => true,
+            Some(0) => store::displace(tx, &server).await?,
+            Some(_) | None => false,
+        };
+        if !room {
             continue;
         }
-        let wanted =
-            Wanted { server: &server, template, plan: plan.name.as_str(), tenant: Some(tenant), names: names.cloned() };
+        let plan = plan.name.as_str();
+        let wanted = Wanted { server: &server, template, plan, tenant: Some(tenant), names: names.cloned() };
         let row = declare::declare(tx, &wanted, minted).await.map_err(|error| match names {
             Some(names) => taken(error, names),
             None => error.into(),
@@ -94,7 +87,7 @@ async fn make_room(
             database: row.id,
             server,
             missing: Vec::new(),
-            rename_from: None,
+            renamed: names.is_some(),
             other_plan: false,
             to_make: true,
         });

@@ -55,7 +55,7 @@ pub fn open(sealer: &Sealer, login: &LoginRow) -> Result<Password, String> {
 
 pub async fn declare(tx: &mut PgConnection, wanted: &Wanted<'_>, minted: Minted) -> sqlx::Result<DatabaseRow> {
     let base = opaque_name();
-    let names = wanted.names.clone().unwrap_or_else(|| Names { database: base.clone(), login: format!("{base}_l") });
+    let names = wanted.names.clone().unwrap_or_else(|| opaque_names(&base));
     let row = DatabaseRow {
         id: Uuid::now_v7(),
         server_id: wanted.server.to_owned(),
@@ -75,6 +75,11 @@ pub async fn declare(tx: &mut PgConnection, wanted: &Wanted<'_>, minted: Minted)
         store::insert_login(tx, wanted.server, &login).await?;
     }
     Ok(row)
+}
+
+/// What a database and its login are made as: after the owner role, which is never renamed.
+pub fn opaque_names(owner: &str) -> Names {
+    Names { database: owner.to_owned(), login: format!("{owner}_l") }
 }
 
 /// `fh_` and 16 characters, about 80 bits: nothing about customers, and no two alike.

@@ -89,11 +89,12 @@ impl Fill {
         wanted
     }
 
-    /// Starts the build when there is none. A failed one waits until somebody adds the template again.
+    /// Starts the build when there is none. A failed one waits until somebody adds the template or checks the
+    /// server again; one whose copies fail, for a time that grows.
     async fn is_built(&self, cx: &LoopCx, server: &str, template: &Template) -> Result<bool, Failure> {
         let found = templates::find_build(&self.core.store, server, template.name.as_str(), &template.version).await?;
         if let Some(build) = found {
-            return Ok(build.state == "ready");
+            return Ok(build.state == "ready" && !build.resting);
         }
         cx.still_mine().await?;
         let mut tx = self.core.store.begin().await?;
@@ -108,7 +109,7 @@ impl Fill {
         let minted = declare::mint(&self.core, template.manifest.password.length).await;
         cx.still_mine().await?;
         let mut tx = self.core.store.begin().await?;
-        if servers::lock_free_slots(&mut tx, server).await? <= 0 {
+        if servers::lock_free_slots(&mut tx, server).await?.is_none_or(|free| free <= 0) {
             return Ok(false);
         }
         let wanted = Wanted { server, template, plan, tenant: None, names: None };

@@ -1,20 +1,22 @@
 //! Makes one declared database on its server: roles, database, ownership, and a login that proves it.
 //! Shared by stock (`stock.build`) and by tenants that found none (`tenant.create`). Every verb may run twice.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use freehold_api::plan::Plan;
-use freehold_api::template::{DatabaseOwner, Grants, Template};
-use freehold_drivers::server::sql::{self, Admin, CreateDatabase, Limits, OwnDatabase, Roles};
+use freehold_api::template::{DatabaseOwner, Grants, Names, Template};
+use freehold_drivers::server::sql::{self, Admin, CreateDatabase, Limits, OwnDatabase, Roles, SqlErrorKind};
 use freehold_durable::{Cx, Failure};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
 use super::declare::{self, MAINTENANCE, TENANT};
 use super::store::{self, DatabaseRow, LoginRow};
 use crate::plane::Core;
 use crate::schema::store::{self as templates, BuildRow};
-use crate::server::hands;
 use crate::server::store::ServerRow;
+use crate::server::{forget, hands};
 
 /// A database and everything about it that making it needs.
 pub struct Making {
@@ -46,8 +48,14 @@ impl Making {
         Ok(Self { row, server, template, login, maintenance })
     }
 
-    pub fn roles(&self) -> Roles {
-        roles(&self.row, &self.login.role, &self.maintenance.role, &self.template)
+    /// Under the names that it is made with; the tenant's come last, by [`rename`].
+    pub fn opaque(&self) -> Names {
+        declare::opaque_names(&self.row.owner)
+    }
+
+    /// Whether its template's pattern calls it something else than what it is made as.
+    pub fn is_renamed(&self) -> bool {
+        self.opaque().database != self.row.database
     }
 
     /// The template's database on this server, once it is built.
@@ -99,17 +107,17 @@ pub fn limits(plan: &Plan) -> Limits {
 pub async fn create(core: &Core, cx: &Cx, making: &Making, build: &BuildRow) -> Result<(), Failure> {
     let admin = hands::admin(core, cx, &making.server, None).await?;
     let limits = limits(core.plan(&making.row.plan));
-    let roles = making.roles();
+    let names = making.opaque();
+    let roles = roles(&making.row, &names.login, &making.maintenance.role, &making.template);
     admin
         .ensure_roles(&roles, &making.login.verifier, &making.maintenance.verifier, &limits)
         .await
         .map_err(hands::failure)?;
     cx.fault("roles")?;
-    // Two at a time: more are not faster, and each makes the others' commits wait.
-    let turn = core.copying.clone().acquire_owned().await;
+    let turn = core.copying.take(&making.server.id, making.row.tenant_id.is_some()).await;
     cx.still_mine().await?;
     let options = CreateDatabase { template: Some(&build.database), ..CreateDatabase::default() };
-    let created = admin.ensure_database(&making.row.database, &options).await.map_err(hands::failure);
+    let created = admin.ensure_database(&names.database, &options).await.map_err(hands::failure);
     drop(turn);
     created?;
     Ok(())
@@ -117,7 +125,8 @@ pub async fn create(core: &Core, cx: &Cx, making: &Making, build: &BuildRow) -> 
 
 /// Hands the copy to its owner, and closes it to everybody else.
 pub async fn own(core: &Core, cx: &Cx, making: &Making, build: &BuildRow) -> Result<(), Failure> {
-    let inside = hands::admin(core, cx, &making.server, Some(&making.row.database)).await?;
+    let names = making.opaque();
+    let inside = hands::admin(core, cx, &making.server, Some(&names.database)).await?;
     let manifest = &making.template.manifest;
     let settings: Vec<(&str, &str)> =
         manifest.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
@@ -126,7 +135,8 @@ pub async fn own(core: &Core, cx: &Cx, making: &Making, build: &BuildRow) -> Res
         settings: &settings,
         tenant_owns_database: manifest.database_owner == DatabaseOwner::Tenant,
     };
-    inside.own_database(&making.roles(), &own).await.map_err(hands::failure)?;
+    let roles = roles(&making.row, &names.login, &making.maintenance.role, &making.template);
+    inside.own_database(&roles, &own).await.map_err(hands::failure)?;
     cx.fault("owned")?;
     extensions(core, &making.row.plan, &inside).await
 }
@@ -144,30 +154,104 @@ pub async fn extensions(core: &Core, plan: &str, inside: &Admin) -> Result<(), F
 
 /// Logs in as the tenant will, where the tenant will, and looks who it is.
 pub async fn probe(core: &Core, making: &Making) -> Result<(), Failure> {
+    let names = making.opaque();
     let password = declare::open(&core.sealer, &making.login)
         .map_err(|error| Failure::stuck("sealed_secret_unreadable", error))?;
-    let dsn = hands::dsn_for(&core.sealer, &making.server, &making.row.database, &making.login.role, password)?;
-    let dsn = dsn.with_host(&making.server.tenant_host, u16::try_from(making.server.tenant_port).unwrap_or(5432));
-    sql::assert_login(&dsn, &making.row.database, &making.row.owner).await.map_err(|error| {
+    let dsn = hands::dsn_for(&core.sealer, &making.server, &names.database, &names.login, password)?;
+    let port = u16::try_from(making.server.tenant_port).unwrap_or(5432);
+    let dsn = dsn.with_host(&making.server.tenant_host, port);
+    sql::assert_login(&dsn, &names.database, &making.row.owner).await.map_err(|error| {
         let failure = hands::failure(error);
         // The address, the version or pg_hba.conf: nothing that undoing would mend.
         Failure { message: format!("log in as the tenant would: {}", failure.message), ..failure }
     })
 }
 
-/// Everything of it goes. Sessions are ended first.
-pub async fn remove(core: &Core, cx: &Cx, making: &Making) -> Result<(), Failure> {
+/// Gives it the names of its template's pattern. A name that somebody else has on the server stays his.
+pub async fn rename(core: &Core, cx: &Cx, making: &Making) -> Result<(), Failure> {
     let admin = hands::admin(core, cx, &making.server, None).await?;
-    admin.drop_database(&making.row.database).await.map_err(hands::failure)?;
-    cx.fault("database_dropped")?;
-    let roles = making.roles();
-    let mut names: Vec<&str> = vec![&roles.login, &roles.maintenance];
-    names.extend(roles.extra.iter().map(|role| role.name.as_str()));
-    names.push(&roles.owner);
-    admin.drop_roles(&names).await.map_err(hands::failure)
+    let taken = foreign(&admin, making).await?;
+    if let Some(name) = taken.first() {
+        let detail = format!("the template's pattern gives the name {name:?}, which something else on server {} has", making.server.id);
+        return Err(Failure::permanent("name_taken", detail));
+    }
+    let opaque = making.opaque();
+    let from = sql::Names { database: &opaque.database, login: &opaque.login };
+    let to = sql::Names { database: &making.row.database, login: &making.login.role };
+    admin.rename(from, to).await.map_err(|error| match error.kind {
+        SqlErrorKind::AlreadyExists => Failure::permanent("name_taken", hands::chain(&error)),
+        _ => hands::failure(error),
+    })
 }
 
-/// What bounds copies in this process.
-pub fn turns() -> Arc<tokio::sync::Semaphore> {
-    Arc::new(tokio::sync::Semaphore::new(2))
+/// Everything of it goes, under the names it was made with and, where they are provably its own, those of the pattern.
+/// Sessions are ended first.
+pub async fn remove(core: &Core, cx: &Cx, making: &Making) -> Result<(), Failure> {
+    let admin = hands::admin(core, cx, &making.server, None).await?;
+    let opaque = making.opaque();
+    let foreign = foreign(&admin, making).await?;
+    if !cx.undoing
+        && let Some(name) = foreign.first()
+    {
+        let detail = format!("{name:?} on server {} is not this tenant's any more; look before anything is dropped", making.server.id);
+        return Err(Failure::stuck("not_ours", detail));
+    }
+    let ours = |name: &&str| !foreign.iter().any(|theirs| theirs == name);
+    let mut databases = vec![opaque.database.as_str(), &making.row.database];
+    databases.dedup();
+    let mut logins = vec![opaque.login.as_str(), &making.login.role];
+    logins.dedup();
+    logins.retain(ours);
+    logins.push(&making.maintenance.role);
+    if making.row.tenant_id.is_some() {
+        // From elsewhere than its own database a tenant could still hold that in place.
+        admin.refuse_logins(&logins).await.map_err(hands::failure)?;
+    }
+    for database in databases.into_iter().filter(ours) {
+        admin.drop_database(database).await.map_err(hands::failure)?;
+    }
+    cx.fault("database_dropped")?;
+    let roles = roles(&making.row, &making.login.role, &making.maintenance.role, &making.template);
+    let mut names = logins;
+    names.extend(roles.extra.iter().map(|role| role.name.as_str()));
+    names.push(&roles.owner);
+    forget::drop_roles(core, cx, &making.server, &admin, &names).await
+}
+
+/// Of the names that the pattern gives: those that exist on the server and are not this tenant's. A login is the
+/// tenant's if it is a member of its owner role, a database if that role owns it or is granted to connect; both names
+/// of random characters, which nobody else could have meant.
+async fn foreign(admin: &Admin, making: &Making) -> Result<Vec<String>, Failure> {
+    if !making.is_renamed() {
+        return Ok(Vec::new());
+    }
+    let owner = &making.row.owner;
+    let (database, login) = (making.row.database.as_str(), making.login.role.as_str());
+    let observed = admin.observe(&[login], &[database]).await.map_err(hands::failure)?;
+    let roles = observed.roles.iter().filter(|role| !role.member_of.contains(owner)).map(|role| &role.name);
+    let databases = observed.databases.iter().filter(|found| found.owner != *owner && !found.connect.contains(owner));
+    Ok(roles.chain(databases.map(|database| &database.name)).cloned().collect())
+}
+
+/// Turns at copying a template, per server: more at once are not faster, and each makes the others' commits wait.
+#[derive(Clone)]
+pub struct Turns {
+    at_once: usize,
+    servers: Arc<Mutex<HashMap<String, Arc<Semaphore>>>>,
+}
+
+impl Turns {
+    pub fn new(at_once: u32) -> Self {
+        Self { at_once: at_once.max(1) as usize, servers: Arc::default() }
+    }
+
+    /// A tenant that waits does not queue behind stock, which nobody waits for.
+    async fn take(&self, server: &str, for_tenant: bool) -> Option<OwnedSemaphorePermit> {
+        let queue = format!("{server}/{}", if for_tenant { "tenant" } else { "stock" });
+        let turns = {
+            let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+            servers.entry(queue).or_insert_with(|| Arc::new(Semaphore::new(self.at_once))).clone()
+        };
+        turns.acquire_owned().await.ok()
+    }
 }

@@ -36,6 +36,12 @@ pub async fn find_of_tenant(store: impl PgExecutor<'_>, tenant: &str) -> sqlx::R
     sqlx::query_as("SELECT * FROM tenant_database WHERE tenant_id = $1").bind(tenant).fetch_optional(store).await
 }
 
+/// Who owns what is in a database of this name.
+pub async fn owner_of(store: &PgPool, server: &str, database: &str) -> sqlx::Result<Option<String>> {
+    let sql = "SELECT owner FROM tenant_database WHERE server_id = $1 AND database = $2";
+    sqlx::query_scalar(sql).bind(server).bind(database).fetch_optional(store).await
+}
+
 pub async fn logins(store: impl PgExecutor<'_>, database: Uuid) -> sqlx::Result<Vec<LoginRow>> {
     sqlx::query_as("SELECT * FROM login WHERE database_id = $1").bind(database).fetch_all(store).await
 }
@@ -223,7 +229,8 @@ pub async fn displace(tx: &mut PgConnection, server: &str) -> sqlx::Result<bool>
 /// Databases on their way out whose drop has no operation yet.
 pub async fn displaced(store: &PgPool) -> sqlx::Result<Vec<DatabaseRow>> {
     let sql = "SELECT d.* FROM tenant_database d WHERE d.state = 'dropping' AND d.tenant_id IS NULL
-        AND NOT EXISTS (SELECT FROM operation o WHERE o.subject = 'database:' || d.id AND o.state NOT IN ('succeeded', 'failed', 'cancelled'))
+        AND NOT EXISTS (SELECT FROM operation o WHERE o.subject = 'database:' || d.id
+            AND (o.state NOT IN ('succeeded', 'failed', 'cancelled') OR o.finished_at > now() - interval '5 minutes'))
         LIMIT 200";
     sqlx::query_as(sql).fetch_all(store).await
 }

@@ -7,9 +7,11 @@ use freehold_api::id::{OperationId, TenantId};
 use freehold_api::problem::Code;
 use freehold_api::tenant::Tenant;
 use freehold_durable::{Operation as Durable, OperationRow, StartError, Started, State as OpState};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::store::{self, TenantRow};
+use crate::audit::record::{Actor, Event};
 use crate::http::extract::{Json, text};
 use crate::http::problem::Refused;
 use crate::operation::answer;
@@ -32,6 +34,14 @@ pub fn wrong_state(id: &str, now: &str, verb: &str, wanted: &str) -> Refused {
 
 pub async fn find(plane: &Plane, id: &TenantId) -> Answer<TenantRow> {
     store::find(&plane.store, id.as_str()).await?.ok_or_else(|| not_found(id))
+}
+
+/// Refuses while an operation works on the tenant: what its state says now may not be true in a moment.
+pub async fn require_idle(tx: &mut PgConnection, row: &TenantRow) -> Answer<()> {
+    let Some(operation) = row.operation else { return Ok(()) };
+    let sql = "SELECT kind FROM operation WHERE id = $1";
+    let kind: Option<String> = sqlx::query_scalar(sql).bind(operation).fetch_optional(tx).await?;
+    Err(busy(&row.id, operation, &kind.unwrap_or_default()))
 }
 
 pub fn started(id: &str, result: Result<Started, StartError>) -> Answer<Started> {
@@ -76,7 +86,10 @@ pub fn shown(row: TenantRow) -> Response {
 /// An operation that failed, as the problem that its caller gets.
 pub fn refused_by(doing: &str, row: &OperationRow) -> Refused {
     let (code, message) = answer::failure_of(row);
-    let known = Code::ALL.iter().copied().find(|known| known.as_str() == code);
+    let known = match code.as_str() {
+        "timed_out" => Some(Code::Timeout),
+        code => Code::ALL.iter().copied().find(|known| known.as_str() == code),
+    };
     Refused::new(known.unwrap_or(Code::Prerequisite), format!("{doing}: {message} ({code}; operation {})", row.id))
 }
 
@@ -97,4 +110,12 @@ pub fn check_labels<'a>(labels: impl Iterator<Item = (&'a str, Option<&'a str>)>
         return Err(Refused::field("labels", format!("there are {count}; at most 32 are kept")));
     }
     Ok(())
+}
+
+/// For operations whose end in failure nobody else writes down.
+pub async fn record_failure(tx: &mut PgConnection, operation: &OperationRow) -> sqlx::Result<()> {
+    let (code, _) = answer::failure_of(operation);
+    let actor = Actor::operation(operation.id, operation.request_id.clone());
+    let subject = operation.subject.clone().unwrap_or_default();
+    Event::failed(&actor, &operation.kind, subject, &code).save(tx).await
 }

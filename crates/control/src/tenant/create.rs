@@ -17,6 +17,7 @@ use super::provision::{self, Provision};
 use super::store::{self, TenantRow};
 use super::{change, connection};
 use crate::audit::record::{Actor, Event};
+use crate::edge::store::{self as edges, External};
 use crate::http::access::Caller;
 use crate::http::extract::{Json, text};
 use crate::http::idempotency::Carries;
@@ -39,7 +40,7 @@ pub async fn create(
     Json(body): Json<CreateTenant>,
 ) -> Answer<Response> {
     caller.require_tenant(&body.id)?;
-    let ensured = ensure(&plane, &caller.actor(), Some(caller.key.0), &body, wait).await?;
+    let ensured = ensure(&plane, &caller.actor(), Some(caller.key.0), &body, wait, None).await?;
     match ensured {
         Ensured::There { tenant, created } => {
             let may_see = created || caller.has(Scope::Credentials);
@@ -74,9 +75,10 @@ pub async fn ensure(
     key: Option<Uuid>,
     body: &CreateTenant,
     wait: Duration,
+    via: Option<&External<'_>>,
 ) -> Answer<Ensured> {
     check(body)?;
-    let (operation, created) = match begin(plane, actor, key, body).await? {
+    let (operation, created) = match begin(plane, actor, key, body, via).await? {
         Begun::Ready(tenant) => return Ok(Ensured::There { tenant, created: true }),
         Begun::Started(started) => {
             let id = started.id;
@@ -109,7 +111,13 @@ enum Begun {
     Exists(Box<TenantRow>),
 }
 
-async fn begin(plane: &Plane, actor: &Actor, key: Option<Uuid>, body: &CreateTenant) -> Answer<Begun> {
+async fn begin(
+    plane: &Plane,
+    actor: &Actor,
+    key: Option<Uuid>,
+    body: &CreateTenant,
+    via: Option<&External<'_>>,
+) -> Answer<Begun> {
     let settings = &plane.settings;
     let plan = match &body.plan {
         Some(name) => settings.plan(name.as_str()).ok_or_else(|| {
@@ -119,20 +127,25 @@ async fn begin(plane: &Plane, actor: &Actor, key: Option<Uuid>, body: &CreateTen
         None => settings.default_plan(),
     };
     let template_name = body.template.as_ref().unwrap_or(&settings.tenants.default_template);
-    let template = plane.catalog.find(&plane.store, template_name.as_str()).await?;
-    let template = template.ok_or_else(|| {
+    let templates = plane.catalog.all(&plane.store).await?;
+    let (template, stocked) = templates.get(template_name.as_str()).ok_or_else(|| {
         Refused::new(
             Code::UnknownTemplate,
             format!("there is no template {template_name}; `freehold template list` shows them"),
         )
     })?;
     let id = body.id.as_str();
+    // Before the transaction, which holds a connection: whoever waits for a second one while holding a first may wait for ever.
+    let fleet = plane.fleet.servers(&plane.store).await?;
     let mut tx = plane.store.begin().await?;
     if !store::insert(&mut tx, body, plan.name.as_str(), template.name.as_str(), key).await? {
         let existing = store::lock(&mut tx, id).await?;
         // Purged between the two statements: the caller's next try finds the id free.
         let existing =
             existing.ok_or_else(|| Refused::new(Code::Busy, format!("tenant {id} was being purged; try again")))?;
+        if let Some(external) = via {
+            edges::require(&mut tx, external, &body.id).await?;
+        }
         if existing.state() != TenantState::Failed || existing.operation.is_some() {
             return agrees(body, existing);
         }
@@ -140,7 +153,18 @@ async fn begin(plane: &Plane, actor: &Actor, key: Option<Uuid>, body: &CreateTen
     }
     let labels = body.labels.clone().unwrap_or_default();
     let names = template.names_for(&body.id, &labels).map_err(|error| Refused::field("id", error.to_string()))?;
-    let given = claim::claim(&plane.core, &mut tx, id, body.region.as_deref(), plan, &template, names.as_ref()).await?;
+    if let Some(external) = via {
+        edges::bind(&mut tx, external, &body.id).await?;
+    }
+    let wanted = claim::Claim {
+        tenant: id,
+        region: body.region.as_deref(),
+        plan,
+        template: &template,
+        names: names.as_ref(),
+        fleet: &fleet,
+    };
+    let given = claim::claim(&plane.core, &mut tx, &wanted).await?;
     let first = provision::first_step(&given, template.claim.is_some());
     store::place(&mut tx, id, &given.server, &template.version, &given.missing, first.is_none()).await?;
     let details = serde_json::json!({"plan": plan.name, "template": template.name, "server": given.server});
@@ -182,7 +206,7 @@ async fn begin(plane: &Plane, actor: &Actor, key: Option<Uuid>, body: &CreateTen
     tx.commit().await?;
     // One was taken from stock, or there was none.
     plane.engine.wake("stock");
-    if body.template.is_some() && crate::schema::store::begin_stocking(&plane.store, template.name.as_str()).await? {
+    if !stocked && crate::schema::store::begin_stocking(&plane.store, template.name.as_str()).await? {
         plane.catalog.forget().await;
         plane.engine.wake("stock");
     }
@@ -218,7 +242,8 @@ fn agrees(body: &CreateTenant, existing: TenantRow) -> Answer<Begun> {
     }
 }
 
-fn check(body: &CreateTenant) -> Answer<()> {
+/// What can be refused without looking at anything else.
+pub fn check(body: &CreateTenant) -> Answer<()> {
     if let Some(name) = &body.name {
         text("name", name, 200)?;
     }

@@ -8,7 +8,7 @@ use freehold_api::id::{OperationId, TenantId};
 use freehold_api::operation::Operation as OperationBody;
 use freehold_api::problem::Code;
 use freehold_api::tenant::{DeleteTenant, Tenant, TenantState};
-use freehold_durable::{Cx, Failure, Operation, Outcome, Resolution, State as OpState, steps};
+use freehold_durable::{Cx, Failure, Operation, OperationRow, Outcome, Resolution, State as OpState, steps};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -52,11 +52,7 @@ pub async fn delete(
         let detail = format!("tenant {id} is protected; first PATCH it with {{\"deletion_protection\": false}}");
         return Err(Refused::new(Code::DeletionProtected, detail));
     }
-    if let Some(operation) = row.operation {
-        let kind: Option<(String,)> =
-            sqlx::query_as("SELECT kind FROM operation WHERE id = $1").bind(operation).fetch_optional(&mut *tx).await?;
-        return Err(change::busy(id.as_str(), operation, &kind.map_or_else(String::new, |(kind,)| kind)));
-    }
+    change::require_idle(&mut tx, &row).await?;
     match row.state() {
         TenantState::Active | TenantState::Suspended | TenantState::Failed => {}
         TenantState::Deleted if purge => {}
@@ -101,6 +97,11 @@ pub async fn undelete(
 ) -> Answer<Response> {
     let mut tx = plane.store.begin().await?;
     let row = store::lock(&mut tx, id.as_str()).await?.ok_or_else(|| change::not_found(&id))?;
+    change::require_idle(&mut tx, &row).await?;
+    if row.purge_began_at.is_some() {
+        let detail = format!("tenant {id} is being purged: its database may be gone already, so there is nothing to take back");
+        return Err(Refused::new(Code::WrongState, detail));
+    }
     match row.state() {
         TenantState::Deleted => {}
         TenantState::Active | TenantState::Suspended => return Ok(change::shown(row)),
@@ -163,6 +164,10 @@ impl Operation for Delete {
 
     fn undo(&self, _failed: &DeleteStep) -> Option<DeleteStep> {
         Some(DeleteStep::Admit)
+    }
+
+    async fn failed(&self, tx: &mut PgConnection, operation: &OperationRow) -> Result<(), sqlx::Error> {
+        change::record_failure(tx, operation).await
     }
 
     async fn resolved(
@@ -229,6 +234,10 @@ impl Operation for Undelete {
 
     fn undo(&self, _failed: &UndeleteStep) -> Option<UndeleteStep> {
         Some(UndeleteStep::Refuse)
+    }
+
+    async fn failed(&self, tx: &mut PgConnection, operation: &OperationRow) -> Result<(), sqlx::Error> {
+        change::record_failure(tx, operation).await
     }
 
     async fn resolved(

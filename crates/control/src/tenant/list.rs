@@ -70,7 +70,12 @@ pub async fn list(
     {
         let q = q.to_lowercase();
         let mut sql = filtered(&query, &labels, &caller);
-        sql.push(" AND lower(t.name) LIKE ").push_bind(prefix(&q)).push(" AND t.id NOT LIKE ").push_bind(prefix(&q));
+        // A range and not LIKE: it is read along the index that has the order of the list, whatever is bound to it.
+        sql.push(" AND lower(t.name) COLLATE \"C\" >= ").push_bind(q.clone());
+        if let Some(end) = after(&q) {
+            sql.push(" AND lower(t.name) COLLATE \"C\" < ").push_bind(end);
+        }
+        sql.push(" AND t.id NOT LIKE ").push_bind(prefix(&q));
         if let Some(Cursor::Name(name, id)) = &from {
             sql.push(" AND (lower(t.name) COLLATE \"C\", t.id COLLATE \"C\") > (")
                 .push_bind(name.clone())
@@ -135,4 +140,30 @@ fn prefix(text: &str) -> String {
     }
     pattern.push('%');
     pattern
+}
+
+/// The first text, by code points, that comes after everything that begins with `text`.
+fn after(text: &str) -> Option<String> {
+    let mut head = text.to_owned();
+    while let Some(last) = head.pop() {
+        // The successor of a character skips the surrogates; the last one has none.
+        if let Some(next) = (last..=char::MAX).nth(1) {
+            head.push(next);
+            return Some(head);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::after;
+
+    #[test]
+    fn the_end_of_a_prefix_comes_after_all_that_begins_with_it() {
+        assert_eq!(after("ab").as_deref(), Some("ac"));
+        assert_eq!(after("a\u{10FFFF}").as_deref(), Some("b"));
+        assert_eq!(after("\u{D7FF}").as_deref(), Some("\u{E000}"));
+        assert_eq!(after("\u{10FFFF}"), None);
+    }
 }

@@ -16,7 +16,7 @@ use crate::plane::{Answer, Plane};
 
 /// Change a tenant's name, labels or deletion protection
 #[utoipa::path(patch, path = "/v1/tenants/{id}", tag = "tenants", params(("id" = TenantId, Path, description = "The tenant's id")),
-    request_body(content = PatchTenant, content_type = "application/merge-patch+json"),
+    request_body(content = Option<PatchTenant>, content_type = "application/merge-patch+json"),
     responses((status = 200, description = "The tenant as it is now", body = Tenant)))]
 pub async fn patch(
     State(plane): State<Plane>,

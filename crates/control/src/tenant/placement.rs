@@ -1,6 +1,7 @@
 //! Chooses servers for a tenant, best first. Reads no database: the caller brings the fleet. Whether a slot is really
 //! free is decided later, under a lock.
 
+use freehold_api::id::shown;
 use freehold_api::problem::Code;
 use freehold_api::server::{ServerHealth, ServerKind};
 use freehold_api::template::Template;
@@ -85,6 +86,12 @@ pub fn explain_refusal(want: &Want<'_>, fleet: &[ServerWithUse]) -> Refused {
             reasons.join("; ")
         );
         return Refused::new(Code::ExtensionMissing, detail);
+    }
+    if let Some(region) = want.region
+        && !fleet.iter().any(|server| server.row.region.as_deref() == Some(region))
+    {
+        let detail = format!("no server is in region {} ({})", shown(region), reasons.join("; "));
+        return Refused::field("region", detail);
     }
     Refused::new(Code::NoRoom, format!("no server can take the tenant: {}", reasons.join("; ")))
 }

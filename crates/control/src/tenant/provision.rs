@@ -1,13 +1,12 @@
 //! `tenant.create`: whatever of a new tenant's database stock did not have ready.
 //!
-//! no stock:   create → own → probe → claim → active
+//! no stock:   create → own → probe → rename → claim → active
 //! from stock: rename → limits → claim → active, each only when it is needed; with none, no operation runs at all.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
-use freehold_api::template::Names;
-use freehold_drivers::server::sql::{self, Session};
+use freehold_drivers::server::sql::Session;
 use freehold_durable::{Cx, Failure, Operation, OperationRow, Outcome, Resolution, steps};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
@@ -37,13 +36,13 @@ steps! {
         /// A login as the tenant would.
         Probe { database: Uuid },
         /// A stock database and its login get the names that the template's pattern gives.
-        Rename { database: Uuid, from: Names, other_plan: bool },
+        Rename { database: Uuid, other_plan: bool },
         /// The plan's limits and extensions, where stock had another plan's.
-        Limits { database: Uuid, from: Option<Names> },
+        Limits { database: Uuid },
         /// The template's claim.sql.
-        Claim { database: Uuid, from: Option<Names> },
+        Claim { database: Uuid },
         /// Takes back whatever was made, under its old name and its new.
-        Remove { database: Uuid, from: Option<Names> },
+        Remove { database: Uuid },
     }
 }
 
@@ -53,13 +52,13 @@ pub fn first_step(given: &Given, has_claim: bool) -> Option<Step> {
     if given.to_make {
         return Some(Step::Create { database });
     }
-    if let Some(from) = &given.rename_from {
-        return Some(Step::Rename { database, from: from.clone(), other_plan: given.other_plan });
+    if given.renamed {
+        return Some(Step::Rename { database, other_plan: given.other_plan });
     }
     if given.other_plan {
-        return Some(Step::Limits { database, from: None });
+        return Some(Step::Limits { database });
     }
-    has_claim.then_some(Step::Claim { database, from: None })
+    has_claim.then_some(Step::Claim { database })
 }
 
 pub struct Provision {
@@ -83,9 +82,9 @@ impl Operation for Provision {
         | Step::Own { database }
         | Step::Probe { database }
         | Step::Rename { database, .. }
-        | Step::Limits { database, .. }
-        | Step::Claim { database, .. }
-        | Step::Remove { database, .. }) = step;
+        | Step::Limits { database }
+        | Step::Claim { database }
+        | Step::Remove { database }) = step;
         if cx.undoing && databases::find(&core.store, database).await?.is_none() {
             return Ok(Outcome::done());
         }
@@ -115,21 +114,21 @@ impl Operation for Provision {
             }
             Step::Probe { .. } => {
                 make::probe(core, &making).await?;
-                Ok(if has_claim { Outcome::step(Step::Claim { database, from: None }) } else { activate(cx, &making) })
-            }
-            Step::Rename { from, other_plan, .. } => {
-                let admin = hands::admin(core, cx, &making.server, None).await?;
-                let old = sql::Names { database: &from.database, login: &from.login };
-                let new = sql::Names { database: &making.row.database, login: &making.login.role };
-                admin.rename(old, new).await.map_err(hands::failure)?;
-                let from = Some(from);
-                Ok(match (other_plan, has_claim) {
-                    (true, _) => Outcome::step(Step::Limits { database, from }),
-                    (false, true) => Outcome::step(Step::Claim { database, from }),
+                Ok(match (making.is_renamed(), has_claim) {
+                    (true, _) => Outcome::step(Step::Rename { database, other_plan: false }),
+                    (false, true) => Outcome::step(Step::Claim { database }),
                     (false, false) => activate(cx, &making),
                 })
             }
-            Step::Limits { from, .. } => {
+            Step::Rename { other_plan, .. } => {
+                make::rename(core, cx, &making).await?;
+                Ok(match (other_plan, has_claim) {
+                    (true, _) => Outcome::step(Step::Limits { database }),
+                    (false, true) => Outcome::step(Step::Claim { database }),
+                    (false, false) => activate(cx, &making),
+                })
+            }
+            Step::Limits { .. } => {
                 let plan = core.plan(&making.row.plan);
                 let admin = hands::admin(core, cx, &making.server, None).await?;
                 admin.apply_limits(&making.login.role, &make::limits(plan)).await.map_err(hands::failure)?;
@@ -138,19 +137,13 @@ impl Operation for Provision {
                     let inside = hands::admin(core, cx, &making.server, Some(&making.row.database)).await?;
                     make::extensions(core, &making.row.plan, &inside).await?;
                 }
-                Ok(if has_claim { Outcome::step(Step::Claim { database, from }) } else { activate(cx, &making) })
+                Ok(if has_claim { Outcome::step(Step::Claim { database }) } else { activate(cx, &making) })
             }
             Step::Claim { .. } => {
                 self.run_claim(cx, &making).await?;
                 Ok(activate(cx, &making))
             }
-            Step::Remove { from, .. } => {
-                if let Some(from) = &from {
-                    let admin = hands::admin(core, cx, &making.server, None).await?;
-                    admin.drop_database(&from.database).await.map_err(hands::failure)?;
-                    admin.drop_roles(&[&from.login]).await.map_err(hands::failure)?;
-                    cx.fault("old_names_dropped")?;
-                }
+            Step::Remove { .. } => {
                 make::remove(core, cx, &making).await?;
                 Ok(Outcome::done()
                     .recording(move |tx| Box::pin(async move { Ok(databases::forget(tx, database).await?) })))
@@ -159,15 +152,14 @@ impl Operation for Provision {
     }
 
     fn undo(&self, failed: &Step) -> Option<Step> {
-        match failed.clone() {
-            Step::Create { database } | Step::Own { database } | Step::Probe { database } => {
-                Some(Step::Remove { database, from: None })
-            }
-            Step::Rename { database, from, .. } => Some(Step::Remove { database, from: Some(from) }),
-            Step::Limits { database, from } | Step::Claim { database, from } | Step::Remove { database, from } => {
-                Some(Step::Remove { database, from })
-            }
-        }
+        let (Step::Create { database }
+        | Step::Own { database }
+        | Step::Probe { database }
+        | Step::Rename { database, .. }
+        | Step::Limits { database }
+        | Step::Claim { database }
+        | Step::Remove { database }) = failed;
+        Some(Step::Remove { database: *database })
     }
 
     async fn failed(&self, tx: &mut PgConnection, operation: &OperationRow) -> Result<(), sqlx::Error> {
@@ -189,9 +181,9 @@ impl Operation for Provision {
         | Step::Own { database }
         | Step::Probe { database }
         | Step::Rename { database, .. }
-        | Step::Limits { database, .. }
-        | Step::Claim { database, .. }
-        | Step::Remove { database, .. }) = step;
+        | Step::Limits { database }
+        | Step::Claim { database }
+        | Step::Remove { database }) = step;
         let Some(row) = databases::find(&mut *tx, *database).await? else { return Ok(()) };
         let Some(tenant) = row.tenant_id else { return Ok(()) };
         match resolution {
@@ -242,6 +234,8 @@ impl Provision {
         let Some(sql) = &making.template.claim else { return Ok(()) };
         let tenant = tenants::find(&core.store, making.row.tenant_id.as_deref().unwrap_or_default()).await?;
         let tenant = tenant.ok_or_else(|| Failure::permanent("tenant_missing", "the tenant is not in the store"))?;
+        // Held while the script runs: opening it ended whoever ran the script before (rule 8).
+        let _fence = hands::admin(core, cx, &making.server, None).await?;
         let password = declare::open(&core.sealer, &making.maintenance)
             .map_err(|error| Failure::stuck("sealed_secret_unreadable", error))?;
         let dsn =

@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use freehold_durable::{Cx, Failure, Loop, LoopCx, Operation, Outcome, Resolution, StartError, steps};
+use freehold_durable::{Cx, Failure, Loop, LoopCx, Operation, OperationRow, Outcome, Resolution, StartError, steps};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::suspend::tenant_of;
-use super::{change, fence, store};
+use super::{change, fence, provision, store};
 use crate::audit::record::{Actor, Event};
 use crate::plane::Core;
 use crate::stock::make::{self, Making};
@@ -46,6 +46,9 @@ impl Operation for Purge {
         let tenant = fence::tenant(cx)?;
         match step {
             PurgeStep::Remove => {
+                if !store::begin_purge(&self.core.store, &tenant).await? {
+                    return Err(Failure::permanent("not_deleted", "the tenant is not deleted any more"));
+                }
                 if let Some(row) = databases::find_of_tenant(&self.core.store, &tenant).await? {
                     let making = Making::find(&self.core, row.id).await?;
                     make::remove(&self.core, cx, &making).await?;
@@ -58,7 +61,7 @@ impl Operation for Purge {
                 Ok(Outcome::done().recording(move |tx| {
                     Box::pin(async move {
                         store::erase(tx, &tenant).await?;
-                        engine.wake("stock");
+                        engine.wake_in(tx, "stock").await?;
                         Ok(Event::done(&actor, "tenant.purge", format!("tenant:{tenant}")).save(tx).await?)
                     })
                 }))
@@ -68,6 +71,12 @@ impl Operation for Purge {
 
     fn undo(&self, _failed: &PurgeStep) -> Option<PurgeStep> {
         None
+    }
+
+    async fn failed(&self, tx: &mut PgConnection, operation: &OperationRow) -> Result<(), sqlx::Error> {
+        let id = provision::tenant_of(operation);
+        store::keep(tx, id, self.core.settings.tenants.deletion_grace_seconds).await?;
+        change::record_failure(tx, operation).await
     }
 
     async fn resolved(
@@ -103,6 +112,10 @@ impl Loop for PurgeDue {
             cx.still_mine().await?;
             let actor = Actor::of_loop("purge");
             let mut tx = self.core.store.begin().await?;
+            // The list may be old by now: whoever was undeleted meanwhile is not purged.
+            if !store::is_due(&mut tx, &row.id).await? {
+                continue;
+            }
             let new = change::new::<Purge>("tenant.purge", &row.id, PurgeStep::Remove, &actor);
             match cx.engine().start::<Purge>(&mut tx, new).await {
                 Ok(started) => {

@@ -23,6 +23,8 @@ pub struct TenantRow {
     pub deletion_protection: bool,
     pub deleted_at: Option<Timestamp>,
     pub purge_at: Option<Timestamp>,
+    /// From then on there is no way back.
+    pub purge_began_at: Option<Timestamp>,
     pub missing_extensions: Vec<String>,
     pub revision: i64,
     pub created_at: Timestamp,
@@ -213,18 +215,36 @@ pub async fn delete(tx: &mut PgConnection, id: &str, grace: u64) -> sqlx::Result
 
 pub async fn undelete(tx: &mut PgConnection, id: &str) -> sqlx::Result<()> {
     let sql = "UPDATE tenant SET state = state_before, state_before = NULL, state_since = now(), deleted_at = NULL, purge_at = NULL,
-        revision = revision + 1, updated_at = now() WHERE id = $1 AND state = 'deleted'";
+        revision = revision + 1, updated_at = now() WHERE id = $1 AND state = 'deleted' AND purge_began_at IS NULL";
     sqlx::query(sql).bind(id).execute(tx).await?;
+    Ok(())
+}
+
+/// Nothing is destroyed before this is written; false when the tenant is not deleted (any more).
+pub async fn begin_purge(store: impl PgExecutor<'_>, id: &str) -> sqlx::Result<bool> {
+    let sql = "UPDATE tenant SET purge_began_at = coalesce(purge_began_at, now()) WHERE id = $1 AND state = 'deleted'";
+    Ok(sqlx::query(sql).bind(id).execute(store).await?.rows_affected() == 1)
+}
+
+/// A purge that ended before it began: the grace is what it would have been.
+pub async fn keep(tx: &mut PgConnection, id: &str, grace: u64) -> sqlx::Result<()> {
+    let sql = "UPDATE tenant SET purge_at = greatest(purge_at, deleted_at + make_interval(secs => $2))
+        WHERE id = $1 AND state = 'deleted' AND purge_began_at IS NULL";
+    sqlx::query(sql).bind(id).bind(grace as f64).execute(tx).await?;
     Ok(())
 }
 
 /// The last of it: tenant, labels, database, logins with their secrets, edge ids, kept answers.
 pub async fn erase(tx: &mut PgConnection, id: &str) -> sqlx::Result<()> {
+    // The tenant first: if it is not to be purged, neither is anything of it.
+    let sql = "DELETE FROM tenant WHERE id = $1 AND state = 'deleted' AND purge_began_at IS NOT NULL";
+    if sqlx::query(sql).bind(id).execute(&mut *tx).await?.rows_affected() == 0 {
+        return Ok(());
+    }
     for sql in [
         "DELETE FROM tenant_database WHERE tenant_id = $1",
         "DELETE FROM edge_tenant WHERE tenant_id = $1",
         "DELETE FROM idempotency WHERE connection_of = $1",
-        "DELETE FROM tenant WHERE id = $1 AND state = 'deleted'",
     ] {
         sqlx::query(sql).bind(id).execute(&mut *tx).await?;
     }
@@ -241,7 +261,13 @@ pub async fn due_for_purge(store: &PgPool) -> sqlx::Result<Vec<TenantRow>> {
     sqlx::query_as(sql).fetch_all(store).await
 }
 
-/// None when the revision is not the expected one.
+/// Locks the row: nobody undeletes it between this look and what follows.
+pub async fn is_due(tx: &mut PgConnection, id: &str) -> sqlx::Result<bool> {
+    let sql = "SELECT id FROM tenant WHERE id = $1 AND state = 'deleted' AND purge_at <= now() FOR UPDATE";
+    Ok(sqlx::query(sql).bind(id).fetch_optional(tx).await?.is_some())
+}
+
+/// What the patch names; the caller has locked the row.
 pub async fn patch(tx: &mut PgConnection, id: &str, patch: &PatchTenant) -> sqlx::Result<()> {
     let sql = "UPDATE tenant SET name = coalesce($2, name), deletion_protection = coalesce($3, deletion_protection),
         revision = revision + 1, updated_at = now() WHERE id = $1";

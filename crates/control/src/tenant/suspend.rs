@@ -7,7 +7,7 @@ use axum::response::Response;
 use freehold_api::id::TenantId;
 use freehold_api::operation::Operation as OperationBody;
 use freehold_api::tenant::{SuspendTenant, Tenant, TenantState};
-use freehold_durable::{Cx, Failure, Operation, Outcome, Resolution, steps};
+use freehold_durable::{Cx, Failure, Operation, OperationRow, Outcome, Resolution, steps};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -21,7 +21,7 @@ use crate::plane::{Answer, Core, Plane};
 
 /// Refuse a tenant's logins and end its sessions, at once
 #[utoipa::path(post, path = "/v1/tenants/{id}/suspend", tag = "tenants", params(("id" = TenantId, Path, description = "The tenant's id")),
-    request_body = SuspendTenant,
+    request_body = Option<SuspendTenant>,
     responses(
         (status = 200, description = "The tenant, suspended", body = Tenant),
         (status = 202, description = "Its server has not confirmed yet; look at the operation", body = OperationBody)))]
@@ -37,6 +37,7 @@ pub async fn suspend(
     }
     let mut tx = plane.store.begin().await?;
     let row = store::lock(&mut tx, id.as_str()).await?.ok_or_else(|| change::not_found(&id))?;
+    change::require_idle(&mut tx, &row).await?;
     match row.state() {
         TenantState::Active => {}
         TenantState::Suspended => return Ok(change::shown(row)),
@@ -69,6 +70,7 @@ pub async fn resume(
 ) -> Answer<Response> {
     let mut tx = plane.store.begin().await?;
     let row = store::lock(&mut tx, id.as_str()).await?.ok_or_else(|| change::not_found(&id))?;
+    change::require_idle(&mut tx, &row).await?;
     match row.state() {
         TenantState::Suspended => {}
         TenantState::Active => return Ok(change::shown(row)),
@@ -127,6 +129,10 @@ impl Operation for Suspend {
 
     fn undo(&self, _failed: &SuspendStep) -> Option<SuspendStep> {
         Some(SuspendStep::Admit)
+    }
+
+    async fn failed(&self, tx: &mut PgConnection, operation: &OperationRow) -> Result<(), sqlx::Error> {
+        change::record_failure(tx, operation).await
     }
 
     async fn resolved(
@@ -194,6 +200,10 @@ impl Operation for Resume {
 
     fn undo(&self, _failed: &ResumeStep) -> Option<ResumeStep> {
         Some(ResumeStep::Refuse)
+    }
+
+    async fn failed(&self, tx: &mut PgConnection, operation: &OperationRow) -> Result<(), sqlx::Error> {
+        change::record_failure(tx, operation).await
     }
 
     async fn resolved(

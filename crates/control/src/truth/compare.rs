@@ -16,7 +16,11 @@ impl<'a> Seen<'a> {
         Self {
             roles: observed.roles.iter().map(|role| (role.name.as_str(), role)).collect(),
             databases: observed.databases.iter().map(|database| (database.name.as_str(), database)).collect(),
-            owned_as_login: observed.owned_as_login.iter().map(|(role, database)| (role.as_str(), database.as_str())).collect(),
+            owned_as_login: observed
+                .owned_as_login
+                .iter()
+                .map(|(role, database)| (role.as_str(), database.as_str()))
+                .collect(),
         }
     }
 }
@@ -46,6 +50,10 @@ pub struct Drift {
     pub maintenance: Vec<&'static str>,
     pub grants: Vec<&'static str>,
     pub owned_as_login: bool,
+    /// Owner and extra roles that became members of something: they are meant to be members of nothing.
+    pub joined: Vec<String>,
+    /// Roles with an attribute that no tenant's role has: SUPERUSER, CREATEDB, CREATEROLE, REPLICATION, BYPASSRLS.
+    pub raised: Vec<String>,
 }
 
 impl Drift {
@@ -62,6 +70,8 @@ impl Drift {
         if self.owned_as_login {
             codes.push("owned_as_login".into());
         }
+        codes.extend(self.joined.iter().map(|role| format!("memberships_changed:{role}")));
+        codes.extend(self.raised.iter().map(|role| format!("attributes_changed:{role}")));
         codes.extend(self.login.iter().chain(&self.maintenance).chain(&self.grants).map(|code| (*code).to_owned()));
         codes
     }
@@ -73,6 +83,16 @@ pub fn compare(expected: &Expected<'_>, seen: &Seen<'_>) -> Drift {
     for name in [expected.owner, expected.login, expected.maintenance] {
         if role(name).is_none() {
             drift.lost_roles.push(name.to_owned());
+        }
+    }
+    let extra = expected.extra.iter().map(String::as_str);
+    for found in extra.chain([expected.owner, expected.login, expected.maintenance]).filter_map(role) {
+        let admitted = found.name == expected.login || found.name == expected.maintenance;
+        if !admitted && !found.member_of.is_empty() {
+            drift.joined.push(found.name.clone());
+        }
+        if found.superuser || found.createdb || found.createrole || found.replication || found.bypass_rls {
+            drift.raised.push(found.name.clone());
         }
     }
     if let Some(login) = role(expected.login) {
@@ -162,6 +182,9 @@ fn maintenance_drift(expected: &Expected<'_>, maintenance: &ObservedRole) -> Vec
     if maintenance.can_login != expected.can_login {
         drift.push("maintenance_admission_changed");
     }
+    if maintenance.member_of != [expected.owner] {
+        drift.push("maintenance_memberships_changed");
+    }
     drift
 }
 
@@ -245,7 +268,11 @@ mod tests {
     #[test]
     fn truth_names_each_thing_that_a_tenant_can_bend() {
         type Bend = fn(&mut Observed);
-        let bends: [(Bend, &str); 11] = [
+        let bends: [(Bend, &str); 15] = [
+            (|o| o.roles[0].member_of.push("other".into()), "memberships_changed:o"),
+            (|o| o.roles[2].member_of.push("other".into()), "maintenance_memberships_changed"),
+            (|o| o.roles[0].superuser = true, "attributes_changed:o"),
+            (|o| o.roles[1].createrole = true, "attributes_changed:l"),
             (|o| o.roles[1].verifier = Some("x".into()), "verifier_changed"),
             (|o| o.roles[1].can_login = false, "admission_changed"),
             (|o| o.roles[1].conn_limit = -1, "connection_limit_changed"),

@@ -24,6 +24,11 @@ use crate::stock::store::{self as databases, DatabaseRow, LoginRow};
 /// Logins tried per server and round where verifiers cannot be read: a login costs both sides milliseconds of CPU.
 const PROBES: usize = 20;
 
+/// How long a repair waits for what a tenant has locked.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// How long the stored credential is tried.
+const LOGIN: Duration = Duration::from_secs(10);
+
 pub struct Truth {
     pub core: Core,
 }
@@ -55,8 +60,14 @@ impl Truth {
     async fn one(&self, cx: &LoopCx, server: &ServerRow) -> Result<(), Failure> {
         let core = &self.core;
         let admin = hands::admin(core, cx, server, None).await?;
+        // A tenant that holds its own role or tables locked keeps nobody else waiting.
+        admin.wait_for_locks_at_most(PATIENCE).await.map_err(hands::failure)?;
         // The server first: a database made between the two looks is then in the store and not yet expected.
         let observed = admin.observe_all().await.map_err(hands::failure)?;
+        if observed.databases.iter().any(|database| database.public_connect && database.allow_connections) {
+            // Somebody made a database, or opened one. What this admin may not close is among the server's findings.
+            admin.secure_server().await.map_err(hands::failure)?;
+        }
         let seen = Seen::of(&observed);
         let rows = databases::of_server(&core.store, &server.id).await?;
         let mut logins: BTreeMap<Uuid, Vec<LoginRow>> = BTreeMap::new();
@@ -108,7 +119,14 @@ impl Truth {
                 continue;
             }
             cx.still_mine().await?;
-            self.repair(cx, &admin, server, row, &expected, &roles, &drift).await?;
+            // One tenant's trouble stays its own: whoever resists is tried again, after everybody else.
+            if let Err(failure) = self.repair(cx, &admin, server, row, &expected, &roles, &drift).await {
+                if admin.is_closed() {
+                    return Err(failure);
+                }
+                tracing::warn!(server = server.id, database = row.database, tenant = row.tenant_id, %failure, "not repaired; tried again later");
+                databases::record_drift(&core.store, &[row.id], &json!(drift.codes())).await?;
+            }
         }
         databases::record_drift(&core.store, &straight, &json!([])).await?;
         Ok(databases::record_probed(&core.store, &probed).await?)
@@ -143,6 +161,12 @@ impl Truth {
             }
             return Ok(databases::record_drift(&core.store, &[row.id], &json!(codes)).await?);
         }
+        for role in &drift.raised {
+            admin.strip_attributes(role).await.map_err(hands::failure)?;
+        }
+        for role in &drift.joined {
+            admin.revoke_memberships(role).await.map_err(hands::failure)?;
+        }
         if !drift.login.is_empty() {
             admin
                 .restore_login(roles, expected.verifier, expected.limits, expected.can_login)
@@ -157,11 +181,18 @@ impl Truth {
                 .await
                 .map_err(hands::failure)?;
         }
+        let joined = |codes: &[&str]| codes.iter().any(|code| code.ends_with("memberships_changed"));
+        if !drift.joined.is_empty() || joined(&drift.login) || joined(&drift.maintenance) {
+            // Whoever got into a neighbour's database by such a grant would stay there.
+            let logins = [expected.login, expected.maintenance];
+            admin.terminate_elsewhere(&logins, expected.database).await.map_err(hands::failure)?;
+        }
         if !drift.grants.is_empty() {
             admin.restore_grants(&row.database, &row.owner).await.map_err(hands::failure)?;
         }
         if drift.owned_as_login {
             let inside = hands::admin(core, cx, server, Some(&row.database)).await?;
+            inside.wait_for_locks_at_most(PATIENCE).await.map_err(hands::failure)?;
             inside.reassign_from_login(expected.login, &row.owner).await.map_err(hands::failure)?;
         }
         databases::record_drift(&core.store, &[row.id], &json!([])).await?;
@@ -177,8 +208,8 @@ impl Truth {
         let Ok(dsn) = hands::dsn_for(&self.core.sealer, server, &row.database, &login.role, password) else {
             return false;
         };
-        let found = sql::assert_login(&dsn, &row.database, &row.owner).await;
-        matches!(found, Err(error) if error.kind == SqlErrorKind::AuthFailed)
+        let found = tokio::time::timeout(LOGIN, sql::assert_login(&dsn, &row.database, &row.owner)).await;
+        matches!(found, Ok(Err(error)) if error.kind == SqlErrorKind::AuthFailed)
     }
 }
 

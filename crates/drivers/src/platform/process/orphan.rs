@@ -15,6 +15,7 @@ use super::error::ProcessError;
 pub(super) async fn stop(data_dir: &Path) -> Result<bool, ProcessError> {
     let Ok(dir) = fs::canonicalize(data_dir) else { return Ok(false) };
     if running_in(&dir).is_empty() {
+        forget_postmaster(&dir)?;
         return Ok(false);
     }
     tracing::warn!(dir = %dir.display(), "stopping a PostgreSQL that an earlier Freehold left behind");
@@ -32,6 +33,7 @@ pub(super) async fn stop(data_dir: &Path) -> Result<bool, ProcessError> {
         let deadline = Instant::now() + Duration::from_secs(patience);
         while Instant::now() < deadline {
             if running_in(&dir).is_empty() {
+                forget_postmaster(&dir)?;
                 return Ok(true);
             }
             sleep(Duration::from_millis(50)).await;
@@ -39,7 +41,20 @@ pub(super) async fn stop(data_dir: &Path) -> Result<bool, ProcessError> {
     }
     match running_in(&dir).first() {
         Some(&pid) => Err(ProcessError::OrphanStays { dir, pid }),
-        None => Ok(true),
+        None => {
+            forget_postmaster(&dir)?;
+            Ok(true)
+        }
+    }
+}
+
+/// Nobody works here: the pid in the file is a zombie's, or by now somebody else's, and PostgreSQL would not start
+/// because of it.
+fn forget_postmaster(dir: &Path) -> Result<(), ProcessError> {
+    let file = dir.join("postmaster.pid");
+    match fs::remove_file(&file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(ProcessError::io("remove", file)(error)),
+        _ => Ok(()),
     }
 }
 

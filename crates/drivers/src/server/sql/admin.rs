@@ -97,6 +97,11 @@ impl Admin {
         self.session.client()
     }
 
+    /// For this session, from now on.
+    pub async fn wait_for_locks_at_most(&self, limit: Duration) -> Result<(), SqlError> {
+        self.run("set lock_timeout", &format!("set lock_timeout = {}", limit.as_millis())).await
+    }
+
     pub async fn ping(&self) -> Result<(), SqlError> {
         self.run("ping the server", "select 1").await
     }

@@ -64,10 +64,14 @@ impl Admin {
             None => return Ok(()),
             // An invalid database takes no ALTER.
             Some(-2) => {}
-            Some(_) => match self.run(doing(), &format!("ALTER DATABASE {} IS_TEMPLATE false", ident(name))).await {
-                Err(error) if error.kind == SqlErrorKind::Missing => return Ok(()),
-                other => other?,
-            },
+            // Only where it is needed: this would wait for a tenant that holds the database's row.
+            Some(_) if self.is_template(name).await? => {
+                match self.run(doing(), &format!("ALTER DATABASE {} IS_TEMPLATE false", ident(name))).await {
+                    Err(error) if error.kind == SqlErrorKind::Missing => return Ok(()),
+                    other => other?,
+                }
+            }
+            Some(_) => {}
         }
         self.run(doing(), &format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", ident(name))).await
     }
@@ -101,6 +105,11 @@ impl Admin {
     /// On a connection in the template: copies then carry no row that a later vacuum has to rewrite.
     pub async fn vacuum_freeze(&self) -> Result<(), SqlError> {
         self.run(format!("freeze rows of {}", self.database()), "VACUUM (FREEZE, ANALYZE)").await
+    }
+
+    async fn is_template(&self, database: &str) -> Result<bool, SqlError> {
+        let sql = "select 1 from pg_database where datname = $1 and datistemplate";
+        self.exists("look for a database", sql, &[(&database, Type::TEXT)]).await
     }
 
     async fn connection_limit_of(&self, database: &str) -> Result<Option<i32>, SqlError> {

@@ -16,9 +16,34 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 impl Admin {
     /// NOLOGIN, then ends the roles' sessions until none is left, in every database. Never ALLOW_CONNECTIONS false:
     /// that would stop apply workers too.
+    ///
+    /// A tenant may hold its own role locked (an open transaction after `ALTER ROLE … PASSWORD`): its sessions are
+    /// ended before too, and again each time it was quicker, so that nobody stays by holding on.
     pub async fn refuse_logins(&self, logins: &[&str]) -> Result<(), SqlError> {
-        self.alter_existing(logins, "NOLOGIN").await?;
+        let doing = || format!("set {} NOLOGIN", logins.join(", "));
+        let existing = self.existing_roles(logins).await?;
+        let mut sql = vec!["SET LOCAL lock_timeout = '300ms'".to_owned()];
+        sql.extend(existing.iter().map(|name| format!("ALTER ROLE {} NOLOGIN", ident(name))));
+        let end = "select pg_terminate_backend(pid) from pg_stat_activity where usename = any($1) and pid <> pg_backend_pid()";
+        let deadline = Instant::now() + DEADLINE;
+        while !existing.is_empty() {
+            self.rows(doing(), end, &[(&existing, Type::TEXT_ARRAY)]).await?;
+            match self.run_all(doing(), &sql).await {
+                Err(error) if error.kind == SqlErrorKind::Contention && Instant::now() < deadline => {}
+                other => {
+                    other?;
+                    break;
+                }
+            }
+        }
         self.terminate_sessions(logins).await
+    }
+
+    /// Ends sessions of these roles anywhere but in `database`: they got in by a grant that is gone.
+    pub async fn terminate_elsewhere(&self, roles: &[&str], database: &str) -> Result<(), SqlError> {
+        let doing = format!("end sessions of {} outside {database}", roles.join(", "));
+        let sql = "select pg_terminate_backend(pid) from pg_stat_activity where usename = any($1) and datname <> $2";
+        self.rows(doing, sql, &[(&owned(roles), Type::TEXT_ARRAY), (&database, Type::TEXT)]).await.map(drop)
     }
 
     pub async fn admit_logins(&self, logins: &[&str]) -> Result<(), SqlError> {

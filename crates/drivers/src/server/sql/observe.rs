@@ -34,7 +34,7 @@ pub struct ObservedRole {
     pub config_in: BTreeMap<String, Vec<String>>,
     pub member_of: Vec<String>,
     pub members: Vec<String>,
-    /// Only a superuser sees it.
+    /// Only a superuser sees it; empty where there is none.
     pub verifier: Option<String>,
 }
 
@@ -86,7 +86,7 @@ impl Admin {
     async fn look(&self, all: bool, roles: Vec<String>, databases: Vec<String>) -> Result<Observed, SqlError> {
         let doing = "observe roles and databases";
         let verifier = match self.superuser {
-            true => "(select a.rolpassword from pg_authid a where a.oid = r.oid)",
+            true => "(select coalesce(a.rolpassword, '') from pg_authid a where a.oid = r.oid)",
             false => "null::text",
         };
         let of_roles = [(&all as _, Type::BOOL), (&roles as _, Type::TEXT_ARRAY)];

@@ -20,7 +20,7 @@ impl Admin {
         can_login: bool,
     ) -> Result<Vec<Finding>, SqlError> {
         let login = ident(&roles.login);
-        let mut sql = self.stray_memberships(roles).await?;
+        let mut sql = self.stray_memberships(&roles.login, &meant(roles)).await?;
         sql.push(format!("GRANT {} TO {login}", ident(&roles.owner)));
         for database in self.databases_with_settings_of(&roles.login).await? {
             sql.push(format!("ALTER ROLE {login} IN DATABASE {} RESET ALL", ident(&database)));
@@ -63,18 +63,31 @@ impl Admin {
         Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 
-    /// Roles that the login is a member of without being meant to. On 16+ a grant is revoked as its grantor.
-    async fn stray_memberships(&self, roles: &Roles) -> Result<Vec<String>, SqlError> {
-        let meant: Vec<&str> =
-            roles.extra.iter().map(|extra| extra.name.as_str()).chain([roles.owner.as_str()]).collect();
+    /// Takes a role out of every other it is a member of: on 15 a neighbour may grant its own login to any role.
+    pub async fn revoke_memberships(&self, role: &str) -> Result<(), SqlError> {
+        let sql = self.stray_memberships(role, &[]).await?;
+        self.run_all(format!("revoke memberships of {role}"), &sql).await
+    }
+
+    /// What no role of a tenant ever has. A weak admin may take back only what it may give.
+    pub async fn strip_attributes(&self, role: &str) -> Result<(), SqlError> {
+        let attributes = match self.superuser {
+            true => "NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS",
+            false => "NOCREATEDB NOCREATEROLE",
+        };
+        self.run(format!("take attributes from {role}"), &format!("ALTER ROLE {} {attributes}", ident(role))).await
+    }
+
+    /// Roles that a role is a member of without being meant to. On 16+ a grant is revoked as its grantor.
+    async fn stray_memberships(&self, role: &str, meant: &[&str]) -> Result<Vec<String>, SqlError> {
         let sql = "select g.rolname::text, by.rolname::text from pg_auth_members m join pg_roles g on g.oid = m.roleid \
                    join pg_roles r on r.oid = m.member left join pg_roles by on by.oid = m.grantor \
                    where r.rolname = $1 and g.rolname <> all($2)";
         let rows = self
             .rows(
-                format!("read memberships of {}", roles.login),
+                format!("read memberships of {role}"),
                 sql,
-                &[(&roles.login, Type::TEXT), (&owned(&meant), Type::TEXT_ARRAY)],
+                &[(&role, Type::TEXT), (&owned(meant), Type::TEXT_ARRAY)],
             )
             .await?;
         Ok(rows
@@ -84,8 +97,12 @@ impl Admin {
                     Some(by) if self.version_num() >= 160_000 => format!(" GRANTED BY {}", ident(&by)),
                     _ => String::new(),
                 };
-                format!("REVOKE {} FROM {}{granted_by}", ident(row.get(0)), ident(&roles.login))
+                format!("REVOKE {} FROM {}{granted_by}", ident(row.get(0)), ident(role))
             })
             .collect())
     }
+}
+
+fn meant(roles: &Roles) -> Vec<&str> {
+    roles.extra.iter().map(|extra| extra.name.as_str()).chain([roles.owner.as_str()]).collect()
 }

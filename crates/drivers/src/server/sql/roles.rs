@@ -91,12 +91,51 @@ impl Admin {
         }
         let list = idents(existing.iter().map(String::as_str));
         let drop = format!("DROP ROLE IF EXISTS {list}");
+        // Whoever has an open transaction that grants to them holds them; nobody has a reason to.
+        let held = "select pg_terminate_backend(l.pid) from pg_locks l join pg_roles r on r.oid = l.objid \
+                    join pg_stat_activity a on a.pid = l.pid join pg_roles who on who.oid = a.usesysid \
+                    where l.locktype = 'object' and l.classid = 'pg_authid'::regclass and l.granted and r.rolname = any($1) \
+                    and who.rolname <> current_user and not who.rolsuper and pg_has_role(who.oid, 'USAGE')";
+        self.rows(doing(), held, &[(&existing, Type::TEXT_ARRAY)]).await?;
         match self.run(doing(), &drop).await {
-            // Grants in the admin's own database and on shared objects; nothing a tenant could own is in there.
+            // Grants in the admin's own database and on shared objects; what is elsewhere, `forget_roles` took.
             Err(error) if error.kind == super::SqlErrorKind::DependedOn => {
                 self.run_all(doing(), &[format!("DROP OWNED BY {list}"), drop]).await
             }
             other => other,
+        }
+    }
+
+    /// Databases that hold something of these roles, or grant them something. Whoever can read a role's name may grant
+    /// to it, and one grant keeps the role from being dropped.
+    pub async fn databases_naming(&self, names: &[&str]) -> Result<Vec<String>, SqlError> {
+        let sql = "select d.datname::text from pg_shdepend s join pg_roles r on r.oid = s.refobjid join pg_database d on d.oid = s.dbid \
+                   where s.refclassid = 'pg_authid'::regclass and r.rolname = any($1) and d.datallowconn and d.datconnlimit <> -2 group by 1";
+        let rows = self.rows("look where roles are named", sql, &[(&owned(names), Type::TEXT_ARRAY)]).await?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+
+    /// In the database it is connected to, which is not these roles' own: what they have there becomes `heir`'s (without
+    /// one it goes), and every grant to them is taken back. A tenant that holds on to such a grant loses its sessions.
+    pub async fn forget_roles(&self, names: &[&str], heir: Option<&str>) -> Result<(), SqlError> {
+        let doing = || format!("forget {} in {}", names.join(", "), self.database());
+        let existing = self.existing_roles(names).await?;
+        if existing.is_empty() {
+            return Ok(());
+        }
+        let list = idents(existing.iter().map(String::as_str));
+        let mut sql = vec!["SET LOCAL lock_timeout = '500ms'".to_owned()];
+        sql.extend(heir.map(|heir| format!("REASSIGN OWNED BY {list} TO {}", ident(heir))));
+        sql.push(format!("DROP OWNED BY {list}"));
+        let mut turns = 5;
+        loop {
+            match self.run_all(doing(), &sql).await {
+                Err(error) if error.kind == super::SqlErrorKind::Contention && heir.is_some() && turns > 0 => {
+                    turns -= 1;
+                    self.terminate_in(self.database()).await?;
+                }
+                other => return other,
+            }
         }
     }
 

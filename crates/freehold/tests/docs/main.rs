@@ -1,0 +1,29 @@
+//! The documentation is true: its commands run, its paths and settings exist, its tables are the code's.
+
+mod blocks;
+mod commands;
+mod demo;
+mod paths;
+mod tables;
+
+use std::path::{Path, PathBuf};
+
+/// The repository.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the repository's directory")
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("read {path}: {error}"))
+}
+
+/// Every page for people, by its path in the repository.
+fn pages() -> Vec<String> {
+    let mut pages: Vec<String> = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"].map(str::to_owned).into();
+    let docs = std::fs::read_dir(root().join("docs")).expect("docs/").flatten();
+    pages.extend(
+        docs.map(|entry| format!("docs/{}", entry.file_name().to_string_lossy())).filter(|path| path.ends_with(".md")),
+    );
+    pages.sort();
+    pages
+}

@@ -1,0 +1,174 @@
+//! The tables of the documentation hold what the code holds: no row more, no row less.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use freehold_api::plan::Plan;
+use freehold_api::problem::Code;
+use freehold_control::settings::Settings;
+use regex::Regex;
+
+use crate::{read, root};
+
+/// The rows of the table under this heading, as cells without backticks.
+fn table(page: &str, heading: &str) -> Vec<Vec<String>> {
+    let text = read(page);
+    let (_, below) = text.split_once(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("{page} has no {heading:?}"));
+    let lines = below.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+    let cells = |line: &str| {
+        let cells = line.trim_matches('|').split('|').map(|cell| cell.trim().replace('`', ""));
+        cells.collect::<Vec<String>>()
+    };
+    lines.skip(2).map(cells).collect()
+}
+
+fn firsts(rows: &[Vec<String>]) -> BTreeSet<String> {
+    rows.iter().map(|row| row[0].clone()).collect()
+}
+
+#[test]
+fn problem_codes_are_the_api_s() {
+    let rows: Vec<String> = table("docs/api.md", "## Problem codes").iter().map(|row| row[..3].join(" | ")).collect();
+    let codes: Vec<String> =
+        Code::ALL.iter().map(|code| format!("{code} | {} | {}", code.status(), code.title())).collect();
+    assert_eq!(rows, codes, "docs/api.md should list:\n{}", codes.join("\n"));
+}
+
+#[test]
+fn exit_codes_are_the_command_line_s() {
+    let source = read("crates/cli/src/failure.rs");
+    let doc: String = source.lines().take_while(|line| line.starts_with("//!")).map(|line| &line[3..]).collect();
+    let listed = doc.split(['·', '.']).filter_map(|part| part.trim().split_once(' '));
+    let listed: BTreeSet<&str> = listed.map(|(code, _)| code).filter(|code| code.starts_with(|c: char| c.is_ascii_digit())).collect();
+    let listed: BTreeSet<String> = listed.iter().flat_map(|codes| codes.split('/')).map(str::to_owned).collect();
+    let rows = firsts(&table("docs/operate.md", "## Exit codes"));
+    assert_eq!(rows, listed);
+}
+
+#[test]
+fn findings_are_the_drivers() {
+    let pattern = Regex::new(r#"(?:Finding::new\(|Low,|Medium,|High,|when\()\s*"([a-z_]+)"|,\s*"([a-z_]+)",\s*(?:Low|Medium|High)"#)
+        .expect("a pattern");
+    let found: BTreeSet<String> = sources("crates/drivers/src/server/sql")
+        .iter()
+        .flat_map(|source| pattern.captures_iter(source).collect::<Vec<_>>())
+        .filter_map(|found| found.get(1).or(found.get(2)).map(|code| code.as_str().to_owned()))
+        .collect();
+    assert_eq!(firsts(&table("docs/secure.md", "## Findings")), found);
+}
+
+#[test]
+fn metrics_are_those_that_are_counted() {
+    let pattern = Regex::new(r#"metrics::(counter|gauge|histogram)!\(\s*"([a-z_]+)""#).expect("a pattern");
+    let found: BTreeSet<String> = ["crates/control/src", "crates/durable/src", "crates/drivers/src"]
+        .iter()
+        .flat_map(|directory| sources(directory))
+        .flat_map(|source| pattern.captures_iter(&source).map(|found| found[2].to_owned()).collect::<Vec<_>>())
+        .collect();
+    assert_eq!(firsts(&table("docs/operate.md", "## Metrics")), found);
+}
+
+/// Setting → default, where there is one that can be written down.
+#[test]
+fn settings_are_those_that_are_read_with_their_defaults() {
+    let rows = table("docs/operate.md", "## Settings");
+    assert_eq!(firsts(&rows), declared(), "the settings that docs/operate.md lists, and those of crates/control/src/settings.rs");
+    let head = "[store]\nurl = \"postgres://x\"\n[secrets]\nkey_file = \"k\"\n";
+    let settings: Settings = toml::from_str(head).expect("two settings are enough");
+    let plan: Plan = toml::from_str("name = \"p\"").expect("a plan needs a name");
+    let defaults = BTreeMap::from([
+        ("listen", settings.listen.to_string()),
+        ("store.connections", settings.store.connections.to_string()),
+        ("stock.per_template", settings.stock.per_template.to_string()),
+        ("stock.concurrency", settings.stock.concurrency.to_string()),
+        ("tenants.default_template", settings.tenants.default_template.to_string()),
+        ("tenants.deletion_grace_seconds", settings.tenants.deletion_grace_seconds.to_string()),
+        ("tenants.create_deadline_seconds", settings.tenants.create_deadline_seconds.to_string()),
+        ("templates.allow_commands", settings.templates.allow_commands.to_string()),
+        ("operations.lease_seconds", settings.operations.lease_seconds.to_string()),
+        ("operations.keep_days", settings.operations.keep_days.to_string()),
+        ("http.timeout_seconds", settings.http.timeout_seconds.to_string()),
+        ("http.body_limit", settings.http.body_limit.to_string()),
+        ("plan.rank", plan.rank.to_string()),
+        ("plan.server", plan.server.as_str().to_owned()),
+        ("plan.connection_limit", plan.connection_limit.to_string()),
+        ("plan.pool_size", plan.pool_size.to_string()),
+        ("plan.statement_timeout_ms", plan.statement_timeout_ms.to_string()),
+        ("plan.idle_in_transaction_timeout_ms", plan.idle_in_transaction_timeout_ms.to_string()),
+        ("plan.stock", plan.stock.to_string()),
+        ("plan.default", plan.default.to_string()),
+    ]);
+    for (setting, default) in defaults {
+        let row = rows.iter().find(|row| row[0] == setting).unwrap_or_else(|| panic!("{setting} is not listed"));
+        assert_eq!(row[2], default, "the default of {setting}");
+    }
+}
+
+#[test]
+fn keys_of_template_toml_are_those_that_are_read() {
+    let rows = firsts(&table("docs/templates.md", "## template.toml"));
+    let source = read("crates/api/src/template.rs");
+    let of = |name: &str| fields(&source, name);
+    let mut known: BTreeSet<String> = BTreeSet::new();
+    for (field, kind) in of("Manifest") {
+        match kind.as_str() {
+            "Naming" => known.extend(of("Naming").into_keys().map(|key| format!("naming.{key}"))),
+            "Vec<Extension>" => known.extend(of("Extension").into_keys().map(|key| format!("extension.{key}"))),
+            "Vec<ExtraRole>" => known.extend(of("ExtraRole").into_keys().map(|key| format!("role.{key}"))),
+            "Option<Migrate>" => known.extend(of("Migrate").into_keys().map(|key| format!("migrate.{key}"))),
+            "PasswordRule" => known.extend(of("PasswordRule").into_keys().map(|key| format!("password.{key}"))),
+            "BTreeMap<String, String>" => {
+                known.insert(format!("{field}.*"));
+            }
+            _ => {
+                known.insert(field);
+            }
+        }
+    }
+    assert_eq!(rows, known);
+}
+
+/// Every key that the settings file may have, from the types that read it.
+fn declared() -> BTreeSet<String> {
+    let source = read("crates/control/src/settings.rs");
+    let plan = read("crates/api/src/plan.rs");
+    let mut keys = BTreeSet::new();
+    for (field, kind) in fields(&source, "Settings") {
+        let (prefix, inner) = match kind.as_str() {
+            "Vec<Plan>" => ("plan".to_owned(), fields(&plan, "Plan")),
+            "Vec<Edge>" => ("edge".to_owned(), fields(&source, "Edge")),
+            kind => (field.clone(), fields(&source, kind)),
+        };
+        match inner.is_empty() {
+            true => {
+                keys.insert(field);
+            }
+            false => keys.extend(inner.into_iter().map(|(key, kind)| match kind.starts_with("BTreeMap") {
+                true => format!("{prefix}.{key}.*"),
+                false => format!("{prefix}.{key}"),
+            })),
+        }
+    }
+    keys
+}
+
+/// The public fields of a struct, with their types; none where there is no such struct.
+fn fields(source: &str, name: &str) -> BTreeMap<String, String> {
+    let Some((_, body)) = source.split_once(&format!("pub struct {name} {{")) else { return BTreeMap::new() };
+    let body = body.split("\n}").next().unwrap_or_default();
+    let pattern = Regex::new(r"(?m)^\s+pub ([a-z_]+): (.+),$").expect("a pattern");
+    pattern.captures_iter(body).map(|found| (found[1].to_owned(), found[2].to_owned())).collect()
+}
+
+fn sources(directory: &str) -> Vec<String> {
+    let mut sources = Vec::new();
+    let mut left = vec![root().join(directory)];
+    while let Some(directory) = left.pop() {
+        for entry in std::fs::read_dir(&directory).expect("read a directory of sources").flatten() {
+            match entry.path() {
+                path if path.is_dir() => left.push(path),
+                path => sources.extend(std::fs::read_to_string(path)),
+            }
+        }
+    }
+    sources
+}

@@ -1,0 +1,252 @@
+//! What is done while something breaks: between them, these bring every kind of operation through every step.
+
+use std::time::{Duration, Instant};
+
+use freehold_testkit::{ADMIN, Cluster};
+use reqwest::Method;
+use serde_json::{Value as Json, json};
+
+use crate::picture::{Picture, Since};
+use crate::rig::{Rig, Wanted};
+use crate::serving::{PATIENCE, Serve, until};
+
+/// `made` has no stock, `kept` has one database ready; both have everything that a template can have.
+pub const SETTINGS: &str = r#"
+[stock]
+per_template = 0
+[stock.templates]
+kept = 1
+[[plan]]
+name = "standard"
+default = true
+[[plan]]
+name = "big"
+rank = 1
+connection_limit = 50
+statement_timeout_ms = 30000
+extensions = ["citext"]
+"#;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scenario {
+    /// A tenant without stock.
+    Made,
+    /// A tenant from stock, renamed, with another plan; the stock is filled again.
+    FromStock,
+    Suspend,
+    Resume,
+    Delete,
+    Undelete,
+    Purge,
+    /// A new version of a template with stock: built, stocked, the old stock dropped, the old build retired.
+    Version,
+    Register,
+    Check,
+}
+
+impl Scenario {
+    pub const ALL: [Self; 10] = [
+        Self::Made,
+        Self::FromStock,
+        Self::Suspend,
+        Self::Resume,
+        Self::Delete,
+        Self::Undelete,
+        Self::Purge,
+        Self::Version,
+        Self::Register,
+        Self::Check,
+    ];
+
+    /// Kinds that are broken in it; the first is what it is about.
+    pub fn kinds(self) -> &'static [&'static str] {
+        match self {
+            Self::Made => &["tenant.create"],
+            Self::FromStock => &["tenant.create", "stock.build"],
+            Self::Suspend => &["tenant.suspend"],
+            Self::Resume => &["tenant.resume"],
+            Self::Delete => &["tenant.delete"],
+            Self::Undelete => &["tenant.undelete"],
+            Self::Purge => &["tenant.purge"],
+            Self::Version => &["template.build", "stock.drop", "template.retire"],
+            Self::Register => &["server.register"],
+            Self::Check => &["server.check"],
+        }
+    }
+
+    /// Whether its rig is the one with templates and stock.
+    pub fn shares_rig(self) -> bool {
+        !matches!(self, Self::Register | Self::Check)
+    }
+
+    /// A rig with servers, templates and stock, as far as this one needs them.
+    pub async fn rig(self) -> (Rig, Serve) {
+        let apart = (self == Self::Register).then(|| Cluster::start(15));
+        let rig = Rig::new(Wanted { apart, settings: SETTINGS, ..Wanted::default() }).await;
+        let mut serve = rig.serve("").await;
+        match self {
+            Self::Register => rig.stop_filling().await,
+            Self::Check => {
+                rig.stop_filling().await;
+                rig.add_server(&serve, 50, None).await;
+            }
+            _ => {
+                add_templates(&serve).await;
+                rig.add_server(&serve, 50, None).await;
+                self.settled(&rig, &mut serve).await;
+            }
+        }
+        (rig, serve)
+    }
+
+    pub async fn prepare(self, serve: &Serve, id: &str) {
+        match self {
+            Self::Made | Self::FromStock | Self::Version | Self::Register | Self::Check => {}
+            Self::Suspend | Self::Resume | Self::Delete | Self::Undelete | Self::Purge => {
+                let (status, body) = serve.post("/v1/tenants", json!({"id": id, "template": "made"})).await;
+                assert_eq!(status, 201, "{body}\n{}", serve.output());
+                let then = match self {
+                    Self::Resume => Some((Method::POST, format!("/v1/tenants/{id}/suspend"))),
+                    Self::Undelete => Some((Method::DELETE, format!("/v1/tenants/{id}?confirm={id}"))),
+                    _ => None,
+                };
+                if let Some((method, path)) = then {
+                    let (status, body) = serve.request(method, &path, Some(json!({}))).await;
+                    assert_eq!(status, 200, "{path}: {body}");
+                }
+            }
+        }
+    }
+
+    /// Begins it. The answer does not matter: the process may die before it.
+    pub async fn act(self, rig: &Rig, serve: &Serve, id: &str, number: usize) {
+        let tenant = |verb: &str| format!("/v1/tenants/{id}/{verb}");
+        let (method, path, body): (Method, String, Option<Json>) = match self {
+            Self::Made => (Method::POST, "/v1/tenants".into(), Some(json!({"id": id, "template": "made"}))),
+            Self::FromStock => {
+                (Method::POST, "/v1/tenants".into(), Some(json!({"id": id, "template": "kept", "plan": "big"})))
+            }
+            Self::Suspend => (Method::POST, tenant("suspend"), Some(json!({"reason": "unpaid"}))),
+            Self::Resume => (Method::POST, tenant("resume"), None),
+            Self::Delete => (Method::DELETE, format!("/v1/tenants/{id}?confirm={id}"), None),
+            Self::Undelete => (Method::POST, tenant("undelete"), None),
+            Self::Purge => (Method::DELETE, format!("/v1/tenants/{id}?confirm={id}&purge=true"), None),
+            Self::Version => (Method::POST, "/v1/templates".into(), Some(template("kept", number))),
+            Self::Register => {
+                let dsn = rig.server().dsn(ADMIN);
+                (Method::POST, "/v1/servers".into(), Some(json!({"id": "another", "dsn": dsn, "capacity": 5})))
+            }
+            Self::Check => (Method::POST, "/v1/servers/one/check".into(), None),
+        };
+        serve.begin(method, &path, body).await;
+    }
+
+    /// Everything that was begun is over, or stuck.
+    pub async fn settled(self, rig: &Rig, serve: &mut Serve) {
+        let stock: &[(&str, i64)] = match self {
+            Self::Register | Self::Check => &[],
+            _ => &[("kept", 1)],
+        };
+        rig.settled(serve, stock).await;
+    }
+
+    /// Takes back what the run left, so that the next one begins where this one began.
+    pub async fn clean(self, rig: &Rig, serve: &mut Serve, id: &str) {
+        match self {
+            Self::Version | Self::Check => {}
+            Self::Register => {
+                let sql = "DELETE FROM server WHERE id = 'another'";
+                rig.sql.batch_execute(sql).await.expect("forget the server");
+            }
+            Self::Made
+            | Self::FromStock
+            | Self::Suspend
+            | Self::Resume
+            | Self::Delete
+            | Self::Undelete
+            | Self::Purge => {
+                if serve.get(&format!("/v1/tenants/{id}")).await.0 == 200 {
+                    serve.purge(id).await;
+                }
+            }
+        }
+        self.settled(rig, serve).await;
+    }
+
+    /// One run under these faults to its end; a process that dies of them is followed by one without.
+    pub async fn run(self, rig: &Rig, faults: &str, dies: bool, id: &str, number: usize) -> Run {
+        let since = rig.since().await;
+        let mut serve = rig.serve(faults).await;
+        self.act(rig, &serve, id, number).await;
+        let mut output = String::new();
+        if dies {
+            let died = serve.dies_by_itself(Duration::from_secs(30)).await;
+            assert!(died, "{self:?} under {faults}: the process did not come to its fault point:\n{}", serve.output());
+            output = serve.output();
+            rig.let_leases_run_out().await;
+            serve = rig.serve("").await;
+        }
+        self.settled(rig, &mut serve).await;
+        output.push_str(&serve.output());
+        Run { picture: rig.picture(&since, id).await, since, serve, output }
+    }
+}
+
+pub struct Run {
+    pub picture: Picture,
+    pub since: Since,
+    pub serve: Serve,
+    pub output: String,
+}
+
+impl Rig {
+    pub async fn stop_filling(&self) {
+        let sql = "INSERT INTO freeze (target, by) VALUES ('stock', 'test')";
+        self.sql.batch_execute(sql).await.expect("freeze the loop");
+    }
+}
+
+pub async fn add_templates(serve: &Serve) {
+    for name in ["made", "kept"] {
+        let (status, body) = serve.post("/v1/templates", template(name, 0)).await;
+        assert_eq!(status, 201, "{body}");
+    }
+}
+
+/// Another number is another version.
+pub fn template(name: &str, number: usize) -> Json {
+    let manifest = format!(
+        "description = \"for tests\"\n[naming]\nkind = \"pattern\"\ndatabase = \"{name}_{{tenant}}\"\nlogin = \"{name}_{{tenant}}_app\"\n\
+         normalise = \"underscore\"\n[[extension]]\nname = \"pgcrypto\"\n[settings]\ntimezone = \"UTC\"\n[[role]]\nname = \"reader\"\ngrants = \"read\"\n"
+    );
+    json!({"name": name, "files": {
+        "template.toml": manifest,
+        "migrations/0001_init.sql": format!("-- {number}\nCREATE TABLE info (tenant text PRIMARY KEY, name text);\nCREATE TABLE orders (id bigserial PRIMARY KEY);"),
+        "migrations/0002_more.sql": "CREATE FUNCTION one() RETURNS int LANGUAGE sql AS 'SELECT 1';",
+        "claim.sql": "INSERT INTO info VALUES (current_setting('freehold.tenant_id'), current_setting('freehold.tenant_name')) ON CONFLICT DO NOTHING;",
+    }})
+}
+
+/// The operation is stuck, and says so where people look.
+pub async fn until_stuck(rig: &Rig, serve: &Serve, kind: &str) -> Json {
+    rig.until_operation(kind, "stuck").await;
+    let (status, body) = serve.get("/v1/status").await;
+    assert_eq!(status, 200, "{body}");
+    let concerns = body["concerns"].as_array().cloned().unwrap_or_default();
+    let concern = concerns.into_iter().find(|concern| {
+        concern["code"] == "operation_stuck" && concern["message"].as_str().is_some_and(|text| text.contains(kind))
+    });
+    concern.unwrap_or_else(|| panic!("/v1/status says nothing of the stuck {kind}: {body}"))
+}
+
+pub async fn until_tenant(serve: &Serve, id: &str, state: &str) -> Json {
+    let mut last = Json::Null;
+    let began = Instant::now();
+    until(&format!("tenant {id} is {state}"), async || {
+        last = serve.get(&format!("/v1/tenants/{id}")).await.1;
+        assert!(began.elapsed() < PATIENCE, "tenant {id} is not {state}: {last}\n{}", serve.output());
+        last["state"] == state
+    })
+    .await;
+    last
+}

@@ -1,0 +1,69 @@
+//! Tenants that work together, or against one another, by the only thing they share: the names of roles.
+
+use crate::world::{Tenant, World, ask};
+
+/// On 15 a login may grant itself to whomever it likes: a suspended tenant would go on under its friend's login.
+pub async fn a_login_granted_to_a_neighbour_is_revoked(world: &World, tenant: &Tenant, friend: &Tenant) {
+    let session = tenant.session().await;
+    for role in [friend.login(), friend.owner(), &friend.maintenance()] {
+        session
+            .batch_execute(&format!("set role none; grant \"{}\" to \"{role}\" with admin option", tenant.login()))
+            .await
+            .unwrap();
+    }
+    let guest = friend.connect_to(tenant.database()).await.expect("the friend gets in, so far");
+    guest.batch_execute("create schema gift").await.ok();
+    let admin = world.superuser("postgres").await;
+    let strays = format!(
+        "select count(*)::text from pg_auth_members where roleid = '\"{}\"'::regrole and member::regrole::text ~ '{}'",
+        tenant.login(),
+        friend.owner()
+    );
+    assert_eq!(ask(&admin, &strays).await, "3");
+    world.until_mended("the grants are gone", || async { ask(&admin, &strays).await == "0" }).await;
+    world.until_mended("the guest is gone", || async { guest.simple_query("select 1").await.is_err() }).await;
+    assert!(friend.connect_to(tenant.database()).await.is_err());
+    assert!(!world.repairs(friend).await.is_empty());
+    assert_eq!(ask(&friend.session().await, "select current_user").await, friend.owner());
+    assert_eq!(ask(&tenant.session().await, "select current_user").await, tenant.owner());
+}
+
+/// Names of roles can be read by everybody, and one grant to a role keeps it from being dropped.
+pub async fn grants_to_a_neighbour_do_not_keep_it_from_being_purged(world: &World, tenant: &Tenant, spiteful: &Tenant) {
+    let session = spiteful.session().await;
+    let roles = session.query("select rolname::text from pg_roles where rolname like 'fh\\_%'", &[]).await.unwrap();
+    assert!(roles.len() > 6);
+    session
+        .batch_execute("create schema s; create table s.t (id int); create sequence s.q; create table s.held (); alter table s.t enable row level security")
+        .await
+        .unwrap();
+    for (n, row) in roles.iter().enumerate() {
+        let role: String = row.get(0);
+        if role.starts_with(spiteful.owner()) {
+            continue;
+        }
+        session
+            .batch_execute(&format!(
+                "grant all on schema s to \"{role}\"; grant all on s.t to \"{role}\"; grant usage on s.q to \"{role}\"; \
+                 alter default privileges in schema s grant select on tables to \"{role}\"; create policy p{n} on s.t to \"{role}\""
+            ))
+            .await
+            .unwrap();
+    }
+    // And one grant that never commits.
+    let holding = spiteful.session().await;
+    holding
+        .batch_execute(&format!(
+            "set idle_in_transaction_session_timeout = 0; begin; grant select on s.held to \"{}\", \"{}\"",
+            tenant.owner(),
+            tenant.login()
+        ))
+        .await
+        .unwrap();
+    world.delete(tenant, true).await;
+    let admin = world.superuser("postgres").await;
+    let left = format!("select count(*)::text from pg_roles where rolname like '{}%'", tenant.owner());
+    assert_eq!(ask(&admin, &left).await, "0");
+    let again = spiteful.session().await;
+    assert_eq!(ask(&again, "select count(*)::text from s.t").await, "0", "its own things are still there");
+}
