@@ -108,7 +108,7 @@ impl Cluster {
         let lock = self.lock()?;
         let options = &self.options;
         initialise::ensure(options, &self.account).await?;
-        orphan::stop(&options.data_dir).await?;
+        orphan::stop(options).await?;
         preflight::port_is_free(options.port)?;
         initialise::private_dir(&options.socket_dir, &self.account)?;
         preflight::is_enterable(&options.socket_dir, &self.account)?;

@@ -9,13 +9,14 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::time::{Instant, sleep};
 
+use super::cluster::ClusterOptions;
 use super::error::ProcessError;
 
 /// Answers whether there was anything to stop.
-pub(super) async fn stop(data_dir: &Path) -> Result<bool, ProcessError> {
-    let Ok(dir) = fs::canonicalize(data_dir) else { return Ok(false) };
+pub(super) async fn stop(options: &ClusterOptions) -> Result<bool, ProcessError> {
+    let Ok(dir) = fs::canonicalize(&options.data_dir) else { return Ok(false) };
     if running_in(&dir).is_empty() {
-        forget_postmaster(&dir)?;
+        forget_postmaster(options)?;
         return Ok(false);
     }
     tracing::warn!(dir = %dir.display(), "stopping a PostgreSQL that an earlier Freehold left behind");
@@ -33,7 +34,7 @@ pub(super) async fn stop(data_dir: &Path) -> Result<bool, ProcessError> {
         let deadline = Instant::now() + Duration::from_secs(patience);
         while Instant::now() < deadline {
             if running_in(&dir).is_empty() {
-                forget_postmaster(&dir)?;
+                forget_postmaster(options)?;
                 return Ok(true);
             }
             sleep(Duration::from_millis(50)).await;
@@ -42,20 +43,25 @@ pub(super) async fn stop(data_dir: &Path) -> Result<bool, ProcessError> {
     match running_in(&dir).first() {
         Some(&pid) => Err(ProcessError::OrphanStays { dir, pid }),
         None => {
-            forget_postmaster(&dir)?;
+            forget_postmaster(options)?;
             Ok(true)
         }
     }
 }
 
-/// Nobody works here: the pid in the file is a zombie's, or by now somebody else's, and PostgreSQL would not start
+/// Nobody works here: the pid in the lock files is a zombie's, or by now somebody else's, and PostgreSQL would not start
 /// because of it.
-fn forget_postmaster(dir: &Path) -> Result<(), ProcessError> {
-    let file = dir.join("postmaster.pid");
-    match fs::remove_file(&file) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(ProcessError::io("remove", file)(error)),
-        _ => Ok(()),
+fn forget_postmaster(options: &ClusterOptions) -> Result<(), ProcessError> {
+    let socket = format!(".s.PGSQL.{}.lock", options.port);
+    for file in [options.data_dir.join("postmaster.pid"), options.socket_dir.join(socket)] {
+        match fs::remove_file(&file) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(ProcessError::io("remove", file)(error));
+            }
+            _ => {}
+        }
     }
+    Ok(())
 }
 
 /// Every postgres process working in this directory: the postmaster and its children alike.

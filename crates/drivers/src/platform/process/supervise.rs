@@ -109,7 +109,7 @@ async fn watch_over(
             }
             backoff = (backoff * 2).min(LAST_BACKOFF);
             // Its children may outlive a killed postmaster for a moment and hold the shared memory.
-            if let Err(error) = orphan::stop(&dir).await {
+            if let Err(error) = orphan::stop(&options).await {
                 tracing::warn!(%error, "not started again yet");
                 continue;
             }
