@@ -113,12 +113,12 @@ async fn story_dev_names_what_is_missing_or_taken_before_it_begins() {
     let ended = exits(dev_ends(&data, &["--postgres-port", &port]), 3);
     assert!(stderr(&ended).contains(&port) && stderr(&ended).contains("--postgres-port"), "{}", stderr(&ended));
     drop(listener);
-    assert!(!data.join("servers").exists(), "nothing was made");
+    assert!(!data.join("servers/local-1").exists(), "nothing was made");
 
     let ended = exits(dev_ends(&data, &["--postgres-bin", "/nonexistent"]), 3);
     let said = stderr(&ended);
     assert!(said.contains("/nonexistent") && said.contains("apt-get install"), "{said}");
-    assert!(!data.join("servers").exists(), "nothing was made");
+    assert!(!data.join("servers/local-1").exists(), "nothing was made");
     let file = directory.path().join("file");
     std::fs::write(&file, "").unwrap();
     exits(dev_ends(&file, &[]), 3);
