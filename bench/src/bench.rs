@@ -1,0 +1,215 @@
+//! One `freehold dev` with durability as users get it, and hands on its HTTP API and on its cluster.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use freehold_testkit::{Directory, Plane, http_client};
+use serde_json::{Value, json};
+use tokio_postgres::{Client, Config, NoTls};
+
+use crate::{Res, schema};
+
+/// The control store's database, and its admin on the private socket.
+const STORE: &str = "freehold_control";
+pub const ADMIN: &str = "freehold_admin";
+
+pub struct Bench {
+    plane: Plane,
+    http: reqwest::Client,
+    directory: Directory,
+}
+
+impl Bench {
+    /// With so many databases kept ready of each template named, and none of the others.
+    pub async fn start(binary: &Path, stock: &[(&str, u32)]) -> Res<Self> {
+        let directory = Directory::new();
+        let settings = directory.path().join("settings.toml");
+        write_settings(&settings, stock)?;
+        let plane = Plane::dev(binary)
+            .env("FREEHOLD_SETTINGS", &settings.display().to_string())
+            .env("RUST_LOG", "warn")
+            .arg("--capacity")
+            .arg("20000")
+            .start()
+            .await;
+        Ok(Self { plane, http: http_client(), directory })
+    }
+
+    /// A restart: settings are read once.
+    pub async fn set_stock(&mut self, stock: &[(&str, u32)]) -> Res<()> {
+        write_settings(&self.settings(), stock)?;
+        self.plane.restart(&[]).await;
+        // Connections kept alive went with the process.
+        self.http = http_client();
+        Ok(())
+    }
+
+    fn settings(&self) -> PathBuf {
+        self.directory.path().join("settings.toml")
+    }
+
+    /// For files that programs started here need.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.plane.pid()
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.plane.data_dir().join("run")
+    }
+
+    pub fn postgres_port(&self) -> Res<u16> {
+        let text = std::fs::read_to_string(self.plane.data_dir().join("dev.toml"))?;
+        let table: toml::Table = text.parse()?;
+        let port = table.get("postgres_port").and_then(toml::Value::as_integer);
+        Ok(u16::try_from(port.ok_or("dev.toml has no postgres_port")?)?)
+    }
+
+    /// The superuser, over the private socket, as Freehold's own sessions are.
+    pub async fn admin(&self, database: &str) -> Res<Client> {
+        let mut config = Config::new();
+        config.host_path(self.socket()).port(self.postgres_port()?).user(ADMIN).dbname(database);
+        connect(&config).await
+    }
+
+    pub async fn store(&self) -> Res<Client> {
+        self.admin(STORE).await
+    }
+
+    pub async fn get(&self, path: &str) -> Res<Value> {
+        let url = format!("{}{path}", self.plane.url());
+        let response = self.http.get(url).bearer_auth(self.plane.api_key()).send().await?;
+        let (status, text) = (response.status(), response.text().await?);
+        if !status.is_success() {
+            return Err(format!("GET {path}: {status}: {text}").into());
+        }
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> Res<(u16, Value)> {
+        let url = format!("{}{path}", self.plane.url());
+        let request = self.http.post(url).bearer_auth(self.plane.api_key()).header("prefer", "wait=60").json(body);
+        let response = request.send().await?;
+        let (status, text) = (response.status().as_u16(), response.text().await?);
+        if status >= 400 {
+            return Err(format!("POST {path}: {status}: {text}").into());
+        }
+        Ok((status, serde_json::from_str(&text)?))
+    }
+
+    /// Answers the connection's direct endpoint.
+    pub async fn create(&self, id: &str, template: &str) -> Res<Value> {
+        let (status, mut body) = self.post("/v1/tenants", &json!({"id": id, "template": template})).await?;
+        match status {
+            201 => Ok(body["connection"]["direct"].take()),
+            _ => Err(format!("create {id}: {status}: {body}").into()),
+        }
+    }
+
+    /// The thirty tables as a template.
+    pub async fn add_template(&self, name: &str, kind: Kind) -> Res<()> {
+        let naming = match kind {
+            Kind::Named => "[naming]\nkind = \"pattern\"\ndatabase = \"bench_{tenant}\"\nlogin = \"bench_{tenant}\"\n",
+            Kind::Plain | Kind::Claim => "[naming]\nkind = \"opaque\"\n",
+        };
+        let mut sql = schema::sql();
+        let mut files = serde_json::Map::new();
+        if kind == Kind::Claim {
+            sql.push_str("CREATE TABLE tenant_info (tenant_id text PRIMARY KEY, display_name text NOT NULL);\n");
+            let claim = "INSERT INTO tenant_info VALUES (current_setting('freehold.tenant_id'), current_setting('freehold.tenant_name'))\n\
+                         ON CONFLICT (tenant_id) DO NOTHING;\n";
+            files.insert("claim.sql".into(), claim.into());
+        }
+        files.insert("template.toml".into(), naming.into());
+        files.insert("migrations/0001_items.sql".into(), sql.into());
+        self.post("/v1/templates", &json!({"name": name, "files": files})).await.map(drop)
+    }
+
+    /// No loop refills stock until [`Bench::thaw`]; creates from stock go on.
+    pub async fn freeze(&self) -> Res<()> {
+        self.post("/v1/freezes", &json!({"target": "stock"})).await.map(drop)
+    }
+
+    pub async fn thaw(&self) -> Res<()> {
+        let url = format!("{}/v1/freezes/stock", self.plane.url());
+        let response = self.http.delete(url).bearer_auth(self.plane.api_key()).send().await?;
+        Ok(response.error_for_status().map(drop)?)
+    }
+
+    /// Until so many are ready, or the time is up; answers how many are.
+    pub async fn wait_for_stock(&self, template: &str, wanted: u32, patience: Duration) -> Res<u32> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let ready = self.ready(template).await?;
+            if ready >= wanted || Instant::now() > deadline {
+                return Ok(ready);
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    pub async fn ready(&self, template: &str) -> Res<u32> {
+        let status = self.get("/v1/status").await?;
+        let levels = status["stock"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let level = levels.iter().find(|level| level["template"] == template);
+        Ok(level.and_then(|level| u32::try_from(level["ready"].as_u64()?).ok()).unwrap_or(0))
+    }
+
+    /// Stock is there or the bench cannot go on.
+    pub async fn need_stock(&self, template: &str, wanted: u32, patience: Duration) -> Res<()> {
+        match self.wait_for_stock(template, wanted, patience).await? {
+            ready if ready >= wanted => Ok(()),
+            ready => Err(format!("{ready} of {wanted} databases of {template} are ready after {patience:?}").into()),
+        }
+    }
+
+    /// Databases on the server.
+    pub async fn databases(&self) -> Res<i64> {
+        Ok(self.store().await?.query_one("select count(*) from pg_database", &[]).await?.get(0))
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Plain,
+    Claim,
+    Named,
+}
+
+fn write_settings(path: &Path, stock: &[(&str, u32)]) -> Res<()> {
+    let mut text = "[stock]\nper_template = 0\n[stock.templates]\n".to_owned();
+    for (template, wanted) in stock {
+        let _ = writeln!(text, "{template} = {wanted}");
+    }
+    Ok(std::fs::write(path, text)?)
+}
+
+/// The driver that every connection here is made with.
+pub async fn connect(config: &Config) -> Res<Client> {
+    let (client, connection) = config.connect(NoTls).await?;
+    tokio::spawn(async move {
+        // Its end is the client's error.
+        let _ = connection.await;
+    });
+    Ok(client)
+}
+
+/// From an endpoint of an answer.
+pub fn config(endpoint: &Value) -> Res<Config> {
+    let text = |name: &str| endpoint[name].as_str().ok_or_else(|| format!("the connection has no {name}"));
+    let port = endpoint["port"].as_u64().and_then(|port| u16::try_from(port).ok()).ok_or("the connection has no port")?;
+    let mut config = Config::new();
+    config.host(text("host")?).port(port).user(text("user")?).password(text("password")?).dbname(text("database")?);
+    Ok(config)
+}
+
+/// Logs in and reads one row.
+pub async fn first_row(endpoint: &Value) -> Res<Client> {
+    let client = connect(&config(endpoint)?).await?;
+    let rows = client.simple_query("select 1").await?;
+    if rows.is_empty() { Err("no row came back".into()) } else { Ok(client) }
+}

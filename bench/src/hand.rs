@@ -1,0 +1,73 @@
+//! The effects of making one tenant's database, by hand: the statements that Freehold sends, and nothing around them.
+//! No store, no sealing, no probe: what a tight program without a memory would do.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use futures::future::try_join_all;
+
+use crate::Res;
+use crate::bench::{ADMIN, Bench};
+
+const VERIFIER: &str = "SCRAM-SHA-256$4096:AAECAwQFBgcICQoLDA0ODw==$\
+    wOmH0jLZpbCPAhHRd+XHNFtDpZZqvPBZE0xLE4Xblf0=:PeKhJPeVzcrOdTUUVTZ9cHN9YKmNvAG/t+Ay3yJxfFk=";
+const WORKERS: usize = 2;
+
+/// Databases made per second by two workers.
+pub async fn rate(bench: &Bench, template: &str, time: Duration) -> Res<f64> {
+    let sql = "select database, owner from template_build where name = $1 and state = 'ready'";
+    let row = bench.store().await?.query_one(sql, &[&template]).await?;
+    let (from, role): (String, String) = (row.get(0), row.get(1));
+    let began = Instant::now();
+    let workers = (0..WORKERS).map(|_| {
+        let (from, role) = (from.clone(), role.clone());
+        async move {
+            let admin = bench.admin("postgres").await?;
+            let mut made = 0;
+            while began.elapsed() < time {
+                make(bench, &admin, &from, &role).await?;
+                made += 1;
+            }
+            // What was begun in time and ended late counts for its own time.
+            Res::Ok(f64::from(made) / began.elapsed().as_secs_f64())
+        }
+    });
+    Ok(try_join_all(workers).await?.into_iter().sum())
+}
+
+async fn make(bench: &Bench, admin: &tokio_postgres::Client, from: &str, role: &str) -> Res<()> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let name = format!("hand_{}", COUNT.fetch_add(1, Ordering::Relaxed));
+    let (owner, login, maintenance) = (&name, format!("{name}_l"), format!("{name}_m"));
+    let roles = [
+        format!("CREATE ROLE {owner} NOLOGIN INHERIT"),
+        format!("CREATE ROLE {login} NOLOGIN INHERIT"),
+        format!("CREATE ROLE {maintenance} NOLOGIN INHERIT"),
+        format!("GRANT {owner} TO {login}, {maintenance}"),
+        format!("ALTER ROLE {login} CONNECTION LIMIT 20"),
+        format!("ALTER ROLE {login} SET statement_timeout = '0'"),
+        format!("ALTER ROLE {login} SET idle_in_transaction_session_timeout = '60000'"),
+        format!("ALTER ROLE {login} RESET work_mem"),
+        format!("ALTER ROLE {login} RESET temp_file_limit"),
+        format!("ALTER ROLE {login} SET role = '{owner}'"),
+        format!("ALTER ROLE {login} LOGIN PASSWORD '{VERIFIER}'"),
+        format!("ALTER ROLE {maintenance} LOGIN PASSWORD '{VERIFIER}'"),
+        format!("ALTER ROLE {maintenance} SET role = '{owner}'"),
+    ];
+    admin.batch_execute(&roles.join(";\n")).await?;
+    admin.batch_execute(&format!("CREATE DATABASE {name} STRATEGY WAL_LOG TEMPLATE {from}")).await?;
+    let own = [
+        format!("REASSIGN OWNED BY {role} TO {owner}"),
+        format!("ALTER DATABASE {name} OWNER TO {ADMIN}"),
+        format!("REVOKE ALL ON DATABASE {name} FROM PUBLIC"),
+        format!("GRANT ALL ON DATABASE {name} TO {owner}"),
+        format!("ALTER SCHEMA public OWNER TO {owner}"),
+        "CREATE SCHEMA IF NOT EXISTS freehold".into(),
+        "REVOKE ALL ON SCHEMA freehold FROM PUBLIC".into(),
+        "CREATE TABLE IF NOT EXISTS freehold.note (id int PRIMARY KEY DEFAULT 1 CHECK (id = 1), \
+         written_at timestamptz NOT NULL DEFAULT now(), sealed bytea NOT NULL)"
+            .into(),
+        "REVOKE ALL ON TABLE freehold.note FROM PUBLIC".into(),
+    ];
+    Ok(bench.admin(&name).await?.batch_execute(&own.join(";\n")).await?)
+}

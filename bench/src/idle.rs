@@ -1,0 +1,55 @@
+//! What a plane costs that nobody asks anything: CPU and memory of its process, without PostgreSQL's.
+
+use std::time::{Duration, Instant};
+
+use crate::bench::Bench;
+use crate::report::{Goal, Report, Row};
+use crate::{Res, say};
+
+/// Notes are written in the background, some at a time, after tenants have come.
+const NOTES: Duration = Duration::from_secs(300);
+
+pub async fn run(bench: &Bench, time: Duration, report: &mut Report) -> Res<()> {
+    let store = bench.store().await?;
+    let deadline = Instant::now() + NOTES;
+    let unnoted = "select count(*) from tenant_database where state = 'claimed' and noted_at is null";
+    while store.query_one(unnoted, &[]).await?.get::<_, i64>(0) > 0 {
+        if Instant::now() > deadline {
+            return Err(format!("notes are not written after {NOTES:?}").into());
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let tenants: i64 = store.query_one("select count(*) from tenant", &[]).await?.get(0);
+    say(&format!("idle: {} s with {tenants} tenants", time.as_secs()));
+    // What the last requests left behind settles first.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let (before, began) = (cpu_seconds(bench.pid())?, Instant::now());
+    tokio::time::sleep(time).await;
+    let share = (cpu_seconds(bench.pid())? - before) / began.elapsed().as_secs_f64() * 100.0;
+    let resident = resident_mb(bench.pid())?;
+    report.add(
+        Row::number(format!("idle with {tenants} tenants: CPU of the control process"), share, "% of a core")
+            .ratio(("idle", share), ("a core's 1 %", 1.0), Goal::AtMost(1.0)),
+    );
+    report.add(
+        Row::number(format!("idle with {tenants} tenants: memory of the control process"), resident, "MB")
+            .ratio(("resident", resident), ("100 MB", 100.0), Goal::AtMost(1.0)),
+    );
+    Ok(())
+}
+
+/// User and system time, of all threads.
+fn cpu_seconds(pid: u32) -> Res<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name may hold anything but is in parentheses; after it, utime and stime are the 12th and 13th.
+    let fields: Vec<&str> = stat.rsplit_once(')').ok_or("stat has no name")?.1.split_whitespace().collect();
+    let ticks: f64 = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
+    // USER_HZ is 100 on every architecture that Linux runs on today.
+    Ok(ticks / 100.0)
+}
+
+fn resident_mb(pid: u32) -> Res<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("status has no VmRSS")?;
+    Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
+}
