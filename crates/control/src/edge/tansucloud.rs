@@ -113,11 +113,10 @@ async fn ensure(plane: &Plane, edge: &Edge, caller: &Caller, wanted: Wanted) -> 
         return Err(Refused::field("tenantId", format!("it has {} bytes; the contract allows 256", external.len())));
     }
     let via = External { edge: NAME, id: &external };
+    // First: what cannot become an id cannot be looked up either (a NUL).
+    let slug = store::slug(&external)?;
     let known = store::find(&plane.store, &via).await?;
-    let id = match &known {
-        Some(id) => id.clone(),
-        None => store::slug(&external)?,
-    };
+    let id = known.clone().unwrap_or(slug);
     caller.require_tenant(&id)?;
     let existing = match &known {
         Some(id) => tenants::find(&plane.store, id.as_str()).await?,
@@ -156,7 +155,8 @@ async fn make(
     match create::ensure(plane, &caller.actor(), Some(caller.key.0), &body, PATIENCE, Some(via)).await {
         Ok(Ensured::There { created, .. }) => Ok(created),
         Ok(Ensured::OnItsWay { operation }) => {
-            let detail = format!("tenant {id} is still being made (operation {}); send the same request again", operation.id);
+            let detail =
+                format!("tenant {id} is still being made (operation {}); send the same request again", operation.id);
             Err(Refused::new(Code::Timeout, detail))
         }
         // Made for this very external id (anything else is `name_taken`), a moment ago, under another display name.
