@@ -116,8 +116,20 @@ async fn story_a_list_is_filtered_and_paged() {
         }
     }
     for bad in [
-        "limit=0", "limit=501", "limit=x", "cursor=x", "cursor=", "label=x", "label==x", "state=dead", "q=",
-        "colour=red", "plan=a&plan=b", "q=%00", "limit=-1", "limit=99999999999999999999",
+        "limit=0",
+        "limit=501",
+        "limit=x",
+        "cursor=x",
+        "cursor=",
+        "label=x",
+        "label==x",
+        "state=dead",
+        "q=",
+        "colour=red",
+        "plan=a&plan=b",
+        "q=%00",
+        "limit=-1",
+        "limit=99999999999999999999",
     ] {
         let answer = plane.get(&format!("/v1/tenants?{bad}")).await;
         assert!((400..500).contains(&answer.0), "{bad}: {} {}", answer.0, answer.2);
@@ -140,7 +152,8 @@ async fn story_a_list_is_filtered_and_paged() {
     for path in ["/v1/operations", "/v1/audit", "/v1/templates", "/v1/servers", "/v1/plans", "/v1/keys"] {
         let whole = walk(&plane, path, 500).await;
         let paged = walk(&plane, path, 2).await;
-        let begins_with = |items: &[serde_json::Value]| items.iter().map(|item| item.to_string()).collect::<BTreeSet<_>>().len();
+        let begins_with =
+            |items: &[serde_json::Value]| items.iter().map(|item| item.to_string()).collect::<BTreeSet<_>>().len();
         assert_eq!(begins_with(&paged), paged.len(), "{path} tells something twice");
         assert!(paged.len() >= whole.len(), "{path}: {} of {}", paged.len(), whole.len());
     }

@@ -38,7 +38,8 @@ async fn story_the_command_line_tells_programs_and_people() {
         command.args(args).output().unwrap()
     };
     exits(with("FREEHOLD_API_KEY", "fh_wrong", &["tenant", "list"]), 6);
-    let read: Json = serde_json::from_str(&stdout(&exits(cli(&["--json", "key", "create", "r", "--scope", "read"]), 0))).unwrap();
+    let read: Json =
+        serde_json::from_str(&stdout(&exits(cli(&["--json", "key", "create", "r", "--scope", "read"]), 0))).unwrap();
     exits(with("FREEHOLD_API_KEY", read["key"].as_str().unwrap(), &["tenant", "create", "x"]), 6);
     exits(with("FREEHOLD_URL", "http://127.0.0.1:1", &["--retry-for", "0", "tenant", "list"]), 7);
     exits(cli(&["freeze", "operations"]), 0);
@@ -53,7 +54,18 @@ async fn story_the_command_line_tells_programs_and_people() {
     exits(cli(&["tenant", "undelete", "acme"]), 0);
     exits(cli(&["tenant", "delete", "acme", "--confirm", "acme", "--purge"]), 0);
     exits(cli(&["tenant", "show", "acme"]), 4);
-    for args in [&["plan", "list"][..], &["plan", "show", "standard"], &["server", "list"], &["server", "show", "local-1"], &["template", "list"], &["operation", "list"], &["audit", "list", "--limit", "5"], &["key", "list"], &["freeze"], &["tenant", "list"]] {
+    for args in [
+        &["plan", "list"][..],
+        &["plan", "show", "standard"],
+        &["server", "list"],
+        &["server", "show", "local-1"],
+        &["template", "list"],
+        &["operation", "list"],
+        &["audit", "list", "--limit", "5"],
+        &["key", "list"],
+        &["freeze"],
+        &["tenant", "list"],
+    ] {
         let output = exits(cli(args), 0);
         assert!(!stdout(&output).is_empty() || !stderr(&output).is_empty(), "{args:?} says nothing");
     }
@@ -62,7 +74,21 @@ async fn story_the_command_line_tells_programs_and_people() {
         assert!(script.contains("tenant") && script.contains("undelete"), "{shell}");
     }
     assert!(stdout(&exits(cli(&["--version"]), 0)).contains(env!("CARGO_PKG_VERSION")));
-    for noun in ["tenant", "server", "plan", "template", "operation", "key", "audit", "status", "freeze", "dev", "serve", "worker", "store"] {
+    for noun in [
+        "tenant",
+        "server",
+        "plan",
+        "template",
+        "operation",
+        "key",
+        "audit",
+        "status",
+        "freeze",
+        "dev",
+        "serve",
+        "worker",
+        "store",
+    ] {
         exits(cli(&[noun, "--help"]), 0);
     }
     let healthy = cli(&["status"]);
@@ -75,7 +101,8 @@ async fn story_every_format_of_a_url_opens_psql() {
     let plane = dev().stock(1).start().await;
     let made = create(&plane, "acme").await;
     let user = made["connection"]["direct"]["user"].as_str().unwrap();
-    let format = |format: &str| stdout(&exits(plane.cli(&["tenant", "url", "acme", "--format", format]), 0)).trim().to_owned();
+    let format =
+        |format: &str| stdout(&exits(plane.cli(&["tenant", "url", "acme", "--format", format]), 0)).trim().to_owned();
     let psql = |arguments: &[&str], env: &[(&str, String)]| {
         let mut command = Command::new("psql");
         for name in ["PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE", "PGSSLMODE"] {
@@ -110,7 +137,8 @@ async fn story_every_format_of_a_url_opens_psql() {
 
     let opened = exits(plane.cli(&["tenant", "psql", "acme", "--", "-XAtq", "-c", "SELECT session_user"]), 0);
     assert_eq!(stdout(&opened).trim(), user);
-    let failed = plane.cli(&["tenant", "psql", "acme", "--", "-XAtq", "-v", "ON_ERROR_STOP=1", "-c", "SELECT nonsense"]);
+    let failed =
+        plane.cli(&["tenant", "psql", "acme", "--", "-XAtq", "-v", "ON_ERROR_STOP=1", "-c", "SELECT nonsense"]);
     assert_eq!(failed.status.code(), Some(1), "psql's own exit code comes through");
     let all = plane.cli(&["tenant", "psql", "nobody", "--", "-c", "SELECT 1"]);
     exits(all, 4);

@@ -16,7 +16,8 @@ async fn story_a_tenant_is_created_and_works() {
     let plane = dev().stock(3).start().await;
     until_stock(&plane, "default", 3).await;
 
-    let answer = plane.post("/v1/tenants", json!({"id": "acme", "name": "Acme & Söhne 🦆", "labels": {"tier": "gold"}})).await;
+    let answer =
+        plane.post("/v1/tenants", json!({"id": "acme", "name": "Acme & Söhne 🦆", "labels": {"tier": "gold"}})).await;
     let made = expect(&answer, 201).clone();
     assert_eq!(answer.1["location"], "/v1/tenants/acme");
     assert!(answer.1.contains_key("etag"));

@@ -36,7 +36,10 @@ async fn story_a_deleted_tenant_can_be_taken_back_until_it_is_purged() {
 
     let answer = plane.post("/v1/tenants/acme/undelete", json!({})).await;
     let back = expect(&answer, 200);
-    assert_eq!((&back["state"], &back["deleted_at"], &back["purge_at"]), (&json!("active"), &json!(null), &json!(null)));
+    assert_eq!(
+        (&back["state"], &back["deleted_at"], &back["purge_at"]),
+        (&json!("active"), &json!(null), &json!(null))
+    );
     let session = log_in(&made["connection"]).await;
     assert_eq!(session.query_one("SELECT n FROM kept", &[]).await.unwrap().get::<_, i32>(0), 7);
 
@@ -68,7 +71,9 @@ async fn story_a_deleted_tenant_can_be_taken_back_until_it_is_purged() {
     let audit = plane.get("/v1/audit?subject=tenant:acme&limit=500").await;
     let actions: Vec<&str> =
         audit.2["items"].as_array().unwrap().iter().map(|event| event["action"].as_str().unwrap()).collect();
-    for action in ["tenant.create", "tenant.suspend", "tenant.resume", "tenant.delete", "tenant.undelete", "tenant.purge"] {
+    for action in
+        ["tenant.create", "tenant.suspend", "tenant.resume", "tenant.delete", "tenant.undelete", "tenant.purge"]
+    {
         assert!(actions.contains(&action), "{action} is not in {actions:?}");
     }
 }

@@ -8,7 +8,9 @@ use std::process::{Command, Output};
 use freehold_testkit::{Directory, Plane, Port, as_tenant, processes_under};
 use serde_json::{Value as Json, json};
 
-use crate::common::{BINARY, create, create_as, dev, exits, expect, log_in, postgres_port, stderr, stdout, text, until_stock, walk};
+use crate::common::{
+    BINARY, create, create_as, dev, exits, expect, log_in, postgres_port, stderr, stdout, text, until_stock, walk,
+};
 
 /// `freehold dev` that is expected to end by itself.
 fn dev_ends(data: &Path, args: &[&str]) -> Output {

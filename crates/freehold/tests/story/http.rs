@@ -59,7 +59,10 @@ async fn story_the_api_is_regular_in_what_it_answers() {
 
     // Answers are not for caches nor for sniffers.
     let shown = plane.get("/v1/tenants/acme/connection").await;
-    assert_eq!((&shown.1["cache-control"], &shown.1["x-content-type-options"]), (&"no-store".parse().unwrap(), &"nosniff".parse().unwrap()));
+    assert_eq!(
+        (&shown.1["cache-control"], &shown.1["x-content-type-options"]),
+        (&"no-store".parse().unwrap(), &"nosniff".parse().unwrap())
+    );
 }
 
 #[tokio::test]
@@ -97,7 +100,12 @@ async fn story_machines_and_people_find_what_they_look_for() {
     let metrics = open("/metrics").await;
     assert!(metrics.1["content-type"].to_str().unwrap().starts_with("text/plain"));
     let text = expect(&metrics, 200).as_str().unwrap().to_owned();
-    for line in ["freehold_tenants{state=\"active\"} 1", "freehold_http_requests_total{status=\"201\"}", "freehold_stock_ready{", "freehold_server_healthy{server=\"local-1\"} 1"] {
+    for line in [
+        "freehold_tenants{state=\"active\"} 1",
+        "freehold_http_requests_total{status=\"201\"}",
+        "freehold_stock_ready{",
+        "freehold_server_healthy{server=\"local-1\"} 1",
+    ] {
         assert!(text.contains(line), "{line} is not in\n{text}");
     }
 
@@ -112,7 +120,8 @@ async fn story_machines_and_people_find_what_they_look_for() {
             assert!(operation["responses"]["default"].is_object(), "{method} {path} may also answer a problem");
             for name in path.split('{').skip(1).map(|rest| rest.split('}').next().unwrap()) {
                 let parameters = operation["parameters"].as_array().unwrap();
-                let is_there = parameters.iter().any(|p| p["name"] == name && p["in"] == "path" && p["required"] == true);
+                let is_there =
+                    parameters.iter().any(|p| p["name"] == name && p["in"] == "path" && p["required"] == true);
                 assert!(is_there, "{method} {path} does not describe {name}");
             }
         }
@@ -129,5 +138,5 @@ async fn story_machines_and_people_find_what_they_look_for() {
     for path in document["paths"].as_object().unwrap().keys() {
         assert!(page.contains(path.as_str()), "{path} is not in /docs");
     }
-    assert!(!page.contains("<script") && !page.contains("http://") , "the page needs nothing from elsewhere");
+    assert!(!page.contains("<script") && !page.contains("http://"), "the page needs nothing from elsewhere");
 }

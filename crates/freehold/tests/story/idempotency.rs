@@ -68,7 +68,8 @@ async fn story_a_repeated_request_gets_the_first_answer() {
     let rows = store(&plane).await.query("SELECT i::text FROM idempotency i", &[]).await.unwrap();
     let kept: String = rows.iter().map(|row| row.get::<_, String>(0)).collect();
     assert!(kept.contains("beta"), "the dump shows what is kept");
-    for secret in [&made["connection"]["direct"]["password"], &beta.2["connection"]["direct"]["password"], &made_key.2["key"]]
+    for secret in
+        [&made["connection"]["direct"]["password"], &beta.2["connection"]["direct"]["password"], &made_key.2["key"]]
     {
         assert!(!kept.contains(secret.as_str().unwrap()), "a secret is kept");
     }
@@ -100,7 +101,8 @@ async fn story_a_repeat_that_comes_too_early_is_told_so() {
     assert_eq!(expect(&again, 201), made);
 
     // Of many at once with one key, all that are answered get one answer.
-    let all = futures::future::join_all((0..20).map(|_| post(&plane, "/v1/tenants", "many", json!({"id": "many"})))).await;
+    let all =
+        futures::future::join_all((0..20).map(|_| post(&plane, "/v1/tenants", "many", json!({"id": "many"})))).await;
     let bodies: std::collections::HashSet<String> =
         all.iter().filter(|answer| answer.0 == 201).map(|answer| answer.2.to_string()).collect();
     assert_eq!(bodies.len(), 1);

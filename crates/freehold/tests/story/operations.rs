@@ -46,7 +46,10 @@ async fn story_long_work_is_followed_cancelled_and_frozen() {
     let rest: Vec<i64> = sse(&rest.2).iter().map(|event| event["seq"].as_i64().unwrap()).collect();
     assert_eq!(rest, seqs.iter().copied().filter(|seq| *seq > middle).collect::<Vec<_>>());
     let over = plane.get(&location).await.2;
-    assert_eq!((&over["state"], &over["kind"], &over["subject"]), (&json!("succeeded"), &json!("tenant.create"), &json!("tenant:acme")));
+    assert_eq!(
+        (&over["state"], &over["kind"], &over["subject"]),
+        (&json!("succeeded"), &json!("tenant.create"), &json!("tenant:acme"))
+    );
     assert!(over["finished_at"].is_string());
     let id = over["id"].as_str().unwrap();
     let watched = exits(plane.cli(&["operation", "watch", id]), 0);

@@ -53,7 +53,11 @@ async fn story_each_plan_brings_its_limits() {
     assert!(format!("{third:?}").contains("53300") || format!("{third:?}").contains("too many"), "{third:?}");
     drop((session, second));
     for tenant in ["free", "pro", "tight"] {
-        assert_eq!(plane.get(&format!("/v1/tenants?plan={}", if tenant == "free" { "free-trial" } else { tenant })).await.2["items"][0]["id"], tenant);
+        assert_eq!(
+            plane.get(&format!("/v1/tenants?plan={}", if tenant == "free" { "free-trial" } else { tenant })).await.2["items"]
+                [0]["id"],
+            tenant
+        );
     }
 }
 

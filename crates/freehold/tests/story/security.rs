@@ -86,7 +86,9 @@ async fn story_no_route_opens_to_whoever_may_not_use_it() {
     for Route { method, template, path, body, scopes } in &routes {
         let what = format!("{method} {template}");
         let send = async |authorization: &str| {
-            plane.request(method.clone(), path, &[("authorization", authorization), ("prefer", "wait=0")], body.clone()).await
+            plane
+                .request(method.clone(), path, &[("authorization", authorization), ("prefer", "wait=0")], body.clone())
+                .await
         };
         if scopes.is_empty() {
             assert_eq!(*method, Method::GET, "{what} is open to everybody");
@@ -109,14 +111,24 @@ async fn story_no_route_opens_to_whoever_may_not_use_it() {
         }
         for bound in [&bound, &nobody_yet] {
             let answer = send(bound).await;
-            let names_them = template.contains("/tenants/{") || template.contains("/operations/{") || body.as_ref().is_some_and(|body| body["id"] == THEIRS);
+            let names_them = template.contains("/tenants/{")
+                || template.contains("/operations/{")
+                || body.as_ref().is_some_and(|body| body["id"] == THEIRS);
             if names_them || *method != Method::GET {
-                assert!(matches!(answer.0, 403 | 404), "{what} with a key of another tenant: {} {}", answer.0, answer.2);
+                assert!(
+                    matches!(answer.0, 403 | 404),
+                    "{what} with a key of another tenant: {} {}",
+                    answer.0,
+                    answer.2
+                );
             } else {
                 // A list, or what is everybody's: nothing of theirs is in it.
                 assert!(matches!(answer.0, 200 | 403), "{what}: {} {}", answer.0, answer.2);
                 let text = answer.2.to_string();
-                assert!(!text.contains(THEIRS) && !text.contains("Their Name"), "{what} tells of another tenant: {text}");
+                assert!(
+                    !text.contains(THEIRS) && !text.contains("Their Name"),
+                    "{what} tells of another tenant: {text}"
+                );
             }
         }
     }
@@ -135,8 +147,12 @@ async fn story_no_route_opens_to_whoever_may_not_use_it() {
     // Filters do not help a bound key either, and its own tenant is open to it.
     let as_bound = [("authorization", bound.as_str())];
     for path in [
-        format!("/v1/tenants?q={THEIRS}"), "/v1/tenants?label=their=label".into(), "/v1/tenants?state=active".into(),
-        format!("/v1/operations?subject=tenant:{THEIRS}"), "/v1/operations".into(), "/v1/operations?subject=tenant:".into(),
+        format!("/v1/tenants?q={THEIRS}"),
+        "/v1/tenants?label=their=label".into(),
+        "/v1/tenants?state=active".into(),
+        format!("/v1/operations?subject=tenant:{THEIRS}"),
+        "/v1/operations".into(),
+        "/v1/operations?subject=tenant:".into(),
     ] {
         let answer = plane.request(Method::GET, &path, &as_bound, None).await;
         assert!(!answer.2.to_string().contains(&format!("\"{THEIRS}")), "{path}: {}", answer.2);
@@ -161,7 +177,11 @@ async fn story_a_key_that_is_revoked_or_expired_opens_nothing() {
     let answer = plane.post("/v1/keys", expired).await;
     if answer.0 == 201 {
         let bearer = format!("Bearer {}", answer.2["key"].as_str().unwrap());
-        problem(&plane.request(Method::GET, "/v1/tenants", &[("authorization", &bearer)], None).await, 401, "unauthenticated");
+        problem(
+            &plane.request(Method::GET, "/v1/tenants", &[("authorization", &bearer)], None).await,
+            401,
+            "unauthenticated",
+        );
     } else {
         problem(&answer, 422, "invalid");
     }

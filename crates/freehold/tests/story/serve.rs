@@ -114,7 +114,10 @@ async fn story_with_freehold_and_its_store_dead_every_tenant_logs_in() {
     assert_eq!((create.0, &create.2["code"]), (503, &json!("store_unavailable")), "{}", create.2);
     assert!(create.1.contains_key("retry-after"));
     let ready = serve.send(reqwest::Method::GET, "/health/ready", None).await;
-    assert_eq!((ready.0, &ready.2["status"], &ready.2["checks"][0]["name"]), (503, &json!("unhealthy"), &json!("store")));
+    assert_eq!(
+        (ready.0, &ready.2["status"], &ready.2["checks"][0]["name"]),
+        (503, &json!("unhealthy"), &json!("store"))
+    );
     assert_eq!(serve.send(reqwest::Method::GET, "/health/live", None).await.0, 200);
     assert_eq!(serve.send(reqwest::Method::GET, "/health", None).await.0, 503);
     exits(serve.cli(&["--retry-for", "0", "tenant", "list"]), 7);

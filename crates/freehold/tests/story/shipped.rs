@@ -63,7 +63,10 @@ async fn story_every_shipped_template_makes_tenants_with_its_names() {
                     assert_eq!(text(&session, info).await, format!("x-{round}|X {round}"));
                     let version = "SELECT database_name || '|' || version FROM \"__SchemaVersion\"";
                     assert_eq!(text(&session, version).await, format!("{found}|1.0.0"));
-                    session.batch_execute("SELECT FROM collections, documents, outbox_events, vector_embeddings").await.unwrap();
+                    session
+                        .batch_execute("SELECT FROM collections, documents, outbox_events, vector_embeddings")
+                        .await
+                        .unwrap();
                 }
                 _ => assert_eq!(extensions, ""),
             }

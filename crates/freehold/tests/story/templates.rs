@@ -107,7 +107,8 @@ async fn story_what_only_the_claim_knows_is_bound_and_never_pasted() {
         "'",
     ];
     for (n, name) in names.iter().enumerate() {
-        let body = json!({"id": format!("t{n}"), "name": name, "template": "informed", "labels": {"site": name, "O'x": "y"}});
+        let body =
+            json!({"id": format!("t{n}"), "name": name, "template": "informed", "labels": {"site": name, "O'x": "y"}});
         let made = create_as(&plane, body).await;
         assert_eq!(made["name"], *name);
         let session = log_in(&made["connection"]).await;
@@ -160,7 +161,12 @@ async fn story_a_foreign_tool_runs_once_for_each_version() {
     };
     let schema = "CREATE TABLE made_by_tool (by_whom text DEFAULT current_user);";
     let version = |n: u32| {
-        let files = [("template.toml", manifest), ("tool/schema.sql", schema), ("tool/migrate.sh", &script(n)), ("migrations/0001_a.sql", "CREATE TABLE before_tool ();")];
+        let files = [
+            ("template.toml", manifest),
+            ("tool/schema.sql", schema),
+            ("tool/migrate.sh", &script(n)),
+            ("migrations/0001_a.sql", "CREATE TABLE before_tool ();"),
+        ];
         add_template_body("tooled", &files)
     };
     for n in [1, 2] {
@@ -177,16 +183,22 @@ async fn story_a_foreign_tool_runs_once_for_each_version() {
         assert_eq!(ran.lines().count() as u32, n, "{ran}");
     }
     // A tool that fails says why.
-    let files = [("template.toml", "[migrate]\ncommand = [\"sh\", \"-c\", \"echo the tool is unhappy >&2; exit 3\"]\n")];
+    let files =
+        [("template.toml", "[migrate]\ncommand = [\"sh\", \"-c\", \"echo the tool is unhappy >&2; exit 3\"]\n")];
     expect(&plane.post("/v1/templates", add_template_body("unhappy", &files)).await, 201);
     let answer = plane.post("/v1/tenants", json!({"id": "sad", "template": "unhappy"})).await;
-    assert!((400..500).contains(&answer.0) && answer.2["detail"].as_str().unwrap().contains("the tool is unhappy"), "{}", answer.2);
+    assert!(
+        (400..500).contains(&answer.0) && answer.2["detail"].as_str().unwrap().contains("the tool is unhappy"),
+        "{}",
+        answer.2
+    );
 }
 
 #[tokio::test]
 async fn story_names_that_are_taken_or_too_long_are_refused() {
     let plane = dev().stock(1).start().await;
-    let naming = "[naming]\nkind = \"pattern\"\ndatabase = \"app_{tenant}\"\nlogin = \"user_{tenant}\"\nnormalise = \"strip\"\n";
+    let naming =
+        "[naming]\nkind = \"pattern\"\ndatabase = \"app_{tenant}\"\nlogin = \"user_{tenant}\"\nnormalise = \"strip\"\n";
     add(&plane, "named", &[("template.toml", naming)]).await;
     let first = create_as(&plane, json!({"id": "a-b", "template": "named"})).await;
     let answer = plane.post("/v1/tenants", json!({"id": "ab", "template": "named"})).await;
