@@ -62,10 +62,16 @@ pub struct CreateKey {
     pub expires_at: Option<Timestamp>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct CreatedKey {
     #[serde(flatten)]
     pub info: ApiKey,
     /// The key itself. Shown in this answer only; null when the request is replayed.
     pub key: Option<String>,
+}
+
+impl std::fmt::Debug for CreatedKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CreatedKey").field("info", &self.info).field("key", &"•••").finish()
+    }
 }

@@ -120,7 +120,7 @@ pub enum Severity {
     High,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AddServer {
     pub id: ServerId,
@@ -145,4 +145,10 @@ pub struct AddServer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 100_000)]
     pub ca_certificate: Option<String>,
+}
+
+impl std::fmt::Debug for AddServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AddServer").field("id", &self.id).field("dsn", &"•••").finish_non_exhaustive()
+    }
 }

@@ -22,7 +22,10 @@ pub struct Surroundings {
 
 impl Surroundings {
     #[allow(clippy::disallowed_methods, reason = "the one place where the command line reads the clock")]
-    #[expect(clippy::disallowed_methods, reason = "the command line's only look at the clock, to show and to read ages")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the command line's only look at the clock, to show and to read ages"
+    )]
     pub fn of_this_process() -> Self {
         let env = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))

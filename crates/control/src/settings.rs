@@ -177,12 +177,20 @@ fn sources(file: Option<&Path>) -> Sources {
     builder.add_source(config::Environment::with_prefix("FREEHOLD").prefix_separator("__").separator("__"))
 }
 
+/// The reader's text, which may quote a value: what looks like a password in a URL is left out.
+fn unreadable(error: &config::ConfigError) -> BadSettings {
+    let secret = regex::Regex::new(r"(://[^:/@\s]*):[^@\s]*@").expect("the pattern is valid");
+    BadSettings::Read(secret.replace_all(&error.to_string(), "$1:•••@").into_owned())
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum BadSettings {
-    #[error("read settings")]
-    Read(#[source] config::ConfigError),
+    #[error("read settings: {0}")]
+    Read(String),
     #[error("[[plan]] {0}")]
     Plans(String),
+    #[error("[http] {0}")]
+    Http(String),
     #[error("[[edge]] {0}")]
     Edges(String),
 }
@@ -199,12 +207,12 @@ impl Settings {
             .set_default("templates.allow_commands", true)
             .and_then(|builder| builder.set_override("store.url", store.expose_secret()))
             .and_then(|builder| builder.set_override("secrets.key_file", key_file.to_string_lossy().into_owned()));
-        Self::read(builder.map_err(BadSettings::Read)?)
+        Self::read(builder.map_err(|error| unreadable(&error))?)
     }
 
     fn read(builder: Sources) -> Result<Self, BadSettings> {
-        let read = builder.build().map_err(BadSettings::Read)?;
-        read.try_deserialize::<Self>().map_err(BadSettings::Read)?.checked()
+        let read = builder.build().map_err(|error| unreadable(&error))?;
+        read.try_deserialize::<Self>().map_err(|error| unreadable(&error))?.checked()
     }
 
     /// Fills in the built-in plan, and refuses plans and edges that contradict each other.
@@ -234,6 +242,11 @@ impl Settings {
                     plan.name.as_str()
                 ));
             }
+        }
+        if self.http.timeout_seconds < 65 {
+            return Err(BadSettings::Http(
+                "timeout_seconds must be at least 65: requests may wait 60 s for an operation".into(),
+            ));
         }
         for (index, edge) in self.edges.iter().enumerate() {
             if !edge.prefix.is_empty() && (!edge.prefix.starts_with('/') || edge.prefix.ends_with('/')) {

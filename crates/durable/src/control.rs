@@ -56,7 +56,7 @@ impl Engine {
         self.pushed(id, row).await
     }
 
-    /// Ends a stuck operation by hand. `also` is recorded in the same transaction, after [`crate::Operation::resolved`].
+    /// Ends by hand an operation that is stuck, or that fails and fails (its server is gone for good, say). `also` is recorded in the same transaction, after [`crate::Operation::resolved`].
     pub async fn resolve(&self, id: Uuid, as_: Resolution, also: Option<Record>) -> Result<OperationRow, ControlError> {
         let state = match as_ {
             Resolution::Succeeded => State::Succeeded,
@@ -68,7 +68,8 @@ impl Engine {
         let row: Option<OperationRow> = sqlx::query_as(
             "with op as (
                  update operation set state = $2, epoch = epoch + 1, finished_at = now(), updated_at = now()
-                 where id = $1 and state = 'stuck'
+                 where id = $1 and (state = 'stuck'
+                     or holder is null and error is not null and state in ('queued', 'waiting', 'undoing'))
                  returning *
              ), told as (
                  insert into operation_event (operation, kind, state, step_name, attempt, epoch, error)

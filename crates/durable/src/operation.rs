@@ -147,7 +147,18 @@ impl Failure {
 
 impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {
-        Self::transient("store_unavailable", error.to_string())
+        let refused = match &error {
+            // Wrong data, a broken constraint, a wrong statement: the next try would be refused as well.
+            sqlx::Error::Database(error) => {
+                error.code().is_some_and(|code| ["22", "23", "42"].iter().any(|class| code.starts_with(class)))
+            }
+            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::ColumnNotFound(_) => true,
+            _ => false,
+        };
+        match refused {
+            true => Self::stuck("store_refused", error.to_string()),
+            false => Self::transient("store_unavailable", error.to_string()),
+        }
     }
 }
 

@@ -87,14 +87,15 @@ async fn with_cluster(
 ) -> Result<(), Missing> {
     let admin = Admin::connect(&cluster.admin_dsn(), None, "freehold dev").await?;
     let is_new = !admin.database_exists(STORE).await?;
+    // Only a store that nothing was sealed for gets a new key; a lost one is never replaced behind somebody's back.
+    // The key precedes the store: a crash between must not leave a store without one.
+    if is_new && !settings.secrets.key_file.exists() {
+        Sealer::create_file(&settings.secrets.key_file)?;
+    }
     if is_new {
         admin.ensure_database(STORE, &CreateDatabase::default()).await?;
     }
     drop(admin);
-    // Only a store that nothing was sealed for gets a new key; a lost one is never replaced behind somebody's back.
-    if is_new && !settings.secrets.key_file.exists() {
-        Sealer::create_file(&settings.secrets.key_file)?;
-    }
     let store = start::store(&settings).await?;
     start::migrate(&store).await?;
     let plane = start::plane(settings, store).await?;

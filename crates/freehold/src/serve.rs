@@ -92,7 +92,11 @@ pub async fn run(plane: Plane, listeners: Vec<TcpListener>, stop: CancellationTo
     }
     let working = {
         let (plane, stop) = (plane.clone(), stop.clone());
-        tokio::spawn(async move { start::work(&plane, stop).await })
+        tokio::spawn(async move {
+            // However it ends, the rest ends with it: an API whose operations never run would only look alive.
+            let _ended = stop.clone().drop_guard();
+            start::work(&plane, stop).await;
+        })
     };
     let mut outcome = Ok(());
     while let Some(ended) = serving.join_next().await {

@@ -15,6 +15,12 @@ pub fn stop_on_signals() -> std::io::Result<CancellationToken> {
         }
         tracing::info!("stopping");
         told.cancel();
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        tracing::warn!("told twice: ending at once");
+        std::process::exit(130);
     });
     Ok(stop)
 }

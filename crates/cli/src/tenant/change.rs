@@ -67,9 +67,9 @@ pub async fn update(args: Update, cx: &mut Cx) -> Outcome {
         }
     }
     let patch = PatchTenant {
-        name: args.name,
-        labels: Some(labels).filter(|labels| !labels.is_empty()),
-        deletion_protection: args.deletion_protection.map(Switch::is_on),
+        name: args.name.map(Some),
+        labels: Some(labels).filter(|labels| !labels.is_empty()).map(Some),
+        deletion_protection: args.deletion_protection.map(Switch::is_on).map(Some),
     };
     let request = Request::patch(&["tenants", args.id.as_str()]).body(&patch)?;
     let body = cx.client()?.send(request).await?.body;

@@ -17,7 +17,8 @@ pub struct External<'a> {
 
 pub async fn find(store: &PgPool, external: &External<'_>) -> Answer<Option<TenantId>> {
     let sql = "SELECT tenant_id FROM edge_tenant WHERE edge = $1 AND external_id = $2";
-    let found: Option<String> = sqlx::query_scalar(sql).bind(external.edge).bind(external.id).fetch_optional(store).await?;
+    let found: Option<String> =
+        sqlx::query_scalar(sql).bind(external.edge).bind(external.id).fetch_optional(store).await?;
     Ok(found.and_then(|id| id.parse().ok()))
 }
 

@@ -12,6 +12,7 @@ use freehold_api::problem::Code;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use sqlx::PgPool;
+use tracing::Instrument;
 
 use super::access::Caller;
 use super::extract::too_large;
@@ -39,9 +40,14 @@ pub async fn replay(State((plane, limit)): State<(Plane, usize)>, request: Reque
     if request.method() != Method::POST || !request.headers().contains_key(&IDEMPOTENCY_KEY) {
         return next.run(request).await;
     }
-    match once(&plane, limit, request, next).await {
-        Ok(response) => response,
-        Err(refused) => refused.into_response(),
+    // In a task of its own: a caller that hangs up must find the answer when he comes back with the same key.
+    let id = super::request::current();
+    let work = async move { once(&plane, limit, request, next).await };
+    let work = super::request::in_request(id, work).instrument(tracing::Span::current());
+    match tokio::spawn(work).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(refused)) => refused.into_response(),
+        Err(error) => Refused::internal("a handler panicked", &error).into_response(),
     }
 }
 
@@ -64,7 +70,7 @@ async fn once(plane: &Plane, limit: usize, request: Request, next: Next) -> Resu
     if parts.status.is_success() {
         keep(&plane.store, caller.key, &key, parts.status, &parts.headers, &body, carries).await?;
     } else {
-        // A refusal changed nothing, and may not be true any more when the caller tries again.
+        // What was refused may be granted when the caller tries again; every verb finds what an earlier try left.
         forget(&plane.store, caller.key, &key).await?;
     }
     Ok(Response::from_parts(parts, Body::from(body)))

@@ -28,6 +28,14 @@ pub fn current() -> Option<String> {
     CURRENT.try_with(Clone::clone).ok()
 }
 
+/// Runs work of a request in another task, under its id.
+pub async fn in_request<T>(id: Option<String>, work: impl Future<Output = T>) -> T {
+    match id {
+        Some(id) => CURRENT.scope(id, work).await,
+        None => work.await,
+    }
+}
+
 /// Takes the caller's `X-Request-Id` when it is a plain token, else makes one; it is in the log, the audit and the answer.
 pub async fn identify(request: Request, next: Next) -> Response {
     let given = request.headers().get(&REQUEST_ID).and_then(|value| value.to_str().ok()).filter(|id| is_token(id));

@@ -48,7 +48,6 @@ async fn follow(
         let Ok(events) = plane.engine.events(id.0, after).await else { return };
         for row in events {
             after = row.seq;
-            let over = row.state.is_over() || row.state == freehold_durable::State::Stuck;
             let event = OperationEvent {
                 seq: row.seq,
                 at: row.at,
@@ -58,9 +57,21 @@ async fn follow(
                 error: row.error.map(answer::error),
             };
             let Ok(event) = Event::default().id(row.seq.to_string()).json_data(&event) else { return };
-            if send.send(Ok(event)).await.is_err() || over {
+            if send.send(Ok(event)).await.is_err() {
                 return;
             }
+        }
+        // As it is now, not as it was at some event: what was stuck may have been retried.
+        match plane.engine.get(id.0).await {
+            Ok(Some(row)) if row.state.is_over() || row.state == freehold_durable::State::Stuck => {
+                let newer = plane.engine.events(id.0, after).await.is_ok_and(|events| !events.is_empty());
+                if !newer {
+                    return;
+                }
+                continue;
+            }
+            Ok(Some(_)) => {}
+            Ok(None) | Err(_) => return,
         }
         tokio::select! {
             () = send.closed() => return,

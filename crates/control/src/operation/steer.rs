@@ -49,6 +49,11 @@ pub async fn resolve(
         Resolution::Succeeded => (freehold_durable::Resolution::Succeeded, "succeeded"),
         Resolution::Undone => (freehold_durable::Resolution::Failed, "undone"),
     };
+    let undoing = plane.engine.get(id.0).await?.is_some_and(|row| row.undoing());
+    if undoing && body.resolution == Resolution::Succeeded {
+        let detail = format!("operation {id} was taking itself back: finish that by hand and resolve it as undone");
+        return Err(Refused::new(Code::WrongState, detail));
+    }
     let event = Event::done(&caller.actor(), "operation.resolve", format!("operation:{id}"))
         .with(serde_json::json!({"as": spelt, "reason": body.reason}));
     let with: Record = Box::new(move |tx| Box::pin(async move { Ok(event.save(tx).await?) }));

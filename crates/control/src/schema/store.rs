@@ -63,7 +63,10 @@ pub async fn info(store: &PgPool, name: &str) -> sqlx::Result<Option<TemplateInf
 /// Makes this version the current one. A version that was there before is made current again.
 pub async fn put(tx: &mut PgConnection, template: &Template, stocked: bool, shipped: bool) -> sqlx::Result<()> {
     // Two that put the same name at once take turns.
-    sqlx::query("SELECT pg_advisory_xact_lock(hashtext('template:' || $1))").bind(template.name.as_str()).execute(&mut *tx).await?;
+    sqlx::query("SELECT pg_advisory_xact_lock(hashtext('template:' || $1))")
+        .bind(template.name.as_str())
+        .execute(&mut *tx)
+        .await?;
     // Once a template is used its next versions are stocked too.
     let sql = "SELECT coalesce(bool_or(stocked), false) FROM template WHERE name = $1 AND current";
     let was_stocked: bool = sqlx::query_scalar(sql).bind(template.name.as_str()).fetch_one(&mut *tx).await?;

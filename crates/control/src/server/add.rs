@@ -11,7 +11,8 @@ use freehold_api::operation::Operation;
 use freehold_api::problem::Code;
 use freehold_api::server::{AddServer, Server, ServerKind};
 use freehold_drivers::server::sql::Dsn;
-use freehold_durable::{New, StartError};
+use freehold_durable::{New, StartError, Started};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::register::{Register, Step};
@@ -112,22 +113,9 @@ pub async fn start(plane: &Plane, actor: &Actor, body: &AddServer) -> Answer<Add
     let mut tx = plane.store.begin().await?;
     if !store::declare(&mut tx, &declared).await? {
         drop(tx);
-        return existing(plane, body, &declared).await;
+        return existing(plane, actor, body, &declared).await;
     }
-    let new = New {
-        subject: Some(format!("server:{}", body.id)),
-        // A mistyped host is not tried for ever.
-        deadline: Some(REGISTER_DEADLINE),
-        requested_by: Some(actor.reference.clone()),
-        request_id: actor.request.clone(),
-        ..New::of("server.register", Step::Probe)
-    };
-    let started = plane.engine.start::<Register>(&mut tx, new).await.map_err(|error| match error {
-        StartError::Busy { operation, kind } => {
-            Refused::new(Code::Busy, format!("operation {operation} ({kind}) is working on this server"))
-        }
-        StartError::Store(error) => error.into(),
-    })?;
+    let started = look(plane, actor, &mut tx, body).await?;
     let details = serde_json::json!({"dsn": declared.dsn, "capacity": capacity, "kind": declared.kind});
     Event::done(actor, "server.add", format!("server:{}", body.id)).with(details).save(&mut *tx).await?;
     tx.commit().await?;
@@ -137,23 +125,58 @@ pub async fn start(plane: &Plane, actor: &Actor, body: &AddServer) -> Answer<Add
     Ok(Added::Started(id))
 }
 
-async fn existing(plane: &Plane, body: &AddServer, declared: &Declared<'_>) -> Answer<Added> {
+/// The same again is fine; another password or certificate for the same address is stored and looked at.
+async fn existing(plane: &Plane, actor: &Actor, body: &AddServer, declared: &Declared<'_>) -> Answer<Added> {
     let found = store::find_with_use(&plane.store, body.id.as_str()).await?;
     let found = found.ok_or_else(|| Refused::new(Code::ServerExists, "a removed server had this name; use another"))?;
     let row = &found.row;
     let differs = [
         ("dsn", row.dsn != declared.dsn),
         ("kind", body.kind.is_some() && row.kind != declared.kind),
-        ("capacity", body.capacity.is_some() && row.capacity != declared.capacity),
         ("region", body.region.is_some() && row.region.as_deref() != declared.region),
         ("tenant_address", (row.tenant_host.as_str(), row.tenant_port) != (declared.tenant_host, declared.tenant_port)),
     ];
     if let Some((field, _)) = differs.into_iter().find(|(_, differs)| *differs) {
         return Err(Refused::new(Code::ServerExists, format!("server {} is registered with another {field}", body.id)));
     }
-    Ok(match found.operation {
-        Some(operation) if row.state == "provisioning" => Added::InFlight(OperationId(operation)),
-        _ => Added::Same,
+    if let Some(operation) = found.operation.filter(|_| row.state == "provisioning") {
+        return Ok(Added::InFlight(OperationId(operation)));
+    }
+    let context = hands::dsn_context(row.dsn_seal_id, row.dsn_version);
+    let kept = plane.sealer.open(&context, &row.dsn_sealed);
+    let same_secret = kept.is_ok_and(|kept| kept.as_slice() == body.dsn.as_bytes());
+    let same_certificate = body.ca_certificate.is_none() || row.ca_certificate == body.ca_certificate;
+    let same_capacity = body.capacity.is_none() || row.capacity == declared.capacity;
+    if same_secret && same_certificate && same_capacity {
+        return Ok(Added::Same);
+    }
+    let mut tx = plane.store.begin().await?;
+    store::redeclare(&mut tx, declared, body.capacity.is_some()).await?;
+    let details = serde_json::json!({"dsn": declared.dsn, "password": !same_secret, "certificate": !same_certificate,
+        "capacity": body.capacity});
+    Event::done(actor, "server.update", format!("server:{}", body.id)).with(details).save(&mut *tx).await?;
+    let started = look(plane, actor, &mut tx, body).await?;
+    tx.commit().await?;
+    plane.fleet.forget().await;
+    let id = OperationId(started.id);
+    plane.engine.go(started);
+    Ok(Added::InFlight(id))
+}
+
+async fn look(plane: &Plane, actor: &Actor, tx: &mut PgConnection, body: &AddServer) -> Answer<Started> {
+    let new = New {
+        subject: Some(format!("server:{}", body.id)),
+        // A mistyped host is not tried for ever.
+        deadline: Some(REGISTER_DEADLINE),
+        requested_by: Some(actor.reference.clone()),
+        request_id: actor.request.clone(),
+        ..New::of("server.register", Step::Probe)
+    };
+    plane.engine.start::<Register>(tx, new).await.map_err(|error| match error {
+        StartError::Busy { operation, kind } => {
+            Refused::new(Code::Busy, format!("operation {operation} ({kind}) is working on this server"))
+        }
+        StartError::Store(error) => error.into(),
     })
 }
 

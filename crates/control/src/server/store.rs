@@ -269,3 +269,19 @@ pub async fn relocate(
         .await?;
     Ok(())
 }
+
+/// What may change of a server that is registered: its secret, its certificate, its capacity.
+pub async fn redeclare(tx: &mut PgConnection, server: &Declared<'_>, capacity: bool) -> sqlx::Result<()> {
+    let sql = "UPDATE server SET dsn_sealed = $2, dsn_seal_id = $3, dsn_version = 1,
+        ca_certificate = coalesce($4, ca_certificate), capacity = CASE WHEN $5 THEN $6 ELSE capacity END WHERE id = $1";
+    sqlx::query(sql)
+        .bind(server.id)
+        .bind(server.dsn_sealed)
+        .bind(server.dsn_seal_id)
+        .bind(server.ca_certificate)
+        .bind(capacity)
+        .bind(server.capacity)
+        .execute(tx)
+        .await?;
+    Ok(())
+}

@@ -47,7 +47,7 @@ pub async fn ready(State(plane): State<Plane>) -> (StatusCode, Json<Health>) {
                 name: format!("server:{}", server.row.id),
                 healthy,
                 critical: false,
-                message: server.row.health_message.clone().filter(|_| !healthy),
+                message: (!healthy).then(|| format!("it is {}; GET /v1/servers has the reason", server.row.health)),
             }
         }));
     }

@@ -80,8 +80,16 @@ pub async fn show(State(plane): State<Plane>) -> Answer<Json<Status>> {
             let message = format!("template {} cannot be built on server {}: {why}", build.name, build.server_id);
             concern(Severity::High, "template_failed", message, "mend it and run: freehold template add DIR".into());
         } else {
-            let message = format!("stock of template {} on server {} failed {} times", build.name, build.server_id, build.failures);
-            concern(Severity::High, "stock_failing", message, "freehold operation list --kind stock.build --state failed".into());
+            let message = format!(
+                "stock of template {} on server {} failed {} times",
+                build.name, build.server_id, build.failures
+            );
+            concern(
+                Severity::High,
+                "stock_failing",
+                message,
+                "freehold operation list --kind stock.build --state failed".into(),
+            );
         }
     }
     for level in &stock {

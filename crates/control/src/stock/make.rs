@@ -172,7 +172,10 @@ pub async fn rename(core: &Core, cx: &Cx, making: &Making) -> Result<(), Failure
     let admin = hands::admin(core, cx, &making.server, None).await?;
     let taken = foreign(&admin, making).await?;
     if let Some(name) = taken.first() {
-        let detail = format!("the template's pattern gives the name {name:?}, which something else on server {} has", making.server.id);
+        let detail = format!(
+            "the template's pattern gives the name {name:?}, which something else on server {} has",
+            making.server.id
+        );
         return Err(Failure::permanent("name_taken", detail));
     }
     let opaque = making.opaque();
@@ -193,7 +196,10 @@ pub async fn remove(core: &Core, cx: &Cx, making: &Making) -> Result<(), Failure
     if !cx.undoing
         && let Some(name) = foreign.first()
     {
-        let detail = format!("{name:?} on server {} is not this tenant's any more; look before anything is dropped", making.server.id);
+        let detail = format!(
+            "{name:?} on server {} is not this tenant's any more; look before anything is dropped",
+            making.server.id
+        );
         return Err(Failure::stuck("not_ours", detail));
     }
     let ours = |name: &&str| !foreign.iter().any(|theirs| theirs == name);

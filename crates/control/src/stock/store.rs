@@ -1,5 +1,6 @@
 //! All SQL about databases on servers and their logins.
 
+use jiff_sqlx::Timestamp;
 use sqlx::{PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
 
@@ -184,6 +185,7 @@ pub async fn unnoted(store: &PgPool, limit: i64) -> sqlx::Result<Vec<DatabaseRow
     let sql =
         "SELECT d.* FROM tenant_database d JOIN server s ON s.id = d.server_id JOIN tenant t ON t.id = d.tenant_id
         WHERE d.state = 'claimed' AND d.noted_at IS NULL AND s.state IN ('active', 'cordoned', 'draining')
+          AND s.health <> 'unhealthy'
           AND t.state IN ('active', 'suspended', 'deleted')
         ORDER BY d.claimed_at LIMIT $1";
     sqlx::query_as(sql).bind(limit).fetch_all(store).await
@@ -195,9 +197,10 @@ pub async fn set_noted(store: impl PgExecutor<'_>, database: Uuid) -> sqlx::Resu
 }
 
 /// Databases of a server that are to be as they should, the longest unprobed first.
-pub async fn of_server(store: &PgPool, server: &str) -> sqlx::Result<Vec<DatabaseRow>> {
-    let sql = "SELECT * FROM tenant_database WHERE server_id = $1 AND state IN ('ready', 'claimed') ORDER BY probed_at NULLS FIRST";
-    sqlx::query_as(sql).bind(server).fetch_all(store).await
+pub async fn of_server(store: &PgPool, server: &str, before: Timestamp) -> sqlx::Result<Vec<DatabaseRow>> {
+    let sql = "SELECT * FROM tenant_database WHERE server_id = $1 AND state IN ('ready', 'claimed')
+        AND greatest(ready_at, claimed_at) < $2 ORDER BY probed_at NULLS FIRST";
+    sqlx::query_as(sql).bind(server).bind(before).fetch_all(store).await
 }
 
 pub async fn logins_of_server(store: &PgPool, server: &str) -> sqlx::Result<Vec<LoginRow>> {
@@ -259,4 +262,15 @@ pub async fn changed_since(store: &PgPool, row: &DatabaseRow) -> sqlx::Result<bo
           AND (t.id IS NULL OR t.state_since < now() - interval '5 seconds')
           AND NOT EXISTS (SELECT FROM operation o WHERE o.subject = 'tenant:' || d.tenant_id AND o.state NOT IN ('succeeded', 'failed', 'cancelled')))";
     sqlx::query_scalar(sql).bind(row.id).bind(&row.state).bind(&row.tenant_id).fetch_one(store).await
+}
+
+/// The store's clock, which every process agrees on.
+pub async fn now(store: &PgPool) -> sqlx::Result<Timestamp> {
+    sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(store).await
+}
+
+/// Whether the logins of its tenant are to be refused as of now.
+pub async fn is_refused(store: &PgPool, row: &DatabaseRow) -> sqlx::Result<bool> {
+    let sql = "SELECT EXISTS (SELECT FROM tenant WHERE id = $1 AND state IN ('suspended', 'deleted'))";
+    sqlx::query_scalar(sql).bind(&row.tenant_id).fetch_one(store).await
 }

@@ -99,7 +99,8 @@ pub async fn undelete(
     let row = store::lock(&mut tx, id.as_str()).await?.ok_or_else(|| change::not_found(&id))?;
     change::require_idle(&mut tx, &row).await?;
     if row.purge_began_at.is_some() {
-        let detail = format!("tenant {id} is being purged: its database may be gone already, so there is nothing to take back");
+        let detail =
+            format!("tenant {id} is being purged: its database may be gone already, so there is nothing to take back");
         return Err(Refused::new(Code::WrongState, detail));
     }
     match row.state() {

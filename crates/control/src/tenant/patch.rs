@@ -25,10 +25,10 @@ pub async fn patch(
     headers: HeaderMap,
     Json(body): Json<PatchTenant>,
 ) -> Answer<Response> {
-    if let Some(name) = &body.name {
+    if let Some(Some(name)) = &body.name {
         text("name", name, 200)?;
     }
-    if let Some(labels) = &body.labels {
+    if let Some(Some(labels)) = &body.labels {
         change::check_labels(labels.iter().map(|(key, value)| (key.as_str(), value.as_deref())))?;
     }
     let mut tx = plane.store.begin().await?;
@@ -43,6 +43,9 @@ pub async fn patch(
             );
             return Err(Refused::new(Code::PreconditionFailed, detail));
         }
+    }
+    if body == PatchTenant::default() {
+        return Ok(change::shown(row));
     }
     store::patch(&mut tx, id.as_str(), &body).await?;
     let after = store::find(&mut *tx, id.as_str()).await?.ok_or_else(|| change::not_found(&id))?;

@@ -269,17 +269,24 @@ pub async fn is_due(tx: &mut PgConnection, id: &str) -> sqlx::Result<bool> {
 
 /// What the patch names; the caller has locked the row.
 pub async fn patch(tx: &mut PgConnection, id: &str, patch: &PatchTenant) -> sqlx::Result<()> {
+    let name = patch.name.as_ref().map(|name| name.as_deref().unwrap_or(id));
+    let protection = patch.deletion_protection.map(|protection| protection.unwrap_or(false));
     let sql = "UPDATE tenant SET name = coalesce($2, name), deletion_protection = coalesce($3, deletion_protection),
         revision = revision + 1, updated_at = now() WHERE id = $1";
-    sqlx::query(sql).bind(id).bind(&patch.name).bind(patch.deletion_protection).execute(&mut *tx).await?;
-    let Some(labels) = &patch.labels else { return Ok(()) };
-    let gone: Vec<&str> = labels.iter().filter(|(_, value)| value.is_none()).map(|(key, _)| key.as_str()).collect();
-    sqlx::query("DELETE FROM tenant_label WHERE tenant_id = $1 AND key = ANY($2)")
-        .bind(id)
-        .bind(gone)
-        .execute(&mut *tx)
-        .await?;
-    let set: Labels =
-        labels.iter().filter_map(|(key, value)| value.clone().map(|value| (key.clone(), value))).collect();
-    set_labels(tx, id, &set).await
+    sqlx::query(sql).bind(id).bind(name).bind(protection).execute(&mut *tx).await?;
+    match &patch.labels {
+        None => Ok(()),
+        Some(None) => {
+            sqlx::query("DELETE FROM tenant_label WHERE tenant_id = $1").bind(id).execute(tx).await?;
+            Ok(())
+        }
+        Some(Some(labels)) => {
+            let gone: Vec<&str> =
+                labels.iter().filter(|(_, value)| value.is_none()).map(|(key, _)| key.as_str()).collect();
+            let sql = "DELETE FROM tenant_label WHERE tenant_id = $1 AND key = ANY($2)";
+            sqlx::query(sql).bind(id).bind(gone).execute(&mut *tx).await?;
+            let set = labels.iter().filter_map(|(key, value)| value.clone().map(|value| (key.clone(), value)));
+            set_labels(tx, id, &set.collect()).await
+        }
+    }
 }

@@ -44,7 +44,9 @@ impl Loop for Truth {
 
     async fn run(&self, cx: &LoopCx) -> Result<(), Failure> {
         for server in servers::all_with_use(&self.core.store).await? {
-            if !matches!(server.row.state.as_str(), "active" | "cordoned" | "draining") {
+            let usable = matches!(server.row.state.as_str(), "active" | "cordoned" | "draining");
+            // One that does not answer keeps the others waiting, and nothing can be mended there.
+            if !usable || server.row.health == "unhealthy" {
                 continue;
             }
             cx.still_mine().await?;
@@ -62,14 +64,15 @@ impl Truth {
         let admin = hands::admin(core, cx, server, None).await?;
         // A tenant that holds its own role or tables locked keeps nobody else waiting.
         admin.wait_for_locks_at_most(PATIENCE).await.map_err(hands::failure)?;
-        // The server first: a database made between the two looks is then in the store and not yet expected.
+        // What is made or claimed after this instant may be in the store and not in the look.
+        let before = databases::now(&core.store).await?;
         let observed = admin.observe_all().await.map_err(hands::failure)?;
         if observed.databases.iter().any(|database| database.public_connect && database.allow_connections) {
             // Somebody made a database, or opened one. What this admin may not close is among the server's findings.
             admin.secure_server().await.map_err(hands::failure)?;
         }
         let seen = Seen::of(&observed);
-        let rows = databases::of_server(&core.store, &server.id).await?;
+        let rows = databases::of_server(&core.store, &server.id, before).await?;
         let mut logins: BTreeMap<Uuid, Vec<LoginRow>> = BTreeMap::new();
         for login in databases::logins_of_server(&core.store, &server.id).await? {
             logins.entry(login.database_id).or_default().push(login);
@@ -194,6 +197,11 @@ impl Truth {
             let inside = hands::admin(core, cx, server, Some(&row.database)).await?;
             inside.wait_for_locks_at_most(PATIENCE).await.map_err(hands::failure)?;
             inside.reassign_from_login(expected.login, &row.owner).await.map_err(hands::failure)?;
+        }
+        // Suspended or resumed while this was at work: what the store says now is what holds.
+        let admitted_now = expected.can_login && !databases::changed_since(&core.store, row).await?;
+        if !admitted_now && databases::is_refused(&core.store, row).await? {
+            admin.refuse_logins(&[expected.login, expected.maintenance]).await.map_err(hands::failure)?;
         }
         databases::record_drift(&core.store, &[row.id], &json!([])).await?;
         let subject =

@@ -51,18 +51,28 @@ pub(super) fn random() -> Zeroizing<[u8; KEY_LEN]> {
     bytes
 }
 
+/// Whole or not at all: a process that dies in between leaves no file that is not a key.
 pub(super) fn write(path: &Path, bytes: &[u8; KEY_LEN]) -> Result<(), KeyError> {
     let io = |doing| move |source| KeyError::Io { doing, path: path.to_owned(), source };
-    let mut file =
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(|source| {
-            match source.kind() {
-                io::ErrorKind::AlreadyExists => KeyError::Exists { path: path.to_owned() },
-                _ => io("create")(source),
-            }
-        })?;
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}.new", std::process::id()));
+    let new = Path::new(&name);
     let mut text = Zeroizing::new(STANDARD.encode(bytes));
     text.push('\n');
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io("write"))
+    let written =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(new).and_then(|mut file| {
+            file.write_all(text.as_bytes())?;
+            file.sync_all()
+        });
+    // A link refuses what a rename would replace.
+    let linked = written.map_err(io("write")).and_then(|()| {
+        std::fs::hard_link(new, path).map_err(|source| match source.kind() {
+            io::ErrorKind::AlreadyExists => KeyError::Exists { path: path.to_owned() },
+            _ => io("create")(source),
+        })
+    });
+    let _ = std::fs::remove_file(new);
+    linked
 }
 
 pub(super) fn read(path: &Path) -> Result<Zeroizing<[u8; KEY_LEN]>, KeyError> {

@@ -17,7 +17,10 @@ use crate::{pages, read};
 const NOT_RUN: [(&str, &str); 7] = [
     ("CONTRIBUTING.md", "make check   # formatting, clippy, rustdoc, licences and bans"),
     ("CONTRIBUTING.md", "cargo nextest run -p freehold-durable"),
-    ("README.md", "make demo   # from nothing to three tenants, each in its own database and refused at its neighbours'"),
+    (
+        "README.md",
+        "make demo   # from nothing to three tenants, each in its own database and refused at its neighbours'",
+    ),
     ("README.md", "cargo install --locked --path crates/freehold"),
     ("README.md", "export STORE_URL='postgres://freehold:…@db.internal:5432/freehold_control'"),
     ("docs/operate.md", "systemctl restart freehold"),
@@ -162,7 +165,8 @@ fn run(page: &str) {
     let file = directory.path().join("page.sh");
     std::fs::write(&file, script).expect("write the page's commands");
     let binary = std::path::Path::new(env!("CARGO_BIN_EXE_freehold"));
-    let path = format!("{}:{}", binary.parent().expect("its directory").display(), std::env::var("PATH").expect("PATH"));
+    let path =
+        format!("{}:{}", binary.parent().expect("its directory").display(), std::env::var("PATH").expect("PATH"));
     let work = directory.path().join("work");
     std::fs::create_dir(&work).expect("make a directory to work in");
     let mut command = Command::new("bash");

@@ -49,7 +49,10 @@ fn invocations(line: &str) -> Vec<Vec<String>> {
         }
         let mut command = Vec::new();
         while let Some(next) = words.peek() {
-            if matches!(*next, "|" | "||" | "&&" | ">" | "#" | "--" | "…" | ";") || next.starts_with('>') {
+            if matches!(*next, "|" | "||" | "&&" | ">" | "#" | "--" | "…" | ";")
+                || next.starts_with('>')
+                || next.contains("$(")
+            {
                 break;
             }
             let next = words.next().unwrap_or_default();
@@ -84,7 +87,8 @@ impl Known {
             let help = self.help(&path).ok_or("it has no help")?;
             if let Some(option) = word.strip_prefix("--") {
                 let option = option.split('=').next().unwrap_or_default();
-                let there = help.split(|c: char| c.is_whitespace() || c == ',').any(|w| w.strip_prefix("--") == Some(option));
+                let there =
+                    help.split(|c: char| c.is_whitespace() || c == ',').any(|w| w.strip_prefix("--") == Some(option));
                 if !option.is_empty() && option != "version" && !there {
                     return Err(format!("there is no --{option}"));
                 }

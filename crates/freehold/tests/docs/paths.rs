@@ -45,7 +45,9 @@ fn exists(word: &str, all: &[String]) -> bool {
         return all.iter().any(|path| path.starts_with(&format!("{directory}/")));
     }
     let is = |path: &String| {
-        path == word || path.starts_with(&format!("{word}/")) || (word.ends_with(".rs") && path.ends_with(&format!("/{word}")))
+        path == word
+            || path.starts_with(&format!("{word}/"))
+            || (word.ends_with(".rs") && path.ends_with(&format!("/{word}")))
     };
     all.iter().any(is)
 }

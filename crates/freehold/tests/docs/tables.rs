@@ -38,7 +38,8 @@ fn exit_codes_are_the_command_line_s() {
     let source = read("crates/cli/src/failure.rs");
     let doc: String = source.lines().take_while(|line| line.starts_with("//!")).map(|line| &line[3..]).collect();
     let listed = doc.split(['·', '.']).filter_map(|part| part.trim().split_once(' '));
-    let listed: BTreeSet<&str> = listed.map(|(code, _)| code).filter(|code| code.starts_with(|c: char| c.is_ascii_digit())).collect();
+    let listed: BTreeSet<&str> =
+        listed.map(|(code, _)| code).filter(|code| code.starts_with(|c: char| c.is_ascii_digit())).collect();
     let listed: BTreeSet<String> = listed.iter().flat_map(|codes| codes.split('/')).map(str::to_owned).collect();
     let rows = firsts(&table("docs/operate.md", "## Exit codes"));
     assert_eq!(rows, listed);
@@ -46,8 +47,10 @@ fn exit_codes_are_the_command_line_s() {
 
 #[test]
 fn findings_are_the_drivers() {
-    let pattern = Regex::new(r#"(?:Finding::new\(|Low,|Medium,|High,|when\()\s*"([a-z_]+)"|,\s*"([a-z_]+)",\s*(?:Low|Medium|High)"#)
-        .expect("a pattern");
+    let pattern = Regex::new(
+        r#"(?:Finding::new\(|Low,|Medium,|High,|when\()\s*"([a-z_]+)"|,\s*"([a-z_]+)",\s*(?:Low|Medium|High)"#,
+    )
+    .expect("a pattern");
     let found: BTreeSet<String> = sources("crates/drivers/src/server/sql")
         .iter()
         .flat_map(|source| pattern.captures_iter(source).collect::<Vec<_>>())
@@ -71,7 +74,11 @@ fn metrics_are_those_that_are_counted() {
 #[test]
 fn settings_are_those_that_are_read_with_their_defaults() {
     let rows = table("docs/operate.md", "## Settings");
-    assert_eq!(firsts(&rows), declared(), "the settings that docs/operate.md lists, and those of crates/control/src/settings.rs");
+    assert_eq!(
+        firsts(&rows),
+        declared(),
+        "the settings that docs/operate.md lists, and those of crates/control/src/settings.rs"
+    );
     let head = "[store]\nurl = \"postgres://x\"\n[secrets]\nkey_file = \"k\"\n";
     let settings: Settings = toml::from_str(head).expect("two settings are enough");
     let plan: Plan = toml::from_str("name = \"p\"").expect("a plan needs a name");

@@ -76,13 +76,21 @@ async fn store_sealing_key_lost_or_wrong_is_refused() {
 
     let mut refused = Serve::spawn(&rig.settings, &rig.key, &[]);
     assert_eq!(refused.exit_code().await, Some(3), "{}", refused.output());
-    assert!(refused.output().contains("there is no key file") && refused.output().contains("sealing.key"), "{}", refused.output());
+    assert!(
+        refused.output().contains("there is no key file") && refused.output().contains("sealing.key"),
+        "{}",
+        refused.output()
+    );
     assert!(!key.exists(), "a lost key is never replaced");
 
     Sealer::create_file(&key).expect("make another key");
     let mut refused = Serve::spawn(&rig.settings, &rig.key, &[]);
     assert_eq!(refused.exit_code().await, Some(3), "{}", refused.output());
-    assert!(refused.output().contains("is not the one that this control store was sealed with"), "{}", refused.output());
+    assert!(
+        refused.output().contains("is not the one that this control store was sealed with"),
+        "{}",
+        refused.output()
+    );
     assert_eq!(before, rig.picture(&since, "acme").await);
 
     std::fs::rename(&kept, &key).expect("find the key");

@@ -47,7 +47,9 @@ async fn coverage_every_step_and_every_point_is_passed_by_a_scenario() {
         }
     }
     let named: BTreeSet<&str> = passed.iter().map(|point| point.name.as_str()).collect();
-    missing.extend(in_source().into_iter().filter(|name| !named.contains(name.as_str())).map(|name| format!("*/*/{name}")));
+    missing.extend(
+        in_source().into_iter().filter(|name| !named.contains(name.as_str())).map(|name| format!("*/*/{name}")),
+    );
     assert!(missing.is_empty(), "never passed: {}", missing.join(", "));
     let count: usize = steps.iter().map(|(_, names)| names.len()).sum();
     eprintln!("{} kinds, {count} steps, {} points", steps.len(), passed.len());

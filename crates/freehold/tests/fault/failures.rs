@@ -121,7 +121,11 @@ async fn failure_stuck_is_resolved_as_undone_and_the_tenant_is_free() {
     assert_eq!(status, 200, "{body}");
     let tenant = until_tenant(&serve, "acme", "failed").await;
     assert!(tenant["state_reason"].as_str().is_some_and(|text| text.contains("resolved by hand")), "{tenant}");
-    let audited = rig.count("SELECT count(*) FROM audit WHERE action = 'operation.resolve' AND details->>'reason' = 'removed by hand'").await;
+    let audited = rig
+        .count(
+            "SELECT count(*) FROM audit WHERE action = 'operation.resolve' AND details->>'reason' = 'removed by hand'",
+        )
+        .await;
     assert_eq!(audited, 1);
     // What the person said was removed is.
     let admin = rig.server().connect("postgres").await;

@@ -85,7 +85,8 @@ impl Runs {
         let mut back = Vec::new();
         for kind in self.scenario.kinds() {
             let steps = steps_of(&forward, kind);
-            let last = steps.last().unwrap_or_else(|| panic!("{:?} runs no {kind}:\n{}", self.scenario, reference.output));
+            let last =
+                steps.last().unwrap_or_else(|| panic!("{:?} runs no {kind}:\n{}", self.scenario, reference.output));
             let failing = format!("{kind}/{last}/after=permanent*1");
             let undone = self.one(&format!("{failing},{TRACE}"), false).await;
             let points = passed(&undone.output, &[kind]).into_iter().filter(|point| !steps.contains(&point.step));
@@ -115,10 +116,11 @@ impl Runs {
 }
 
 fn differs(point: &Point, expected: &Reference, found: &Reference) -> Option<String> {
-    let lines: Vec<String> = [(&expected.after.server, &found.after.server), (&expected.after.store, &found.after.store)]
-        .into_iter()
-        .filter_map(|(expected, found)| difference(expected, found))
-        .collect();
+    let lines: Vec<String> =
+        [(&expected.after.server, &found.after.server), (&expected.after.store, &found.after.store)]
+            .into_iter()
+            .filter_map(|(expected, found)| difference(expected, found))
+            .collect();
     (!lines.is_empty()).then(|| format!("killed at {point}:\n{}", lines.join("\n")))
 }
 

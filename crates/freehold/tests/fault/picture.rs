@@ -75,7 +75,9 @@ impl Rig {
         let verifiers: BTreeMap<String, String> =
             pairs(&admin, "SELECT rolname::text, coalesce(rolpassword, '') FROM pg_authid").await;
         for (role, verifier) in pairs(&self.sql, "SELECT role, verifier FROM login").await {
-            let found = verifiers.get(&role).map_or("no such role", |found| if *found == verifier { "the stored one" } else { "another" });
+            let found = verifiers
+                .get(&role)
+                .map_or("no such role", |found| if *found == verifier { "the stored one" } else { "another" });
             server.push(format!("verifier of {role}: {found}"));
         }
         let databases = "SELECT datname::text FROM pg_database WHERE datallowconn ORDER BY 1";

@@ -33,7 +33,8 @@ pub fn passed(output: &str, kinds: &[&str]) -> Vec<Point> {
     for line in output.lines().filter(|line| line.contains("fault point fires")) {
         let line = colour.replace_all(line, "");
         let line = &line[line.find("fault point fires").unwrap_or(0)..];
-        let (Some(kind), Some(step), Some(name)) = (field(line, "kind"), field(line, "step"), field(line, "point")) else {
+        let (Some(kind), Some(step), Some(name)) = (field(line, "kind"), field(line, "step"), field(line, "point"))
+        else {
             panic!("unreadable: {line}");
         };
         let point = Point { kind, step, name };

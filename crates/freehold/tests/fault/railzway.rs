@@ -53,7 +53,10 @@ async fn railzway_2_user_creation_fails() {
     let (rig, mut serve) = rig().await;
     let admin = rig.server().connect("postgres").await;
     // Refuses every role, as a hook of a managed service does.
-    admin.batch_execute("ALTER SYSTEM SET password_encryption = 'scram-sha-256'; ALTER ROLE admin CONNECTION LIMIT -1").await.expect("prepare");
+    admin
+        .batch_execute("ALTER SYSTEM SET password_encryption = 'scram-sha-256'; ALTER ROLE admin CONNECTION LIMIT -1")
+        .await
+        .expect("prepare");
     let since = rig.since().await;
     let before = rig.picture(&since, "org1").await;
     serve.kill().await;

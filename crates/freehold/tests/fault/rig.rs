@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use freehold_drivers::secrets::Sealer;
 use freehold_testkit::{ADMIN, ADMIN_PASSWORD, Cluster, Directory};
-use serde_json::{Value as Json, json};
+use serde_json::json;
 use tokio_postgres::Client;
 
 use crate::serving::{BINARY, Serve, until};
@@ -45,7 +45,12 @@ impl Rig {
         let directory = Directory::new();
         let key_file = directory.path().join("sealing.key");
         Sealer::create_file(&key_file).expect("make a sealing key");
-        store.connect("postgres").await.batch_execute(&format!("CREATE DATABASE {STORE}")).await.expect("make the store");
+        store
+            .connect("postgres")
+            .await
+            .batch_execute(&format!("CREATE DATABASE {STORE}"))
+            .await
+            .expect("make the store");
         let settings = directory.path().join("freehold.toml");
         let text = format!(
             "[store]\nurl = \"{}\"\n[secrets]\nkey_file = \"{}\"\n[operations]\nlease_seconds = {}\n{}",
@@ -55,9 +60,12 @@ impl Rig {
             wanted.settings
         );
         std::fs::write(&settings, text).expect("write the settings");
-        for args in [&["store", "migrate"][..], &["key", "create", "test", "--scope", "admin,operate,provision,read,credentials"]]
-        {
-            let output = Command::new(BINARY).args(args).arg("--settings").arg(&settings).output().expect("start freehold");
+        for args in [
+            &["store", "migrate"][..],
+            &["key", "create", "test", "--scope", "admin,operate,provision,read,credentials"],
+        ] {
+            let output =
+                Command::new(BINARY).args(args).arg("--settings").arg(&settings).output().expect("start freehold");
             assert!(output.status.success(), "freehold {args:?}: {}", String::from_utf8_lossy(&output.stderr));
             if args[0] == "key" {
                 let key = String::from_utf8(output.stdout).expect("a key is text").trim().to_owned();
@@ -110,7 +118,11 @@ impl Rig {
             let sql = "UPDATE operation SET finished_at = finished_at - interval '1 hour'
                 WHERE kind = 'template.retire' AND state = 'failed' AND finished_at > now() - interval '1 minute'";
             self.sql.batch_execute(sql).await.expect("let a minute pass");
-            let busy = self.count("SELECT count(*) FROM operation WHERE state NOT IN ('succeeded', 'failed', 'cancelled', 'stuck')").await;
+            let busy = self
+                .count(
+                    "SELECT count(*) FROM operation WHERE state NOT IN ('succeeded', 'failed', 'cancelled', 'stuck')",
+                )
+                .await;
             let going = self.count("SELECT count(*) FROM tenant_database WHERE tenant_id IS NULL AND state IN ('building', 'dropping')").await
                 + self.count("SELECT count(*) FROM template_build WHERE state IN ('building', 'dropping')").await
                 + self.count("SELECT count(*) FROM template_build b JOIN template t USING (name, version) WHERE NOT t.current").await;
@@ -161,7 +173,8 @@ impl Rig {
     }
 
     pub async fn until_operation(&self, kind: &str, state: &str) {
-        until(&format!("{kind} is {state}"), async || self.newest(kind).await.is_some_and(|newest| newest.0 == state)).await;
+        until(&format!("{kind} is {state}"), async || self.newest(kind).await.is_some_and(|newest| newest.0 == state))
+            .await;
     }
 
     /// Whether the tenant's application gets in, and is who it should be.
@@ -173,8 +186,4 @@ impl Rig {
         let client = freehold_testkit::as_tenant(&body).await.map_err(|error| format!("{error:?}"))?;
         client.batch_execute("CREATE TABLE probe (a int); DROP TABLE probe").await.map_err(|error| format!("{error:?}"))
     }
-}
-
-pub fn tenant(id: &str) -> Json {
-    json!({"id": id})
 }

@@ -23,7 +23,8 @@ async fn room_the_last_slots_go_to_as_many_callers_as_there_are() {
             let (sql, over) = (rig.store.connect(STORE).await, over.clone());
             async move {
                 loop {
-                    let row = sql.query_one("SELECT count(*) FROM tenant_database WHERE state <> 'dropping'", &[]).await;
+                    let row =
+                        sql.query_one("SELECT count(*) FROM tenant_database WHERE state <> 'dropping'", &[]).await;
                     let used: i64 = row.expect("count").get(0);
                     over.fetch_or(used > i64::from(SLOTS), Ordering::Relaxed);
                     tokio::task::yield_now().await;

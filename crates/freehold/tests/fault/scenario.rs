@@ -6,7 +6,7 @@ use freehold_testkit::{ADMIN, Cluster};
 use reqwest::Method;
 use serde_json::{Value as Json, json};
 
-use crate::picture::{Picture, Since};
+use crate::picture::Picture;
 use crate::rig::{Rig, Wanted};
 use crate::serving::{PATIENCE, Serve, until};
 
@@ -188,20 +188,19 @@ impl Scenario {
         }
         self.settled(rig, &mut serve).await;
         output.push_str(&serve.output());
-        Run { picture: rig.picture(&since, id).await, since, serve, output }
+        Run { picture: rig.picture(&since, id).await, serve, output }
     }
 }
 
 pub struct Run {
     pub picture: Picture,
-    pub since: Since,
     pub serve: Serve,
     pub output: String,
 }
 
 impl Rig {
     pub async fn stop_filling(&self) {
-        let sql = "INSERT INTO freeze (target, by) VALUES ('stock', 'test')";
+        let sql = "INSERT INTO \"freeze\" (target, by) VALUES ('stock', 'test')";
         self.sql.batch_execute(sql).await.expect("freeze the loop");
     }
 }

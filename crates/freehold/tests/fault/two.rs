@@ -60,7 +60,8 @@ async fn two_processes_either_may_be_killed_and_the_other_finishes() {
         assert!(a.dies_by_itself(Duration::from_secs(30)).await, "it did not come to {point}:\n{}", a.output());
         until_tenant(&b, &id, "active").await;
         rig.logs_in(&b, &id).await.expect("the tenant logs in");
-        let epoch = rig.count("SELECT epoch FROM operation WHERE kind = 'tenant.create' ORDER BY id DESC LIMIT 1").await;
+        let epoch =
+            rig.count("SELECT epoch FROM operation WHERE kind = 'tenant.create' ORDER BY id DESC LIMIT 1").await;
         assert!(epoch >= 2, "nobody took it over: epoch {epoch}");
         b.kill().await;
         rig.let_leases_run_out().await;
@@ -71,7 +72,8 @@ async fn two_processes_either_may_be_killed_and_the_other_finishes() {
 #[tokio::test]
 async fn two_processes_one_stopped_past_its_lease_has_no_effect_when_it_continues() {
     let rig = rig().await;
-    let points = ["Create/before", "Create/roles", "Create/after", "Own/before", "Own/owned", "Claim/before", "Claim/after"];
+    let points =
+        ["Create/before", "Create/roles", "Create/after", "Own/before", "Own/owned", "Claim/before", "Claim/after"];
     for (n, point) in points.into_iter().enumerate() {
         let id = format!("stopped-{n}");
         let mut a = rig.serve(&format!("tenant.create/{point}=stop*1")).await;
@@ -137,4 +139,3 @@ pub fn lets_go(output: &str) -> bool {
         .iter()
         .any(|text| output.contains(text))
 }
-

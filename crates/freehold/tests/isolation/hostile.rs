@@ -83,7 +83,8 @@ async fn everything_freehold_does_runs_no_payload(world: &World, tenant: &Tenant
         })
         .await;
     let admin = world.superuser("postgres").await;
-    let owned = format!("select count(*)::text from pg_shdepend where deptype = 'o' and refobjid = '\"{login}\"'::regrole");
+    let owned =
+        format!("select count(*)::text from pg_shdepend where deptype = 'o' and refobjid = '\"{login}\"'::regrole");
     world.until_mended("the traps are the owner's", || async { ask(&admin, &owned).await == "0" }).await;
     // The note again, health, status, metrics, suspension, deletion, and the way back.
     let store = world.superuser("freehold_control").await;
@@ -114,7 +115,9 @@ async fn extensions_resolve_nothing_of_the_tenants(world: &World, tenant: &Tenan
         let name: String = row.get(0);
         for path in ["public, pg_catalog", "pg_temp, public"] {
             // Made or refused: what counts is who ran what.
-            let sql = format!("set search_path = {path}; create extension \"{name}\" schema public cascade; drop extension \"{name}\"");
+            let sql = format!(
+                "set search_path = {path}; create extension \"{name}\" schema public cascade; drop extension \"{name}\""
+            );
             let _ = session.batch_execute(&sql).await;
         }
     }
@@ -126,7 +129,10 @@ async fn nobody_else_ran_a_payload(world: &World, tenant: &Tenant) {
     let users = [tenant.login(), tenant.owner()];
     let others: Vec<_> = payload::ran(world)
         .into_iter()
-        .filter(|(_, current, session)| current.starts_with("fh_") && (!users.contains(&current.as_str()) || !own.contains(session)) || !current.starts_with("fh_"))
+        .filter(|(_, current, session)| {
+            current.starts_with("fh_") && (!users.contains(&current.as_str()) || !own.contains(session))
+                || !current.starts_with("fh_")
+        })
         .collect();
     assert!(others.is_empty(), "somebody else ran a payload: {others:#?}");
     let admin = world.superuser("postgres").await;
@@ -135,7 +141,13 @@ async fn nobody_else_ran_a_payload(world: &World, tenant: &Tenant) {
     assert_eq!(ask(&admin, "select count(*)::text from pg_roles where rolname like '%raised'").await, "0");
     let pwned = format!("/tmp/{}.pwned", tenant.login());
     assert!(!Path::new(&pwned).exists(), "a program ran at {:?}", SystemTime::now());
-    if let Ok(inside) = world.cluster.as_ref().unwrap().connect_as(freehold_testkit::ADMIN, freehold_testkit::ADMIN_PASSWORD, tenant.database()).await {
+    if let Ok(inside) = world
+        .cluster
+        .as_ref()
+        .unwrap()
+        .connect_as(freehold_testkit::ADMIN, freehold_testkit::ADMIN_PASSWORD, tenant.database())
+        .await
+    {
         assert_eq!(ask(&inside, "select count(*)::text from public.stolen").await, "0");
     }
 }

@@ -45,7 +45,15 @@ async fn no_secret_is_found_anywhere() {
     assert!(secrets.len() > 15 && secrets.iter().all(|(_, secret)| secret.len() >= 16));
 
     places.insert("answers without a credential".into(), said);
-    for path in ["/metrics", "/v1/audit?limit=500", "/v1/operations?limit=500", "/v1/keys", "/v1/servers", "/v1/tenants", "/v1/status"] {
+    for path in [
+        "/metrics",
+        "/v1/audit?limit=500",
+        "/v1/operations?limit=500",
+        "/v1/keys",
+        "/v1/servers",
+        "/v1/tenants",
+        "/v1/status",
+    ] {
         places.insert(path.into(), world.get(path).await.to_string());
     }
     let operations = world.get("/v1/operations?limit=500").await;
@@ -74,7 +82,14 @@ async fn no_secret_is_found_anywhere() {
     assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
     places.insert("a dump of the control store".into(), String::from_utf8_lossy(&dump.stdout).into_owned());
 
-    for (place, least) in [("Freehold's log", 100_000), ("PostgreSQL's log", 100_000), ("pg_stat_statements", 10_000), ("a dump of the control store", 50_000), ("ps", 500), ("environments", 500)] {
+    for (place, least) in [
+        ("Freehold's log", 100_000),
+        ("PostgreSQL's log", 100_000),
+        ("pg_stat_statements", 10_000),
+        ("a dump of the control store", 50_000),
+        ("ps", 500),
+        ("environments", 500),
+    ] {
         assert!(places[place].len() > least, "{place} has only {} bytes: was it looked at?", places[place].len());
     }
     let mut found = Vec::new();
@@ -83,7 +98,10 @@ async fn no_secret_is_found_anywhere() {
             for form in forms(secret) {
                 if let Some(at) = text.find(&form) {
                     let line = text[..at].rsplit('\n').next().unwrap_or_default();
-                    found.push(format!("{what} is in {place}, after: {}", line.chars().rev().take(200).collect::<Vec<_>>().into_iter().rev().collect::<String>()));
+                    found.push(format!(
+                        "{what} is in {place}, after: {}",
+                        line.chars().rev().take(200).collect::<Vec<_>>().into_iter().rev().collect::<String>()
+                    ));
                 }
             }
         }
@@ -145,7 +163,10 @@ async fn work(world: &World) -> (Vec<(String, String)>, String) {
         world.tell(tenant, "resume").await;
     }
     let session = tenants[4].session().await;
-    session.batch_execute(&format!("set role none; alter role \"{}\" password null", tenants[4].login())).await.unwrap();
+    session
+        .batch_execute(&format!("set role none; alter role \"{}\" password null", tenants[4].login()))
+        .await
+        .unwrap();
     world.until_mended("the credential works again", || async { tenants[4].connect().await.is_ok() }).await;
     world.delete(&tenants[5], true).await;
     world.delete(&tenants[6], false).await;
@@ -160,7 +181,7 @@ async fn work(world: &World) -> (Vec<(String, String)>, String) {
     ] {
         say(world.post("/v1/tenants", body).await);
     }
-    let broken = json!({"name": "broken", "files": {"template.toml": "description = \"broken\"\n", "migrations/0001.sql": "select 1/0;"}});
+    let broken = json!({"name": "broken", "files": {"template.toml": "description = \"broken\"\n", "migrations/0001_broken.sql": "select 1/0;"}});
     assert_eq!(world.post("/v1/templates", broken).await.0, 201);
     let (status, failed) = world.post("/v1/tenants", json!({"id": "x", "template": "broken"})).await;
     assert!(status >= 400, "{failed}");
@@ -198,7 +219,11 @@ async fn look_while(world: &World, done: &AtomicBool) -> BTreeMap<String, String
             row.get::<_, Option<String>>(0).unwrap_or_default()
         };
         seen.entry("pg_stat_activity".into()).or_default().push_str(&join_all([looks]).await.concat());
-        let mut ours: Vec<i32> = [world.directory.path(), cluster.data()].into_iter().flat_map(processes_under).map(|pid| pid.as_raw()).collect();
+        let mut ours: Vec<i32> = [world.directory.path(), cluster.data()]
+            .into_iter()
+            .flat_map(processes_under)
+            .map(|pid| pid.as_raw())
+            .collect();
         ours.push(world.freehold.as_ref().unwrap().pid().cast_signed());
         for pid in ours {
             for (name, file) in [("ps", "cmdline"), ("environments", "environ")] {

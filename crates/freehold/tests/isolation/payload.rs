@@ -12,7 +12,7 @@ const MARK: &str = "PAYLOAD-RAN";
 pub fn functions(login: &str) -> String {
     format!(
         "create table public.stolen (t text);
-         create function public.attempt(how text) returns void language plpgsql as $f$
+         create function public.attempt(how text) returns int language plpgsql as $f$
          begin
              raise log '{MARK} how=% current=% session=% pid=%', how, current_user, session_user, pg_catalog.pg_backend_pid();
              begin execute 'alter role \"{login}\" superuser'; exception when others then null; end;
@@ -22,6 +22,7 @@ pub fn functions(login: &str) -> String {
              begin execute 'copy (select 1) to program ''touch /tmp/{login}.pwned'''; exception when others then null; end;
              begin execute 'insert into public.stolen select rolpassword from pg_catalog.pg_authid'; exception when others then null; end;
              begin execute 'insert into public.stolen select encode(sealed, ''hex'') from freehold.note'; exception when others then null; end;
+             return 1;
          end $f$;
          create function public.on_trigger() returns trigger language plpgsql as $f$ begin perform public.attempt(tg_name); return new; end $f$;
          create function public.on_check(int) returns boolean language plpgsql immutable as $f$ begin perform public.attempt('check'); return true; end $f$;
@@ -86,7 +87,16 @@ pub fn shadows() -> String {
             "create function public.{signature} returns {answer} language plpgsql as $f$ begin perform public.attempt($h${signature}$h$); return {value}; end $f$;\n"
         ));
     }
-    let operators = [("=", "name", "text"), ("=", "name", "name"), ("<>", "name", "name"), ("=", "text", "text"), ("=", "oid", "oid"), ("~~", "name", "text"), ("||", "text", "text"), ("<", "int", "int")];
+    let operators = [
+        ("=", "name", "text"),
+        ("=", "name", "name"),
+        ("<>", "name", "name"),
+        ("=", "text", "text"),
+        ("=", "oid", "oid"),
+        ("~~", "name", "text"),
+        ("||", "text", "text"),
+        ("<", "int", "int"),
+    ];
     for (n, (operator, left, right)) in operators.into_iter().enumerate() {
         let answer = if operator == "||" { "text" } else { "boolean" };
         let value = if operator == "||" { "'x'" } else { "true" };
@@ -95,7 +105,17 @@ pub fn shadows() -> String {
              create operator public.{operator} (leftarg = {left}, rightarg = {right}, function = public.op{n});\n"
         ));
     }
-    for catalog in ["pg_roles", "pg_authid", "pg_database", "pg_class", "pg_namespace", "pg_shdepend", "pg_stat_activity", "pg_settings", "note"] {
+    for catalog in [
+        "pg_roles",
+        "pg_authid",
+        "pg_database",
+        "pg_class",
+        "pg_namespace",
+        "pg_shdepend",
+        "pg_stat_activity",
+        "pg_settings",
+        "note",
+    ] {
         sql.push_str(&format!("create view public.{catalog} as select pg_catalog.oid, rolname, rolname as datname, true as rolsuper, public.attempt('{catalog}') from pg_catalog.pg_roles;\n"));
     }
     for name in ["text", "name", "oid", "bool", "regclass", "bytea", "int4"] {

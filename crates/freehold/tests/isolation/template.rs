@@ -36,7 +36,10 @@ pub async fn a_hostile_template_runs_as_its_own_roles(world: &World) {
     let in_admins_sessions = ran.iter().filter(|(_, _, session)| admins.split(',').any(|admin| admin == session));
     let strange: Vec<_> = in_admins_sessions.filter(|(how, ..)| !["index", "check"].contains(&how.as_str())).collect();
     assert!(strange.is_empty(), "{strange:?}");
-    assert_eq!(ask(&admin, "select count(*)::text from pg_roles where rolname in ('from_claim', 'nobody_raised')").await, "0");
+    assert_eq!(
+        ask(&admin, "select count(*)::text from pg_roles where rolname in ('from_claim', 'nobody_raised')").await,
+        "0"
+    );
     assert_eq!(ask(&tenant.session().await, "select count(*)::text from public.stolen").await, "0");
     world.delete(&tenant, true).await;
 }

@@ -149,7 +149,8 @@ pub async fn cannot_do_what_it_must_not(world: &World, tenant: &Tenant, victim: 
     let fill = |sql: &str| {
         let own = [("login", tenant.login()), ("owner", tenant.owner()), ("database", tenant.database())];
         let other = [("vlogin", victim.login()), ("vowner", victim.owner()), ("vdatabase", victim.database())];
-        let mut sql = sql.replace("{maintenance}", &tenant.maintenance()).replace("{admin}", &admin).replace("{vpid}", &pid);
+        let mut sql =
+            sql.replace("{maintenance}", &tenant.maintenance()).replace("{admin}", &admin).replace("{vpid}", &pid);
         for (name, value) in own.into_iter().chain(other) {
             sql = sql.replace(&format!("{{{name}}}"), value);
         }
@@ -157,7 +158,9 @@ pub async fn cannot_do_what_it_must_not(world: &World, tenant: &Tenant, victim: 
     };
     let session = tenant.session().await;
     for role in ["", "set role none; "] {
-        for (sql, may_answer) in FORBIDDEN.iter().map(|sql| (sql, false)).chain(WITHOUT_EFFECT.iter().map(|sql| (sql, true))) {
+        for (sql, may_answer) in
+            FORBIDDEN.iter().map(|sql| (sql, false)).chain(WITHOUT_EFFECT.iter().map(|sql| (sql, true)))
+        {
             session.batch_execute("discard all").await.unwrap();
             let sql = format!("{role}{}", fill(sql));
             // One message, one transaction: what an earlier statement did goes with the one that is refused.
@@ -197,8 +200,14 @@ pub async fn does_its_work(world: &World, tenant: &Tenant) {
             Some(&SqlState::ACTIVE_SQL_TRANSACTION) => {}
             _ => panic!("{error:?}"),
         });
-    session.batch_execute("create schema if not exists app; create table if not exists app.t (id int primary key)").await.unwrap();
-    session.batch_execute("create publication q for table app.t; create table if not exists public.w ()").await.unwrap();
+    session
+        .batch_execute("create schema if not exists app; create table if not exists app.t (id int primary key)")
+        .await
+        .unwrap();
+    session
+        .batch_execute("create publication q for table app.t; create table if not exists public.w ()")
+        .await
+        .unwrap();
     assert_eq!(ask(&session, "select tableowner from pg_tables where tablename = 't'").await, tenant.owner());
     let trusted = "select distinct name::text from pg_available_extension_versions where trusted and not installed and name not like 'pl%' order by 1";
     let found = session.query(trusted, &[]).await.unwrap();
@@ -225,7 +234,11 @@ pub async fn reads_nobodys_queries(world: &World, tenant: &Tenant, victim: &Tena
     }
     // It is there for whoever may look.
     let admin = world.superuser("postgres").await;
-    assert!(ask(&admin, &format!("select query from pg_stat_activity where pid = {pid}")).await.contains("the-neighbours-query"));
+    assert!(
+        ask(&admin, &format!("select query from pg_stat_activity where pid = {pid}"))
+            .await
+            .contains("the-neighbours-query")
+    );
 }
 
 pub async fn keeps_nothing_when_refused(world: &World, tenant: &Tenant) {

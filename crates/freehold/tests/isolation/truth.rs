@@ -40,7 +40,12 @@ async fn truth(world: World) {
 }
 
 async fn whatever_a_login_bends_is_restored(world: &World, tenant: &Tenant) {
-    let shows = ["current_user", "current_setting('statement_timeout')", "current_setting('work_mem')", "current_setting('search_path')"];
+    let shows = [
+        "current_user",
+        "current_setting('statement_timeout')",
+        "current_setting('work_mem')",
+        "current_setting('search_path')",
+    ];
     let session = tenant.session().await;
     let mut before = Vec::new();
     for show in shows {
@@ -66,12 +71,14 @@ async fn whatever_a_login_bends_is_restored(world: &World, tenant: &Tenant) {
         assert_eq!(ask(&restored, &format!("select {show}")).await, was, "{show}");
     }
     let left = format!(
-        "select count(*)::text from pg_shdepend where refclassid = 'pg_authid'::regclass and deptype = 'o' and refobjid = '\"{login}\"'::regrole"
+        "select count(*)::text from pg_shdepend where refclassid = 'pg_authid'::regclass and deptype = 'o' and classid <> 'pg_default_acl'::regclass and refobjid = '\"{login}\"'::regrole"
     );
     let admin = world.superuser(database).await;
     world.until_mended("the owner owns what the login made", || async { ask(&admin, &left).await == "0" }).await;
     assert_eq!(ask(&restored, "select tableowner from pg_tables where tablename = 't'").await, tenant.owner());
-    let own = format!("select coalesce(string_agg(setconfig::text, ' '), '') from pg_db_role_setting where setrole = '\"{login}\"'::regrole and setdatabase <> 0");
+    let own = format!(
+        "select coalesce(string_agg(setconfig::text, ' '), '') from pg_db_role_setting where setrole = '\"{login}\"'::regrole and setdatabase <> 0"
+    );
     assert_eq!(ask(&admin, &own).await, "");
     let repairs = world.repairs(tenant).await;
     assert!(!repairs.is_empty(), "audited");
@@ -119,7 +126,11 @@ async fn whoever_resists_delays_nobody(world: &World, stubborn: &Tenant, bent: &
 
 /// However they were got: no role of a tenant keeps them.
 async fn attributes_are_taken_back(world: &World, tenant: &Tenant) {
-    let given = if world.power == Power::Superuser { "superuser replication bypassrls createdb createrole" } else { "createdb" };
+    let given = if world.power == Power::Superuser {
+        "superuser replication bypassrls createdb createrole"
+    } else {
+        "createdb"
+    };
     let admin = world.superuser("postgres").await;
     if world.power == Power::Superuser {
         admin.batch_execute(&format!("alter role \"{}\" {given}", tenant.owner())).await.unwrap();

@@ -68,9 +68,9 @@ const DATABASES: &str = "select d.datname::text, o.rolname::text, \
     coalesce((select s.setconfig from pg_db_role_setting s where s.setdatabase = d.oid and s.setrole = 0), '{}') \
     from pg_database d join pg_roles o on o.oid = d.datdba where ($1 or d.datname = any($2)) order by 1";
 
-/// Only what is owned: grants are no reason to reassign.
+/// Only what is owned: grants are no reason to reassign, and default privileges cannot be.
 const OWNED_AS_LOGIN: &str = "select r.rolname::text, d.datname::text from pg_shdepend s join pg_roles r on r.oid = s.refobjid \
-    join pg_database d on d.oid = s.dbid where s.refclassid = 'pg_authid'::regclass and s.deptype = 'o' and s.dbid <> 0 \
+    join pg_database d on d.oid = s.dbid where s.refclassid = 'pg_authid'::regclass and s.deptype = 'o' and s.dbid <> 0 and s.classid <> 'pg_default_acl'::regclass \
     and r.rolcanlogin and not r.rolsuper and r.rolname <> current_user and ($1 or r.rolname = any($2)) group by 1, 2 order by 1, 2";
 
 impl Admin {

@@ -84,11 +84,7 @@ impl Admin {
                    join pg_roles r on r.oid = m.member left join pg_roles by on by.oid = m.grantor \
                    where r.rolname = $1 and g.rolname <> all($2)";
         let rows = self
-            .rows(
-                format!("read memberships of {role}"),
-                sql,
-                &[(&role, Type::TEXT), (&owned(meant), Type::TEXT_ARRAY)],
-            )
+            .rows(format!("read memberships of {role}"), sql, &[(&role, Type::TEXT), (&owned(meant), Type::TEXT_ARRAY)])
             .await?;
         Ok(rows
             .iter()
