@@ -145,7 +145,7 @@ async fn story_a_stuck_operation_waits_for_a_person_who_retries_or_resolves_it()
     exits(plane.cli(&["operation", "watch", id]), 11);
     // It is not a loop: it stays where it is until a person comes.
     let attempts = plane.get(&retried).await.2["attempt"].clone();
-    problem(&plane.post("/v1/tenants/retried/suspend", json!({})).await, 409, "wrong_state");
+    problem(&plane.post("/v1/tenants/retried/suspend", json!({})).await, 409, "busy");
 
     let reason = "the server will not come back 🪦";
     let id = resolved.rsplit('/').next().unwrap();
