@@ -46,6 +46,17 @@ impl LoopCx {
         mine.then_some(()).ok_or_else(Failure::fenced)
     }
 
+    /// To be asked in a transaction right before its commit: until then, nobody else becomes the leader.
+    pub async fn still_mine_in(&self, tx: &mut PgConnection) -> Result<(), Failure> {
+        let mine: Option<bool> =
+            sqlx::query_scalar("select true from loop_lease where name = $1 and epoch = $2 for share")
+                .bind(self.name)
+                .bind(self.epoch)
+                .fetch_optional(tx)
+                .await?;
+        mine.map(drop).ok_or_else(Failure::fenced)
+    }
+
     pub fn store(&self) -> &PgPool {
         &self.shared.pool
     }

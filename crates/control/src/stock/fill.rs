@@ -123,6 +123,8 @@ impl Fill {
             Err(StartError::Busy { .. }) => return Ok(true),
             Err(StartError::Store(error)) => return Err(error.into()),
         };
+        // The wait for the server's row may have been long: another leader has counted since.
+        cx.still_mine_in(&mut tx).await?;
         tx.commit().await?;
         cx.engine().go(started);
         Ok(true)
