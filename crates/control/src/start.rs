@@ -42,7 +42,9 @@ pub enum CannotStart {
 /// Connects to the store, without looking at what is in it.
 pub async fn store(settings: &Settings) -> Result<PgPool, CannotStart> {
     let options: PgConnectOptions = settings.store.url.expose_secret().parse().map_err(|_| CannotStart::StoreUrl)?;
-    let options = options.application_name("freehold");
+    // A process that hangs in a transaction must not hold rows for longer than it may hold operations.
+    let idle = format!("{}s", settings.operations.lease_seconds.clamp(5, 60));
+    let options = options.application_name("freehold").options([("idle_in_transaction_session_timeout", &idle)]);
     let pool = PgPoolOptions::new()
         .max_connections(settings.store.connections)
         .min_connections(2)
