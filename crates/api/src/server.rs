@@ -105,7 +105,7 @@ pub struct Server {
 /// Something that does not stop the work but that a person should know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Finding {
-    /// Stable: `public_connect_not_revoked`, `temp_file_limit_not_settable`, …
+    /// Stable: `database_open_to_public`, `temp_file_limit_not_settable`, …
     pub code: String,
     pub severity: Severity,
     /// What was found, why it matters, and what to do.

@@ -111,9 +111,9 @@ impl std::fmt::Debug for Endpoint {
 #[serde(deny_unknown_fields)]
 pub struct CreateTenant {
     pub id: TenantId,
-    /// The id when absent. At most 200 characters.
+    /// The id when absent. At most 512 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(min_length = 1, max_length = 200)]
+    #[schema(min_length = 1, max_length = 512)]
     pub name: Option<String>,
     /// The default plan when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -137,7 +137,7 @@ pub struct CreateTenant {
 pub struct PatchTenant {
     /// Null: the id again.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 200)]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 512)]
     pub name: Option<Option<String>>,
     /// Null: none at all.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]

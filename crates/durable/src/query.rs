@@ -39,11 +39,15 @@ pub(crate) async fn events(pool: &PgPool, id: Uuid, after: i64) -> Result<Vec<Ev
         .await
 }
 
+/// Of what is not over: those are few, however many there were.
 pub(crate) async fn counts(pool: &PgPool) -> Result<Vec<(State, i64)>, sqlx::Error> {
     let counted: Vec<(String, i64)> =
-        sqlx::query_as("select state, count(*) from operation group by state").fetch_all(pool).await?;
+        sqlx::query_as(
+            "select state, count(*) from operation where state in ('queued', 'running', 'waiting', 'undoing', 'stuck') group by state",
+        )
+        .fetch_all(pool).await?;
     let of = |state: State| counted.iter().find(|(name, _)| name == state.as_str()).map_or(0, |(_, count)| *count);
-    Ok(State::ALL.into_iter().map(|state| (state, of(state))).collect())
+    Ok(State::ALL.into_iter().filter(|state| !state.is_over()).map(|state| (state, of(state))).collect())
 }
 
 pub(crate) async fn oldest_stuck(pool: &PgPool) -> Result<Option<OperationRow>, sqlx::Error> {

@@ -245,7 +245,7 @@ fn agrees(body: &CreateTenant, existing: TenantRow) -> Answer<Begun> {
 /// What can be refused without looking at anything else.
 pub fn check(body: &CreateTenant) -> Answer<()> {
     if let Some(name) = &body.name {
-        text("name", name, 200)?;
+        text("name", name, 512)?;
     }
     if let Some(region) = &body.region {
         text("region", region, 63)?;

@@ -26,7 +26,7 @@ pub async fn patch(
     Json(body): Json<PatchTenant>,
 ) -> Answer<Response> {
     if let Some(Some(name)) = &body.name {
-        text("name", name, 200)?;
+        text("name", name, 512)?;
     }
     if let Some(Some(labels)) = &body.labels {
         change::check_labels(labels.iter().map(|(key, value)| (key.as_str(), value.as_deref())))?;
