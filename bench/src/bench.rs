@@ -28,7 +28,7 @@ impl Bench {
         write_settings(&settings, stock)?;
         let plane = Plane::dev(binary)
             .env("FREEHOLD_SETTINGS", &settings.display().to_string())
-            .env("RUST_LOG", "warn")
+            .env("FREEHOLD_LOG", "warn")
             .arg("--capacity")
             .arg("20000")
             .start()
@@ -39,6 +39,8 @@ impl Bench {
     /// A restart: settings are read once.
     pub async fn set_stock(&mut self, stock: &[(&str, u32)]) -> Res<()> {
         write_settings(&self.settings(), stock)?;
+        // Hundreds of fresh databases are dirty: written now, the stop finds little to write and is short.
+        self.admin("postgres").await?.batch_execute("CHECKPOINT").await?;
         self.plane.restart(&[]).await;
         // Connections kept alive went with the process.
         self.http = http_client();
@@ -201,7 +203,8 @@ pub async fn connect(config: &Config) -> Res<Client> {
 /// From an endpoint of an answer.
 pub fn config(endpoint: &Value) -> Res<Config> {
     let text = |name: &str| endpoint[name].as_str().ok_or_else(|| format!("the connection has no {name}"));
-    let port = endpoint["port"].as_u64().and_then(|port| u16::try_from(port).ok()).ok_or("the connection has no port")?;
+    let port =
+        endpoint["port"].as_u64().and_then(|port| u16::try_from(port).ok()).ok_or("the connection has no port")?;
     let mut config = Config::new();
     config.host(text("host")?).port(port).user(text("user")?).password(text("password")?).dbname(text("database")?);
     Ok(config)

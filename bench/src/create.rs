@@ -25,13 +25,11 @@ pub async fn run(binary: &Path, scale: &Scale, report: &mut Report) -> Res<()> {
 
     say("create: starting, filling stock");
     let bench =
-        Bench::start(binary, &[("app", plain), ("app-claim", special), ("app-named", special), ("app-cold", 0)]).await?;
-    for (name, kind) in [
-        ("app", Kind::Plain),
-        ("app-claim", Kind::Claim),
-        ("app-named", Kind::Named),
-        ("app-cold", Kind::Plain),
-    ] {
+        Bench::start(binary, &[("app", plain), ("app-claim", special), ("app-named", special), ("app-cold", 0)])
+            .await?;
+    for (name, kind) in
+        [("app", Kind::Plain), ("app-claim", Kind::Claim), ("app-named", Kind::Named), ("app-cold", Kind::Plain)]
+    {
         bench.add_template(name, kind).await?;
     }
     let version: String = bench.store().await?.query_one("select version()", &[]).await?.get(0);
@@ -145,22 +143,37 @@ pub async fn run(binary: &Path, scale: &Scale, report: &mut Report) -> Res<()> {
         row = row.ratio(("django-tenants", by_django.p50()), of_create, Goal::AtLeast(150.0));
     }
     report.add(row);
-    report.add(Row::of("create with stock, eight callers", &eight).ratio(("one of eight", eight.p50()), of_create, None));
+    report.add(Row::of("create with stock, eight callers", &eight).ratio(
+        ("one of eight", eight.p50()),
+        of_create,
+        None,
+    ));
     report.add(
         Row::of("create with stock, while stock is refilled", &busy)
             .ratio(("create", busy.p50()), ("commit, refilling", busy_commit.p50()), None)
             .ratio(("script", by_script.p50()), ("create, refilling", busy.p50()), None),
     );
-    report.add(Row::of("create with stock and claim.sql", &claim).ratio(("with claim.sql", claim.p50()), of_create, None));
+    report.add(Row::of("create with stock and claim.sql", &claim).ratio(
+        ("with claim.sql", claim.p50()),
+        of_create,
+        None,
+    ));
     report.add(
         Row::of("create with stock and a name by pattern", &named)
             .ratio(("with rename", named.p50()), ("rename by hand", rename.p50()), None)
             .ratio(("script", by_script.p50()), ("with rename", named.p50()), None),
     );
-    report.add(
-        Row::of("create without stock", &cold).ratio(("without stock", cold.p50()), ("script", by_script.p50()), None),
+    report.add(Row::of("create without stock", &cold).ratio(
+        ("without stock", cold.p50()),
+        ("script", by_script.p50()),
+        None,
+    ));
+    let parts = format!(
+        "create {:.1}, floor: commit {:.1}, connect {:.1}",
+        first_create.p50(),
+        first_commit.p50(),
+        first_connect.p50()
     );
-    let parts = format!("create {:.1}, floor: commit {:.1}, connect {:.1}", first_create.p50(), first_commit.p50(), first_connect.p50());
     report.add(Row::of("from sending the create to the first row", &first).note(parts).ratio(
         ("first row", first.p50()),
         ("commit + connect", first_commit.p50() + first_connect.p50()),

@@ -28,12 +28,18 @@ pub async fn run(bench: &Bench, time: Duration, report: &mut Report) -> Res<()> 
     let share = (cpu_seconds(bench.pid())? - before) / began.elapsed().as_secs_f64() * 100.0;
     let resident = resident_mb(bench.pid())?;
     report.add(
-        Row::number(format!("idle with {tenants} tenants: CPU of the control process"), share, "% of a core")
-            .ratio(("idle", share), ("a core's 1 %", 1.0), Goal::AtMost(1.0)),
+        Row::number(format!("idle with {tenants} tenants: CPU of the control process"), share, "% of a core").ratio(
+            ("idle", share),
+            ("a core's 1 %", 1.0),
+            Goal::AtMost(1.0),
+        ),
     );
     report.add(
-        Row::number(format!("idle with {tenants} tenants: memory of the control process"), resident, "MB")
-            .ratio(("resident", resident), ("100 MB", 100.0), Goal::AtMost(1.0)),
+        Row::number(format!("idle with {tenants} tenants: memory of the control process"), resident, "MB").ratio(
+            ("resident", resident),
+            ("100 MB", 100.0),
+            Goal::AtMost(1.0),
+        ),
     );
     Ok(())
 }

@@ -68,8 +68,7 @@ impl Row {
 
     /// `left` divided by `right`.
     pub fn ratio(mut self, left: (&str, f64), right: (&str, f64), goal: impl Into<Option<Goal>>) -> Self {
-        let check =
-            Check { left: left.0.into(), right: right.0.into(), ratio: left.1 / right.1, goal: goal.into() };
+        let check = Check { left: left.0.into(), right: right.0.into(), ratio: left.1 / right.1, goal: goal.into() };
         self.checks.push(check);
         self
     }
@@ -194,7 +193,11 @@ mod tests {
         }
         let mut report = Report::default();
         let row = Row::of("create", &samples);
-        report.add(row.ratio(("script", 5000.0), ("create", 50.0), Goal::AtLeast(30.0)).ratio(("create", 50.0), ("commit", 1.0), Goal::AtMost(12.0)));
+        report.add(row.ratio(("script", 5000.0), ("create", 50.0), Goal::AtLeast(30.0)).ratio(
+            ("create", 50.0),
+            ("commit", 1.0),
+            Goal::AtMost(12.0),
+        ));
         assert_eq!(report.missed(), ["create: create / commit is 50.0, goal ≤ 12"]);
         assert_eq!(report.json()["rows"][0]["p95"], 95.0);
         assert!(report.table().contains("script / create"));

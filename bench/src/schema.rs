@@ -20,7 +20,8 @@ pub fn sql() -> String {
              \x20   created_at timestamptz NOT NULL"
         );
         if let Some(previous) = table.checked_sub(1) {
-            let _ = write!(sql, ",\n    previous_id bigint REFERENCES item_{previous:02} DEFERRABLE INITIALLY DEFERRED");
+            let _ =
+                write!(sql, ",\n    previous_id bigint REFERENCES item_{previous:02} DEFERRABLE INITIALLY DEFERRED");
         }
         let _ = writeln!(sql, "\n);");
         let _ = writeln!(sql, "CREATE INDEX item_{table:02}_status ON item_{table:02} (status, created_at);");
