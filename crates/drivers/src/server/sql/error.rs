@@ -151,13 +151,23 @@ fn of_state(db: &DbError) -> SqlErrorKind {
         SqlState::FEATURE_NOT_SUPPORTED => NotSupported,
         // PostgreSQL has no SQLSTATE of its own for two sessions that update one catalog row.
         SqlState::INTERNAL_ERROR if db.message().starts_with("tuple concurrently") => Contention,
+        SqlState::INTERNAL_ERROR if cannot_write(db) => DiskFull,
         ref other if other.code().starts_with("08") => Unreachable,
         _ => Other,
     }
 }
 
+/// CREATE DATABASE grows files that are not written before a checkpoint: a full disk first shows in whatever comes
+/// after, under PostgreSQL's code for anything.
+fn cannot_write(db: &DbError) -> bool {
+    ["checkpoint request failed", "could not write init file"].contains(&db.message())
+}
+
 fn describe(db: &DbError) -> String {
     match db.detail() {
+        _ if *db.code() == SqlState::INTERNAL_ERROR && cannot_write(db) => {
+            format!("{}: the server cannot write: most likely its disk is full; its log has the reason", db.message())
+        }
         Some(detail) if *db.code() == SqlState::DEPENDENT_OBJECTS_STILL_EXIST => format!("{}: {detail}", db.message()),
         _ => db.message().to_owned(),
     }
