@@ -117,7 +117,7 @@ impl Kept {
             let now = tenant::store::find(&plane.store, tenant.as_str()).await?.map(freehold_api::tenant::Tenant::from);
             let created_at = now.and_then(|now| serde_json::to_value(now.created_at).ok());
             let same = created_at.is_some_and(|created_at| created_at == body["created_at"]);
-            if same && let Some(connection) = connection::read(plane, &caller.actor(), tenant.as_str(), false).await? {
+            if same && let Some(connection) = connection::read(plane, &caller.actor(), tenant.as_str()).await? {
                 body["connection"] = serde_json::to_value(connection).unwrap_or_default();
             }
         }

@@ -12,6 +12,7 @@ use super::store;
 use crate::http::problem::{Refused, constraint};
 use crate::plane::{Answer, Core};
 use crate::server::store::{self as servers, ServerWithUse};
+use crate::tenant::connection::Access;
 use crate::tenant::placement::{self, Want};
 
 pub struct Given {
@@ -24,6 +25,8 @@ pub struct Given {
     pub other_plan: bool,
     /// Whether nothing of it is there yet.
     pub to_make: bool,
+    /// How it is reached as it is called now; None where nothing is there yet.
+    pub access: Option<Access>,
 }
 
 /// Who asks, for what.
@@ -45,7 +48,7 @@ pub async fn claim(core: &Core, tx: &mut PgConnection, wanted: &Claim<'_>) -> An
     let claimed = store::claim(tx, tenant, template.name.as_str(), &template.version, plan_name, &ranked).await?;
     let Some(claimed) = claimed else { return make_room(core, tx, wanted, &want).await };
     if let Some(names) = names {
-        let named = store::set_names(tx, claimed.id, &names.database, claimed.login_id, &names.login).await;
+        let named = store::set_names(tx, claimed.id, &names.database, claimed.access.login, &names.login).await;
         named.map_err(|error| taken(error, names))?;
     }
     let other_plan = claimed.plan != plan_name;
@@ -59,6 +62,7 @@ pub async fn claim(core: &Core, tx: &mut PgConnection, wanted: &Claim<'_>) -> An
         renamed: names.is_some(),
         other_plan,
         to_make: false,
+        access: Some(claimed.access),
     })
 }
 
@@ -90,6 +94,7 @@ async fn make_room(core: &Core, tx: &mut PgConnection, wanted: &Claim<'_>, want:
             renamed: names.is_some(),
             other_plan: false,
             to_make: true,
+            access: None,
         });
     }
     Err(placement::explain_refusal(want, &fleet))

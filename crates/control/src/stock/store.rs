@@ -4,6 +4,8 @@ use jiff_sqlx::Timestamp;
 use sqlx::{PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
 
+use crate::tenant::connection::Access;
+
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct DatabaseRow {
     pub id: Uuid,
@@ -83,15 +85,15 @@ pub async fn insert_login(tx: &mut PgConnection, server: &str, login: &LoginRow)
 }
 
 /// A claimed database, with the tenant's login.
-#[derive(Debug, sqlx::FromRow)]
+#[derive(sqlx::FromRow)]
 pub struct Claimed {
     pub id: Uuid,
     pub server_id: String,
     pub plan: String,
-    pub database: String,
     pub missing: Vec<String>,
-    pub login_id: Uuid,
-    pub role: String,
+    /// As it is called now, which a pattern may change.
+    #[sqlx(flatten)]
+    pub access: Access,
 }
 
 /// Takes one ready database, of the most wanted server that has one; prefers one that carries the plan's limits.
@@ -111,9 +113,10 @@ pub async fn claim(
             ORDER BY (d.plan = $4) DESC, array_position($5, d.server_id), d.created_at
             LIMIT 1 FOR UPDATE OF d SKIP LOCKED)
         UPDATE tenant_database d SET state = 'claimed', tenant_id = $1, claimed_at = now()
-        FROM pick, login l
-        WHERE d.id = pick.id AND l.database_id = d.id AND l.purpose = 'tenant'
-        RETURNING d.id, d.server_id, d.plan, d.database, d.missing, l.id AS login_id, l.role";
+        FROM pick, login l, server s
+        WHERE d.id = pick.id AND l.database_id = d.id AND l.purpose = 'tenant' AND s.id = d.server_id
+        RETURNING d.id, d.server_id, d.plan, d.missing, l.id AS login, l.version, l.role, l.password, d.database,
+            s.tenant_host, s.tenant_port, s.tenant_sslmode, s.ca_certificate";
     sqlx::query_as(sql).bind(tenant).bind(template).bind(version).bind(plan).bind(servers).fetch_optional(tx).await
 }
 

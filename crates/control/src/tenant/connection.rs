@@ -20,24 +20,25 @@ use crate::stock::declare;
     responses((status = 200, description = "Where and as whom to connect", body = Connection)))]
 pub async fn show(State(plane): State<Plane>, caller: Caller, Id(id): Id<TenantId>) -> Answer<Json<Connection>> {
     let row = change::find(&plane, &id).await?;
-    let connection = read(&plane, &caller.actor(), &row.id, false).await?;
+    let connection = read(&plane, &caller.actor(), &row.id).await?;
     let detail = || Refused::new(Code::WrongState, format!("tenant {id} is {} and has no connection", row.state));
     connection.map(Json).ok_or_else(detail)
 }
 
-/// For an answer that may carry it. What a create hands out is covered by the create's own event.
-pub async fn read(plane: &Plane, actor: &Actor, tenant: &str, created: bool) -> Answer<Option<Connection>> {
+/// For an answer that may carry it: the read is on record before it is answered.
+pub async fn read(plane: &Plane, actor: &Actor, tenant: &str) -> Answer<Option<Connection>> {
     let Ok(id) = tenant.parse::<TenantId>() else { return Ok(None) };
     let connection = find(&plane.core, &id).await?;
-    if connection.is_some() && !created {
+    if connection.is_some() {
         Event::done(actor, "credential.read", format!("tenant:{tenant}")).save(&plane.store).await?;
     }
     Ok(connection)
 }
 
+/// What a connection is made of. The password is sealed.
 #[derive(sqlx::FromRow)]
-struct Row {
-    login: Uuid,
+pub struct Access {
+    pub login: Uuid,
     version: i32,
     role: String,
     password: Vec<u8>,
@@ -54,18 +55,21 @@ pub async fn find(core: &Core, tenant: &TenantId) -> Answer<Option<Connection>> 
         FROM tenant t JOIN tenant_database d ON d.tenant_id = t.id JOIN login l ON l.database_id = d.id AND l.purpose = 'tenant'
         JOIN server s ON s.id = d.server_id
         WHERE t.id = $1 AND d.state = 'claimed' AND t.state IN ('active', 'suspended', 'deleted')";
-    let row: Option<Row> = sqlx::query_as(sql).bind(tenant.as_str()).fetch_optional(&core.store).await?;
-    let Some(row) = row else { return Ok(None) };
-    let context: Context = declare::context(row.login, row.version);
-    let password = core
-        .sealer
-        .open_password(&context, &row.password)
-        .map_err(|error| Refused::internal("open a sealed password", &error))?;
-    let direct = endpoint(&row, password.expose());
-    Ok(Some(Connection { direct, pooled: None, ca_certificate: row.ca_certificate }))
+    let row: Option<Access> = sqlx::query_as(sql).bind(tenant.as_str()).fetch_optional(&core.store).await?;
+    row.map(|access| open(core, &access)).transpose()
 }
 
-fn endpoint(row: &Row, password: &str) -> Endpoint {
+pub fn open(core: &Core, access: &Access) -> Answer<Connection> {
+    let context: Context = declare::context(access.login, access.version);
+    let password = core
+        .sealer
+        .open_password(&context, &access.password)
+        .map_err(|error| Refused::internal("open a sealed password", &error))?;
+    let direct = endpoint(access, password.expose());
+    Ok(Connection { direct, pooled: None, ca_certificate: access.ca_certificate.clone() })
+}
+
+fn endpoint(row: &Access, password: &str) -> Endpoint {
     let encode =
         |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20");
     let port = u16::try_from(row.tenant_port).unwrap_or(5432);

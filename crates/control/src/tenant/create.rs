@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use freehold_api::key::Scope;
 use freehold_api::operation::Operation;
 use freehold_api::problem::Code;
-use freehold_api::tenant::{CreateTenant, TenantState, TenantWithConnection};
+use freehold_api::tenant::{Connection, CreateTenant, TenantState, TenantWithConnection};
 use freehold_durable::{New, StartError, Started};
 use uuid::Uuid;
 
@@ -42,20 +42,20 @@ pub async fn create(
     caller.require_tenant(&body.id)?;
     let ensured = ensure(&plane, &caller.actor(), Some(caller.key.0), &body, wait, None).await?;
     match ensured {
-        Ensured::There { tenant, created } => {
-            let may_see = created || caller.has(Scope::Credentials);
-            let connection = match may_see {
-                true => connection::read(&plane, &caller.actor(), &tenant.id, created).await?,
-                false => None,
+        Ensured::There { tenant, created, connection } => {
+            let connection = match connection {
+                None if caller.has(Scope::Credentials) => connection::read(&plane, &caller.actor(), &tenant.id).await?,
+                handed_out => handed_out,
             };
+            let carries = connection.is_some().then(|| Carries::Connection(body.id.clone()));
             let status = if created { StatusCode::CREATED } else { StatusCode::OK };
             let location = format!("/v1/tenants/{}", tenant.id);
             let etag = HeaderValue::from_str(&tenant.etag()).unwrap_or(HeaderValue::from_static("\"0\""));
             let body_out = TenantWithConnection { tenant: (*tenant).into(), connection };
             let mut response = (status, [(header::LOCATION, location)], Json(body_out)).into_response();
             response.headers_mut().insert(header::ETAG, etag);
-            if may_see {
-                response.extensions_mut().insert(Carries::Connection(body.id));
+            if let Some(carries) = carries {
+                response.extensions_mut().insert(carries);
             }
             Ok(response)
         }
@@ -64,8 +64,15 @@ pub async fn create(
 }
 
 pub enum Ensured {
-    There { tenant: Box<TenantRow>, created: bool },
-    OnItsWay { operation: Box<Operation> },
+    /// With its connection when this very call created it: that is on record as the create.
+    There {
+        tenant: Box<TenantRow>,
+        created: bool,
+        connection: Option<Connection>,
+    },
+    OnItsWay {
+        operation: Box<Operation>,
+    },
 }
 
 /// Also what the edges call.
@@ -79,7 +86,7 @@ pub async fn ensure(
 ) -> Answer<Ensured> {
     check(body)?;
     let (operation, created) = match begin(plane, actor, key, body, via).await? {
-        Begun::Ready(tenant) => return Ok(Ensured::There { tenant, created: true }),
+        Begun::Ready(tenant, connection) => return Ok(Ensured::There { tenant, created: true, connection }),
         Begun::Started(started) => {
             let id = started.id;
             plane.engine.go(started);
@@ -87,7 +94,7 @@ pub async fn ensure(
         }
         Begun::Exists(tenant) => match (tenant.state(), tenant.operation) {
             (TenantState::Creating, Some(operation)) => (operation, false),
-            _ => return Ok(Ensured::There { tenant, created: false }),
+            _ => return Ok(Ensured::There { tenant, created: false, connection: None }),
         },
     };
     let row = plane.engine.wait(operation, wait).await?;
@@ -95,7 +102,8 @@ pub async fn ensure(
         Some(row) if row.state == freehold_durable::State::Succeeded => {
             let tenant = store::find(&plane.store, body.id.as_str()).await?;
             let tenant = tenant.ok_or_else(|| Refused::new(Code::NotFound, "the tenant was purged meanwhile"))?;
-            Ok(Ensured::There { tenant: Box::new(tenant), created })
+            let connection = if created { connection::find(&plane.core, &body.id).await? } else { None };
+            Ok(Ensured::There { tenant: Box::new(tenant), created, connection })
         }
         Some(row) if row.state.is_over() => Err(change::refused_by(&format!("create tenant {}", body.id), &row)),
         _ => {
@@ -106,7 +114,7 @@ pub async fn ensure(
 }
 
 enum Begun {
-    Ready(Box<TenantRow>),
+    Ready(Box<TenantRow>, Option<Connection>),
     Started(Started),
     Exists(Box<TenantRow>),
 }
@@ -166,7 +174,7 @@ async fn begin(
     };
     let given = claim::claim(&plane.core, &mut tx, &wanted).await?;
     let first = provision::first_step(&given, template.claim.is_some());
-    store::place(&mut tx, id, &given.server, &template.version, &given.missing, first.is_none()).await?;
+    let placed = store::place(&mut tx, id, &given.server, &template.version, &given.missing, first.is_none()).await?;
     let details = serde_json::json!({"plan": plan.name, "template": template.name, "server": given.server});
     let subject = format!("tenant:{id}");
     let begun = match first {
@@ -183,9 +191,9 @@ async fn begin(
                 )
                 .await?;
             Event::done(actor, "tenant.create", subject).with(details).save(&mut *tx).await?;
-            let tenant = store::find(&mut *tx, id).await?;
-            let tenant = tenant.ok_or_else(|| Refused::internal("read own insert", &"row is not there"))?;
-            Begun::Ready(Box::new(tenant))
+            let tenant = TenantRow { labels: sqlx::types::Json(labels), ..placed };
+            let connection = given.access.map(|access| connection::open(&plane.core, &access)).transpose()?;
+            Begun::Ready(Box::new(tenant), connection)
         }
         Some(step) => {
             let new = New {

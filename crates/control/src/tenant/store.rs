@@ -161,7 +161,7 @@ pub async fn set_labels(tx: &mut PgConnection, id: &str, labels: &Labels) -> sql
     Ok(())
 }
 
-/// Where it lives; active at once when its database is ready.
+/// Where it lives; active at once when its database is ready. Answers the row, without labels and operation.
 pub async fn place(
     tx: &mut PgConnection,
     id: &str,
@@ -169,11 +169,11 @@ pub async fn place(
     version: &str,
     missing: &[String],
     ready: bool,
-) -> sqlx::Result<()> {
+) -> sqlx::Result<TenantRow> {
     let sql = "UPDATE tenant SET server_id = $2, template_version = $3, missing_extensions = $4, updated_at = now(),
-        state = CASE WHEN $5 THEN 'active' ELSE 'creating' END WHERE id = $1 AND state = 'creating'";
-    sqlx::query(sql).bind(id).bind(server).bind(version).bind(missing).bind(ready).execute(tx).await?;
-    Ok(())
+            state = CASE WHEN $5 THEN 'active' ELSE 'creating' END
+        WHERE id = $1 AND state = 'creating' RETURNING *, '{}'::jsonb AS labels, NULL::uuid AS operation";
+    sqlx::query_as(sql).bind(id).bind(server).bind(version).bind(missing).bind(ready).fetch_one(tx).await
 }
 
 pub async fn activate(tx: &mut PgConnection, id: &str, missing: &[String]) -> sqlx::Result<()> {
