@@ -236,7 +236,7 @@ pub async fn displace(tx: &mut PgConnection, server: &str) -> sqlx::Result<bool>
 pub async fn displaced(store: &PgPool) -> sqlx::Result<Vec<DatabaseRow>> {
     let sql = "SELECT d.* FROM tenant_database d WHERE d.state = 'dropping' AND d.tenant_id IS NULL
         AND NOT EXISTS (SELECT FROM operation o WHERE o.subject = 'database:' || d.id
-            AND (o.state NOT IN ('succeeded', 'failed', 'cancelled') OR o.finished_at > now() - interval '5 minutes'))
+            AND (o.state NOT IN ('succeeded', 'failed', 'cancelled') OR o.kind = 'stock.drop' AND o.finished_at > now() - interval '5 minutes'))
         LIMIT 200";
     sqlx::query_as(sql).fetch_all(store).await
 }
