@@ -27,6 +27,12 @@ impl Admin {
         let owner = ident(&roles.owner);
         let mut sql = Vec::new();
         if let Some(from) = own.from_role.filter(|from| *from != roles.owner) {
+            // First the database and the schemas: unless a superuser does the giving, whoever is given a publication
+            // or a table must be allowed to create one there, and REASSIGN takes things in no particular order.
+            sql.push(format!("GRANT ALL ON DATABASE {database} TO {owner}"));
+            for schema in self.schemas_of(from).await? {
+                sql.push(format!("ALTER SCHEMA {} OWNER TO {owner}", ident(&schema)));
+            }
             sql.push(format!("REASSIGN OWNED BY {} TO {owner}", ident(from)));
         }
         // After REASSIGN, which takes the database along if that role owned it.
@@ -85,6 +91,12 @@ impl Admin {
         let sql = "select n from unnest($1) n where not has_parameter_privilege(n, 'SET') \
                    and not exists (select from pg_settings s where lower(s.name) = lower(n) and s.context = 'user')";
         let rows = self.rows("read the admin's privileges", sql, &[(&names, Type::TEXT_ARRAY)]).await?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+
+    async fn schemas_of(&self, role: &str) -> Result<Vec<String>, SqlError> {
+        let sql = "select n.nspname::text from pg_namespace n join pg_roles r on r.oid = n.nspowner where r.rolname = $1 order by 1";
+        let rows = self.rows("look for a role's schemas", sql, &[(&role, Type::TEXT)]).await?;
         Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 
