@@ -1,19 +1,25 @@
 //! Tenants that work together, or against one another, by the only thing they share: the names of roles.
 
-use crate::world::{Tenant, World, ask};
+use crate::world::{Power, Tenant, World, ask};
 
-/// On 15 a login may grant itself to whomever it likes: a suspended tenant would go on under its friend's login.
+/// Since 15 a login may not grant itself (it could up to 14). Whoever may, makes such a grant: a suspended tenant would
+/// go on under its friend's login.
 pub async fn a_login_granted_to_a_neighbour_is_revoked(world: &World, tenant: &Tenant, friend: &Tenant) {
     let session = tenant.session().await;
+    let admin = world.superuser("postgres").await;
+    if world.power == Power::Weak {
+        // Since 16 only who granted may revoke.
+        admin.batch_execute("set role weak_admin").await.unwrap();
+    }
     for role in [friend.login(), friend.owner(), &friend.maintenance()] {
-        session
-            .batch_execute(&format!("set role none; grant \"{}\" to \"{role}\" with admin option", tenant.login()))
-            .await
-            .unwrap();
+        let grant = format!("grant \"{}\" to \"{role}\"", tenant.login());
+        for role in ["", "set role none; "] {
+            assert!(session.batch_execute(&format!("{role}{grant}")).await.is_err(), "{role}{grant}");
+        }
+        admin.batch_execute(&grant).await.unwrap();
     }
     let guest = friend.connect_to(tenant.database()).await.expect("the friend gets in, so far");
-    guest.batch_execute("create schema gift").await.ok();
-    let admin = world.superuser("postgres").await;
+    guest.batch_execute("create schema gift").await.expect("and may do what the tenant may");
     let strays = format!(
         "select count(*)::text from pg_auth_members where roleid = '\"{}\"'::regrole and member::regrole::text ~ '{}'",
         tenant.login(),

@@ -57,7 +57,7 @@ pub const OBJECTS: &str = "
     create schema \"Freehold\"; create schema \"a\"\"b'; drop schema freehold cascade; --\";
     create table \"a\"\"b'; drop schema freehold cascade; --\".\"; alter role postgres nologin; --\" (\"$$;select public.attempt('name')$$\" int);
     comment on table public.trap is $c$'; select public.attempt('comment'); --$c$;
-    create publication \"p'; select 1; --\" for table public.trap;
+    create publication \"p'; select 1; --\" for table public.typed;
 ";
 
 /// Everything that a careless admin session calls by its bare name, in `public`; the search_path puts it first.
