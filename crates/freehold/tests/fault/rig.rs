@@ -114,10 +114,10 @@ impl Rig {
         let mut last = String::new();
         let deadline = std::time::Instant::now() + crate::serving::PATIENCE;
         loop {
-            // As if the minute had passed after which a removal that failed is begun again.
+            // As if the minutes had passed after which a removal that failed is begun again.
             let sql = "UPDATE operation SET finished_at = finished_at - interval '1 hour'
-                WHERE kind = 'template.retire' AND state = 'failed' AND finished_at > now() - interval '1 minute'";
-            self.sql.batch_execute(sql).await.expect("let a minute pass");
+                WHERE kind IN ('template.retire', 'stock.drop') AND state = 'failed' AND finished_at > now() - interval '1 hour'";
+            self.sql.batch_execute(sql).await.expect("let minutes pass");
             let busy = self
                 .count(
                     "SELECT count(*) FROM operation WHERE state NOT IN ('succeeded', 'failed', 'cancelled', 'stuck')",
