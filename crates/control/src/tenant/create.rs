@@ -45,7 +45,7 @@ pub async fn create(
         Ensured::There { tenant, created, connection } => {
             let connection = match connection {
                 None if caller.has(Scope::Credentials) => connection::read(&plane, &caller.actor(), &tenant.id).await?,
-                handed_out => handed_out,
+                handed_out => handed_out.map(|connection| *connection),
             };
             let carries = connection.is_some().then(|| Carries::Connection(body.id.clone()));
             let status = if created { StatusCode::CREATED } else { StatusCode::OK };
@@ -68,7 +68,7 @@ pub enum Ensured {
     There {
         tenant: Box<TenantRow>,
         created: bool,
-        connection: Option<Connection>,
+        connection: Option<Box<Connection>>,
     },
     OnItsWay {
         operation: Box<Operation>,
@@ -102,7 +102,7 @@ pub async fn ensure(
         Some(row) if row.state == freehold_durable::State::Succeeded => {
             let tenant = store::find(&plane.store, body.id.as_str()).await?;
             let tenant = tenant.ok_or_else(|| Refused::new(Code::NotFound, "the tenant was purged meanwhile"))?;
-            let connection = if created { connection::find(&plane.core, &body.id).await? } else { None };
+            let connection = if created { connection::find(&plane.core, &body.id).await?.map(Box::new) } else { None };
             Ok(Ensured::There { tenant: Box::new(tenant), created, connection })
         }
         Some(row) if row.state.is_over() => Err(change::refused_by(&format!("create tenant {}", body.id), &row)),
@@ -114,7 +114,7 @@ pub async fn ensure(
 }
 
 enum Begun {
-    Ready(Box<TenantRow>, Option<Connection>),
+    Ready(Box<TenantRow>, Option<Box<Connection>>),
     Started(Started),
     Exists(Box<TenantRow>),
 }
@@ -168,7 +168,7 @@ async fn begin(
         tenant: id,
         region: body.region.as_deref(),
         plan,
-        template: &template,
+        template,
         names: names.as_ref(),
         fleet: &fleet,
     };
@@ -192,7 +192,8 @@ async fn begin(
                 .await?;
             Event::done(actor, "tenant.create", subject).with(details).save(&mut *tx).await?;
             let tenant = TenantRow { labels: sqlx::types::Json(labels), ..placed };
-            let connection = given.access.map(|access| connection::open(&plane.core, &access)).transpose()?;
+            let connection =
+                given.access.map(|access| connection::open(&plane.core, &access)).transpose()?.map(Box::new);
             Begun::Ready(Box::new(tenant), connection)
         }
         Some(step) => {

@@ -11,6 +11,7 @@ use crate::{pages, read, root};
 fn paths_that_are_named_exist() {
     let all = files();
     let mut missing = Vec::new();
+    let links = Regex::new(r"\]\(([^)#\s]+)\)").expect("a pattern");
     for page in pages() {
         let text = read(&page);
         for word in inline(&text).filter(|word| is_path(word)) {
@@ -18,7 +19,6 @@ fn paths_that_are_named_exist() {
                 missing.push(format!("{page}: `{word}`"));
             }
         }
-        let links = Regex::new(r"\]\(([^)#\s]+)\)").expect("a pattern");
         for link in links.captures_iter(&text).map(|found| found[1].to_owned()).filter(|link| !link.contains("://")) {
             let from = root().join(&page);
             if !from.parent().unwrap_or(Path::new("")).join(&link).exists() {

@@ -1,5 +1,8 @@
 //! Tenants that work together, or against one another, by the only thing they share: the names of roles.
 
+use reqwest::Method;
+use serde_json::json;
+
 use crate::world::{Power, Tenant, World, ask};
 
 /// Since 15 a login may not grant itself (it could up to 14). Whoever may, makes such a grant: a suspended tenant would
@@ -72,4 +75,26 @@ pub async fn grants_to_a_neighbour_do_not_keep_it_from_being_purged(world: &Worl
     assert_eq!(ask(&admin, &left).await, "0");
     let again = spiteful.session().await;
     assert_eq!(ask(&again, "select count(*)::text from s.t").await, "0", "its own things are still there");
+}
+
+/// A key that created a tenant gets its credential again by the same request. It does not get that of another tenant
+/// that has the id now, and what it gets is audited.
+pub async fn a_repeated_create_answers_no_successors_credential(world: &World) {
+    let (status, made) = world.post("/v1/keys", json!({"name": "signup", "scopes": ["provision"]})).await;
+    assert_eq!(status, 201, "{made}");
+    let key = made["key"].as_str().unwrap();
+    let body = json!({"id": "again"});
+    let create =
+        || world.request_with(Method::POST, "/v1/tenants", key, &[("idempotency-key", "first")], Some(body.clone()));
+    let (first, second) = (create().await, create().await);
+    assert_eq!((first.0, &first.1["connection"]), (201, &second.1["connection"]), "{}", second.1["code"]);
+    assert!(first.1["connection"]["direct"]["password"].is_string());
+    let audit = world.get("/v1/audit?limit=500").await.to_string();
+    assert!(audit.contains("credential.read") && audit.contains("tenant:again"), "the repeat is audited");
+
+    let tenant = Tenant { id: "again".into(), direct: first.1["connection"]["direct"].clone() };
+    world.delete(&tenant, true).await;
+    let successor = world.create(body.clone()).await;
+    let (_, third) = create().await;
+    assert!(third["connection"].is_null() && !third.to_string().contains(successor.password()), "a foreign credential");
 }

@@ -2,7 +2,6 @@
 //! that Freehold does to it is done, and nothing of it ran as anybody but the tenant.
 
 use std::path::Path;
-use std::time::SystemTime;
 
 use serde_json::json;
 
@@ -140,7 +139,7 @@ async fn nobody_else_ran_a_payload(world: &World, tenant: &Tenant) {
     assert_eq!(ask(&admin, raised).await, "");
     assert_eq!(ask(&admin, "select count(*)::text from pg_roles where rolname like '%raised'").await, "0");
     let pwned = format!("/tmp/{}.pwned", tenant.login());
-    assert!(!Path::new(&pwned).exists(), "a program ran at {:?}", SystemTime::now());
+    assert!(!Path::new(&pwned).exists(), "a program ran");
     if let Ok(inside) = world
         .cluster
         .as_ref()

@@ -1,12 +1,11 @@
 //! Looks for every password and key that was ever issued, wherever an operator or an intruder would look: nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use freehold_testkit::{ADMIN_PASSWORD, Cluster, processes_under};
-use futures::future::join_all;
 use reqwest::Method;
 use serde_json::{Value as Json, json};
 
@@ -187,16 +186,21 @@ async fn work(world: &World) -> (Vec<(String, String)>, String) {
     assert!(status >= 400, "{failed}");
     say((status, failed));
     let port = world.cluster.as_ref().unwrap().port();
-    for dsn in [
+    let dsns = [
         format!("postgres://admin:{WRONG}@127.0.0.1:{port}/postgres?sslmode=disable"),
         format!("postgres://admin:{WRONG}@127.0.0.1:1/postgres?sslmode=disable"),
         format!("postgres://admin:{WRONG}@[::1/postgres"),
         format!("postgres://admin:{WRONG}@/postgres?nonsense=1"),
         format!("host=127.0.0.1 password={WRONG} port=x"),
         format!("postgres://{WRONG}"),
-    ] {
-        say(world.post("/v1/servers", json!({"id": "other", "dsn": dsn})).await);
-        say(world.post("/v1/servers", json!({"id": "other", "dsn": [dsn]})).await);
+    ];
+    for (n, dsn) in dsns.into_iter().enumerate() {
+        for dsn in [json!(dsn), json!([dsn])] {
+            let body = json!({"id": format!("other-{n}"), "dsn": dsn});
+            // Long enough for a refusal by the server, not for one that is not there.
+            let headers = [("prefer", "wait=1")];
+            say(world.request_with(Method::POST, "/v1/servers", &world.key, &headers, Some(body)).await);
+        }
     }
     for key in [format!("{}x", world.key), world.key[..world.key.len() - 1].to_owned()] {
         say(world.request(Method::GET, "/v1/tenants", &key, None).await);
@@ -210,15 +214,13 @@ async fn work(world: &World) -> (Vec<(String, String)>, String) {
 
 /// What whoever may look at processes and sessions sees while the work is done.
 async fn look_while(world: &World, done: &AtomicBool) -> BTreeMap<String, String> {
-    let mut seen: BTreeMap<String, String> = BTreeMap::new();
+    // Once each: what does not change is not kept again.
+    let mut seen: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let admin = world.superuser("postgres").await;
     let cluster = world.cluster.as_ref().unwrap();
     while !done.load(Ordering::Relaxed) {
-        let looks = async {
-            let row = admin.query_one("select string_agg(a::text, ' ') from pg_stat_activity a", &[]).await.unwrap();
-            row.get::<_, Option<String>>(0).unwrap_or_default()
-        };
-        seen.entry("pg_stat_activity".into()).or_default().push_str(&join_all([looks]).await.concat());
+        let rows = admin.query("select a::text from pg_stat_activity a", &[]).await.unwrap();
+        seen.entry("pg_stat_activity".into()).or_default().extend(rows.iter().map(|row| row.get::<_, String>(0)));
         let mut ours: Vec<i32> = [world.directory.path(), cluster.data()]
             .into_iter()
             .flat_map(processes_under)
@@ -228,10 +230,11 @@ async fn look_while(world: &World, done: &AtomicBool) -> BTreeMap<String, String
         for pid in ours {
             for (name, file) in [("ps", "cmdline"), ("environments", "environ")] {
                 let bytes = fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
-                seen.entry(name.into()).or_default().push_str(&String::from_utf8_lossy(&bytes).replace('\0', " "));
+                let text = String::from_utf8_lossy(&bytes).replace('\0', " ");
+                seen.entry(name.into()).or_default().insert(text);
             }
         }
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-    seen
+    seen.into_iter().map(|(place, texts)| (place, texts.into_iter().collect::<Vec<_>>().join("\n"))).collect()
 }

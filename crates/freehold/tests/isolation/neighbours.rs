@@ -62,7 +62,7 @@ async fn no_pair_gets_in(tenants: &[Tenant]) {
     for (a, b) in tenants.iter().zip(tenants.iter().skip(1)) {
         let mut mixed = b.direct.clone();
         mixed["password"] = json!(a.password());
-        let error = as_tenant(&mixed).await.err().expect("a foreign password opens nothing");
+        let error = as_tenant(&mixed).await.expect_err("a foreign password opens nothing");
         assert_eq!(error.code(), Some(&SqlState::INVALID_PASSWORD), "{error:?}");
     }
 }

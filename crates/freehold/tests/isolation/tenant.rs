@@ -252,7 +252,7 @@ pub async fn keeps_nothing_when_refused(world: &World, tenant: &Tenant) {
         for session in &sessions {
             assert!(session.simple_query("select 1").await.is_err(), "a session survived");
         }
-        let error = tenant.connect().await.err().expect("a refused login is let in");
+        let error = tenant.connect().await.expect_err("a refused login is let in");
         assert_eq!(error.code(), Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION), "{error:?}");
         // The loop that restores logins does not restore this one.
         world.check().await;

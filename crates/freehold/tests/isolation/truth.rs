@@ -34,6 +34,7 @@ async fn truth(world: World) {
     collusion::a_login_granted_to_a_neighbour_is_revoked(&world, &tenants[5], &tenants[6]).await;
     let (x, y) = (world.create(json!({"id": "x"})).await, world.create(json!({"id": "y"})).await);
     collusion::grants_to_a_neighbour_do_not_keep_it_from_being_purged(&world, &x, &y).await;
+    collusion::a_repeated_create_answers_no_successors_credential(&world).await;
 }
 
 async fn whatever_a_login_bends_is_restored(world: &World, tenant: &Tenant) {

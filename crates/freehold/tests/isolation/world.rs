@@ -165,7 +165,21 @@ impl World {
     }
 
     pub async fn request(&self, method: Method, path: &str, key: &str, body: Option<Json>) -> (u16, Json) {
-        let mut request = self.http.request(method, format!("{}{path}", self.url)).header("prefer", "wait=60");
+        self.request_with(method, path, key, &[("prefer", "wait=60")], body).await
+    }
+
+    pub async fn request_with(
+        &self,
+        method: Method,
+        path: &str,
+        key: &str,
+        headers: &[(&str, &str)],
+        body: Option<Json>,
+    ) -> (u16, Json) {
+        let mut request = self.http.request(method, format!("{}{path}", self.url));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         if !key.is_empty() {
             request = request.bearer_auth(key);
         }

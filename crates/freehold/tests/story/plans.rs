@@ -49,7 +49,7 @@ async fn story_each_plan_brings_its_limits() {
     }
     assert_eq!(text(&session, "SELECT extname::text FROM pg_extension WHERE extname = 'citext'").await, "citext");
     let second = log_in(&tight["connection"]).await;
-    let third = freehold_testkit::as_tenant(&tight["connection"]).await.err().expect("a third session of two");
+    let third = freehold_testkit::as_tenant(&tight["connection"]).await.expect_err("a third session of two");
     assert!(format!("{third:?}").contains("53300") || format!("{third:?}").contains("too many"), "{third:?}");
     drop((session, second));
     for tenant in ["free", "pro", "tight"] {

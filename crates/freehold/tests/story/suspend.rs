@@ -19,7 +19,7 @@ async fn story_a_suspended_tenant_is_out_at_once_and_comes_back() {
     assert_eq!((&suspended["state"], &suspended["state_reason"]), (&json!("suspended"), &json!("unpaid since May 🧾")));
     // Nothing is waited for: the answer says that it is done.
     assert!(session.simple_query("SELECT 1").await.is_err(), "the open session is still served");
-    let refused = as_tenant(&made["connection"]).await.err().expect("a suspended tenant logs in");
+    let refused = as_tenant(&made["connection"]).await.expect_err("a suspended tenant logs in");
     assert!(refused.to_string().contains("not permitted") || refused.code().is_some(), "{refused:?}");
     assert_eq!(plane.get("/v1/tenants/acme").await.2["state_reason"], "unpaid since May 🧾");
     neighbour.simple_query("SELECT 1").await.expect("the neighbour's session goes on");
