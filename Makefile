@@ -23,12 +23,13 @@ test: engines ## Every test, on real PostgreSQL 15, 16 and 18
 	@command -v cargo-nextest >/dev/null || $(CARGO) install --locked cargo-nextest
 	$(CARGO) nextest run --workspace --locked
 
-soak: engines ## The long tests (those whose names begin with soak_), one at a time
+soak: engines ## Every kill and every failure at every step of every operation, where `make test` takes a sample
 	@command -v cargo-nextest >/dev/null || $(CARGO) install --locked cargo-nextest
-	$(CARGO) nextest run --workspace --locked --profile soak --run-ignored all -E 'test(/(^|::)soak_/)' --no-tests=warn
+	FREEHOLD_SOAK=1 $(CARGO) nextest run --locked --profile soak -p freehold --test fault
 
 bench: engines ## Side by side: the floor, Freehold, what people use today; a table, and JSON beside it
-	$(CARGO) run --locked --release -p freehold-bench
+	$(CARGO) build --locked --release -p freehold -p freehold-bench
+	target/release/freehold-bench
 
 # Clippy and rustdoc share what they need of the dependencies; only `make test` compiles them to code.
 check: ## Formatting, lints, documentation, licences and bans: what CI asks before the tests

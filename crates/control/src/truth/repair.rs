@@ -190,6 +190,10 @@ impl Truth {
             let logins = [expected.login, expected.maintenance];
             admin.terminate_elsewhere(&logins, expected.database).await.map_err(hands::failure)?;
         }
+        if drift.grants.contains(&"database_owner_changed") {
+            let owner = expected.tenant_owns_database.then_some(expected.owner);
+            admin.restore_database_owner(&row.database, owner).await.map_err(hands::failure)?;
+        }
         if !drift.grants.is_empty() {
             admin.restore_grants(&row.database, &row.owner).await.map_err(hands::failure)?;
         }

@@ -74,6 +74,12 @@ impl Admin {
         self.run_all(doing, &sql).await
     }
 
+    /// Back to the admin, or to the owner role where the template gives it the database itself.
+    pub async fn restore_database_owner(&self, database: &str, owner: Option<&str>) -> Result<(), SqlError> {
+        let sql = format!("ALTER DATABASE {} OWNER TO {}", ident(database), ident(owner.unwrap_or(&self.user)));
+        self.run(format!("restore the owner of {database}"), &sql).await
+    }
+
     /// Who may connect to a database and what its owner role may do there, as it was on the first day.
     pub async fn restore_grants(&self, database: &str, owner: &str) -> Result<(), SqlError> {
         let (name, role) = (ident(database), ident(owner));
