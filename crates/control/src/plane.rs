@@ -12,7 +12,7 @@ use crate::http::problem::Refused;
 use crate::schema::catalog::Catalog;
 use crate::server::fleet::Fleet;
 use crate::settings::Settings;
-use crate::stock::make::Turns;
+use crate::stock::turns::Turns;
 
 pub type Plane = Arc<Inner>;
 

@@ -15,7 +15,7 @@ use crate::schema::catalog::Catalog;
 use crate::schema::ship;
 use crate::server::fleet::Fleet;
 use crate::settings::Settings;
-use crate::stock::make::Turns;
+use crate::stock::turns::Turns;
 use crate::{loops, operations, status};
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");

@@ -1,14 +1,10 @@
 //! Makes one declared database on its server: roles, database, ownership, and a login that proves it.
 //! Shared by stock (`stock.build`) and by tenants that found none (`tenant.create`). Every verb may run twice.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-
 use freehold_api::plan::Plan;
 use freehold_api::template::{DatabaseOwner, Grants, Names, Template};
 use freehold_drivers::server::sql::{self, Admin, CreateDatabase, Limits, OwnDatabase, Roles, SqlErrorKind};
 use freehold_durable::{Cx, Failure};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
 use super::declare::{self, MAINTENANCE, TENANT};
@@ -237,27 +233,4 @@ async fn foreign(admin: &Admin, making: &Making) -> Result<Vec<String>, Failure>
     let roles = observed.roles.iter().filter(|role| !role.member_of.contains(owner)).map(|role| &role.name);
     let databases = observed.databases.iter().filter(|found| found.owner != *owner && !found.connect.contains(owner));
     Ok(roles.chain(databases.map(|database| &database.name)).cloned().collect())
-}
-
-/// Turns at copying a template, per server: more at once are not faster, and each makes the others' commits wait.
-#[derive(Clone)]
-pub struct Turns {
-    at_once: usize,
-    servers: Arc<Mutex<HashMap<String, Arc<Semaphore>>>>,
-}
-
-impl Turns {
-    pub fn new(at_once: u32) -> Self {
-        Self { at_once: at_once.max(1) as usize, servers: Arc::default() }
-    }
-
-    /// A tenant that waits does not queue behind stock, which nobody waits for.
-    async fn take(&self, server: &str, for_tenant: bool) -> Option<OwnedSemaphorePermit> {
-        let queue = format!("{server}/{}", if for_tenant { "tenant" } else { "stock" });
-        let turns = {
-            let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
-            servers.entry(queue).or_insert_with(|| Arc::new(Semaphore::new(self.at_once))).clone()
-        };
-        turns.acquire_owned().await.ok()
-    }
 }

@@ -10,3 +10,4 @@ pub mod make;
 pub mod note;
 pub mod show;
 pub mod store;
+pub mod turns;
