@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM stop everything, in order; a second one stops waiting.
+//! SIGINT and SIGTERM stop everything, in order. A second one changes nothing: PostgreSQL is never left running.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -15,12 +15,6 @@ pub fn stop_on_signals() -> std::io::Result<CancellationToken> {
         }
         tracing::info!("stopping");
         told.cancel();
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-        tracing::warn!("told twice: ending at once");
-        std::process::exit(130);
     });
     Ok(stop)
 }

@@ -56,7 +56,7 @@ async fn story_a_tenant_is_changed_by_a_merge_patch_under_its_etag() {
     for body in [
         json!({"state": "deleted"}),
         json!({"name": ""}),
-        json!({"name": "x".repeat(201)}),
+        json!({"name": "x".repeat(513)}),
         json!({"labels": {"a=b": "x"}}),
         json!({"labels": {"": "x"}}),
         json!({"labels": {"long": "x".repeat(201)}}),
