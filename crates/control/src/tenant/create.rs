@@ -11,8 +11,12 @@ use freehold_api::operation::Operation;
 use freehold_api::problem::Code;
 use freehold_api::tenant::{Connection, CreateTenant, TenantState, TenantWithConnection};
 use freehold_durable::{New, StartError, Started};
+use serde_json::json;
+use sqlx::PgConnection;
 use uuid::Uuid;
 
+use super::instant::{self, Instant};
+use super::placement::{self, Want};
 use super::provision::{self, Provision};
 use super::store::{self, TenantRow};
 use super::{change, connection};
@@ -145,7 +149,30 @@ async fn begin(
     let id = body.id.as_str();
     // Before the transaction, which holds a connection: whoever waits for a second one while holding a first may wait for ever.
     let fleet = plane.fleet.servers(&plane.store).await?;
+    let labels = body.labels.clone().unwrap_or_default();
+    let names = template.names_for(&body.id, &labels).map_err(|error| Refused::field("id", error.to_string()))?;
+    let want = Want { kind: plan.server, region: body.region.as_deref(), template };
+    let subject = format!("tenant:{id}");
     let mut tx = plane.store.begin().await?;
+    if names.is_none() && template.claim.is_none() && via.is_none() {
+        let wanted = Instant {
+            body,
+            plan: plan.name.as_str(),
+            template: template.name.as_str(),
+            version: &template.version,
+            servers: &placement::rank(&want, &fleet),
+            created_by: key,
+        };
+        if let Some((tenant, access)) = instant::create(&mut tx, &wanted).await? {
+            let connection = Box::new(connection::open(&plane.core, &access)?);
+            let details = json!({"plan": plan.name, "template": template.name, "server": tenant.server_id});
+            finished(plane, &mut tx, actor, &subject, details).await?;
+            tx.commit().await?;
+            plane.engine.wake("stock");
+            begin_stocking(plane, template.name.as_str(), *stocked).await?;
+            return Ok(Begun::Ready(Box::new(tenant), Some(connection)));
+        }
+    }
     if !store::insert(&mut tx, body, plan.name.as_str(), template.name.as_str(), key).await? {
         let existing = store::lock(&mut tx, id).await?;
         // Purged between the two statements: the caller's next try finds the id free.
@@ -159,8 +186,6 @@ async fn begin(
         }
         store::begin_again(&mut tx, body, plan.name.as_str(), template.name.as_str()).await?;
     }
-    let labels = body.labels.clone().unwrap_or_default();
-    let names = template.names_for(&body.id, &labels).map_err(|error| Refused::field("id", error.to_string()))?;
     if let Some(external) = via {
         edges::bind(&mut tx, external, &body.id).await?;
     }
@@ -175,26 +200,13 @@ async fn begin(
     let given = claim::claim(&plane.core, &mut tx, &wanted).await?;
     let first = provision::first_step(&given, template.claim.is_some());
     let placed = store::place(&mut tx, id, &given.server, &template.version, &given.missing, first.is_none()).await?;
-    let details = serde_json::json!({"plan": plan.name, "template": template.name, "server": given.server});
-    let subject = format!("tenant:{id}");
+    let details = json!({"plan": plan.name, "template": template.name, "server": given.server});
     let begun = match first {
         None => {
-            plane
-                .engine
-                .start_finished(
-                    &mut tx,
-                    "tenant.create",
-                    Some(&subject),
-                    "Activate",
-                    Some(&actor.reference),
-                    actor.request.as_deref(),
-                )
-                .await?;
-            Event::done(actor, "tenant.create", subject).with(details).save(&mut *tx).await?;
+            finished(plane, &mut tx, actor, &subject, details).await?;
             let tenant = TenantRow { labels: sqlx::types::Json(labels), ..placed };
-            let connection =
-                given.access.map(|access| connection::open(&plane.core, &access)).transpose()?.map(Box::new);
-            Begun::Ready(Box::new(tenant), connection)
+            let connection = given.access.map(|access| connection::open(&plane.core, &access)).transpose()?;
+            Begun::Ready(Box::new(tenant), connection.map(Box::new))
         }
         Some(step) => {
             let new = New {
@@ -215,11 +227,30 @@ async fn begin(
     tx.commit().await?;
     // One was taken from stock, or there was none.
     plane.engine.wake("stock");
-    if !stocked && crate::schema::store::begin_stocking(&plane.store, template.name.as_str()).await? {
+    begin_stocking(plane, template.name.as_str(), *stocked).await?;
+    Ok(begun)
+}
+
+/// The record of a create that was one transaction: an operation that is over, and the audit.
+async fn finished(
+    plane: &Plane,
+    tx: &mut PgConnection,
+    actor: &Actor,
+    subject: &str,
+    details: serde_json::Value,
+) -> Answer<()> {
+    let (by, request) = (Some(actor.reference.as_str()), actor.request.as_deref());
+    plane.engine.start_finished(tx, "tenant.create", Some(subject), "Activate", by, request).await?;
+    Ok(Event::done(actor, "tenant.create", subject).with(details).save(tx).await?)
+}
+
+/// From its first use on, servers keep stock of a template.
+async fn begin_stocking(plane: &Plane, template: &str, stocked: bool) -> Answer<()> {
+    if !stocked && crate::schema::store::begin_stocking(&plane.store, template).await? {
         plane.catalog.forget().await;
         plane.engine.wake("stock");
     }
-    Ok(begun)
+    Ok(())
 }
 
 /// Fields that the caller gave must agree with the tenant that is there.

@@ -6,6 +6,7 @@ pub mod connection;
 pub mod create;
 pub mod delete;
 pub mod fence;
+pub mod instant;
 pub mod list;
 pub mod patch;
 pub mod placement;
