@@ -7,6 +7,7 @@ use reqwest::Method;
 use serde_json::{Value as Json, json};
 
 use crate::picture::Picture;
+use crate::points;
 use crate::rig::{Rig, Wanted};
 use crate::serving::{PATIENCE, Serve, until};
 
@@ -196,8 +197,19 @@ impl Scenario {
             serve = rig.serve("").await;
         }
         self.settled(rig, &mut serve).await;
+        let picture = rig.picture(&since, id).await;
+        // An operation is over once its last record is committed; that it passed `recorded` is logged right after. One
+        // that failed with nothing to undo has no such line, so this does not insist.
+        let last = |text: &str| text.lines().rfind(|line| line.contains("fault point fires")).map(str::to_owned);
+        let began = Instant::now();
+        while faults.contains(points::TRACE)
+            && last(&serve.output()).is_none_or(|line| !line.contains("recorded"))
+            && began.elapsed() < Duration::from_secs(2)
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         output.push_str(&serve.output());
-        Run { picture: rig.picture(&since, id).await, serve, output }
+        Run { picture, serve, output }
     }
 }
 
