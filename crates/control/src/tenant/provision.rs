@@ -46,6 +46,19 @@ steps! {
     }
 }
 
+impl Step {
+    fn database(&self) -> Uuid {
+        let (Self::Create { database }
+        | Self::Own { database }
+        | Self::Probe { database }
+        | Self::Rename { database, .. }
+        | Self::Limits { database }
+        | Self::Claim { database }
+        | Self::Remove { database }) = self;
+        *database
+    }
+}
+
 /// Where the operation begins; None when nothing is left to do.
 pub fn first_step(given: &Given, has_claim: bool) -> Option<Step> {
     let database = given.database;
@@ -78,13 +91,7 @@ impl Operation for Provision {
 
     async fn run(&self, cx: &Cx, step: Step) -> Result<Outcome<Step>, Failure> {
         let core = &self.core;
-        let (Step::Create { database }
-        | Step::Own { database }
-        | Step::Probe { database }
-        | Step::Rename { database, .. }
-        | Step::Limits { database }
-        | Step::Claim { database }
-        | Step::Remove { database }) = step;
+        let database = step.database();
         if cx.undoing && databases::find(&core.store, database).await?.is_none() {
             return Ok(Outcome::done());
         }
@@ -152,14 +159,7 @@ impl Operation for Provision {
     }
 
     fn undo(&self, failed: &Step) -> Option<Step> {
-        let (Step::Create { database }
-        | Step::Own { database }
-        | Step::Probe { database }
-        | Step::Rename { database, .. }
-        | Step::Limits { database }
-        | Step::Claim { database }
-        | Step::Remove { database }) = failed;
-        Some(Step::Remove { database: *database })
+        Some(Step::Remove { database: failed.database() })
     }
 
     async fn failed(&self, tx: &mut PgConnection, operation: &OperationRow) -> Result<(), sqlx::Error> {
@@ -177,22 +177,16 @@ impl Operation for Provision {
         operation: Uuid,
         resolution: Resolution,
     ) -> Result<(), sqlx::Error> {
-        let (Step::Create { database }
-        | Step::Own { database }
-        | Step::Probe { database }
-        | Step::Rename { database, .. }
-        | Step::Limits { database }
-        | Step::Claim { database }
-        | Step::Remove { database }) = step;
-        let Some(row) = databases::find(&mut *tx, *database).await? else { return Ok(()) };
+        let database = step.database();
+        let Some(row) = databases::find(&mut *tx, database).await? else { return Ok(()) };
         let Some(tenant) = row.tenant_id else { return Ok(()) };
         match resolution {
             Resolution::Succeeded => {
-                databases::made(tx, *database, &row.missing).await?;
+                databases::made(tx, database, &row.missing).await?;
                 tenants::activate(tx, &tenant, &row.missing).await
             }
             Resolution::Failed | Resolution::Cancelled => {
-                databases::forget(tx, *database).await?;
+                databases::forget(tx, database).await?;
                 tenants::fail(tx, &tenant, &format!("operation {operation} was resolved by hand as undone")).await
             }
         }
