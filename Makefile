@@ -16,11 +16,13 @@ run: ## freehold dev on this machine: PostgreSQL, control plane, API on http://1
 	@scripts/needs demo
 	@$(CARGO) run --locked -p freehold -- dev
 
-engines: ## Install what the tests run on: PostgreSQL 15 (Debian), 16 and 18, faketime
+engines: ## Install what the tests run on: PostgreSQL 15 to 18, faketime
 	@scripts/needs test
 
-test: engines ## Every test, on real PostgreSQL 15, 16 and 18
+test: engines ## Every test, on real PostgreSQL 15 to 18
+	@scripts/docker start 15 17 18 >/dev/null
 	@command -v cargo-nextest >/dev/null || $(CARGO) install --locked cargo-nextest
+	$(CARGO) test --doc --workspace --locked --quiet
 	$(CARGO) nextest run --workspace --locked
 
 soak: engines ## Every kill and every failure at every step of every operation, where `make test` takes a sample
@@ -39,4 +41,4 @@ check: ## Formatting, lints, documentation, licences and bans: what CI asks befo
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked
 	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
 	$(CARGO) deny --locked check licenses bans sources
-	@if command -v shellcheck >/dev/null; then shellcheck scripts/demo scripts/engines scripts/needs .ci/run; fi
+	@if command -v shellcheck >/dev/null; then shellcheck scripts/demo scripts/engines scripts/needs scripts/docker deploy/images/postgres/build deploy/images/postgres/build-vector deploy/images/postgres/freehold-postgres .ci/run; fi

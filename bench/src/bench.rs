@@ -92,7 +92,7 @@ impl Bench {
         Ok(serde_json::from_str(&text)?)
     }
 
-    async fn post(&self, path: &str, body: &Value) -> Res<(u16, Value)> {
+    pub async fn post(&self, path: &str, body: &Value) -> Res<(u16, Value)> {
         let url = format!("{}{path}", self.plane.url());
         let request = self.http.post(url).bearer_auth(self.plane.api_key()).header("prefer", "wait=60").json(body);
         let response = request.send().await?;

@@ -94,7 +94,7 @@ fn cursor(id: &str) -> String {
 }
 
 /// Ten servers, and tenants with a database, two logins and three labels each. What they have is independent, but for one label.
-async fn fill(bench: &Bench, count: usize) -> Res<()> {
+pub async fn fill(bench: &Bench, count: usize) -> Res<()> {
     let store = bench.store().await?;
     let last = count - 1;
     store

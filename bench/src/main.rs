@@ -5,6 +5,7 @@
 
 mod bench;
 mod create;
+mod delay;
 mod fleet;
 mod floor;
 mod hand;
@@ -14,6 +15,7 @@ mod refill;
 mod report;
 mod samples;
 mod schema;
+mod servers;
 mod today;
 
 use std::io::Write;
@@ -60,6 +62,8 @@ enum Part {
     Listing,
     /// CPU and memory of an idle plane with 1,000 tenants, then first query and refill with 3,000
     Fleet,
+    /// Creates per second on one and on four servers; a create and its placement with 1,000 servers in the store
+    Servers,
 }
 
 /// How much of everything.
@@ -77,6 +81,7 @@ pub struct Scale {
     pub store_samples: usize,
     pub idle_tenants: u32,
     pub idle: Duration,
+    pub servers: u32,
     pub many: u32,
     pub many_rounds: usize,
     /// How long a fill may take.
@@ -99,6 +104,7 @@ impl Scale {
             store_samples: 200,
             idle_tenants: 100,
             idle: Duration::from_secs(20),
+            servers: 1_000,
             many: 200,
             many_rounds: 2,
             patience: Duration::from_secs(120),
@@ -120,6 +126,7 @@ impl Scale {
             store_samples: 1_000,
             idle_tenants: 1_000,
             idle: Duration::from_secs(60),
+            servers: 1_000,
             many: 3_000,
             many_rounds: 3,
             patience: Duration::from_secs(600),
@@ -171,6 +178,7 @@ async fn run(args: Args) -> Res<ExitCode> {
             Part::Sustained => refill::run(&binary, &scale, &mut report).await,
             Part::Listing => listing::run(&binary, &scale, &mut report).await,
             Part::Fleet => fleet::run(&binary, &scale, &mut report).await,
+            Part::Servers => servers::run(&binary, &scale, &mut report).await,
         };
         if let Err(error) = done {
             // What was measured before is shown all the same.

@@ -88,6 +88,8 @@ slug!(/// What a new database contains, by name; its version is a hash of its co
     TemplateName, "template name");
 slug!(/// A plan, as the settings call it.
     PlanName, "plan name");
+slug!(/// A server pool, as the settings call it.
+    PoolName, "server pool name");
 
 macro_rules! uuid_id {
     ($(#[$doc:meta])* $name:ident) => {

@@ -29,6 +29,9 @@ pub struct Plan {
     /// Bytes that its database may take; null is unlimited. Watched, not enforced by PostgreSQL.
     #[serde(default)]
     pub storage_quota: Option<u64>,
+    /// What happens to a tenant that reaches its storage quota.
+    #[serde(default)]
+    pub on_storage_quota: OnStorageQuota,
     /// PostgreSQL's statement_timeout in milliseconds; 0 is none. A default, which the tenant may raise.
     #[serde(default)]
     pub statement_timeout_ms: u32,
@@ -53,6 +56,26 @@ pub struct Plan {
     /// Anything else that the SaaS wants to keep with it (prices, CPU, memory of a workload).
     #[serde(default)]
     pub metadata: BTreeMap<String, String>,
+}
+
+/// Of a storage quota that is reached.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnStorageQuota {
+    /// It is told, and the tenant goes on.
+    #[default]
+    Notify,
+    /// The tenant is suspended as well, until a person resumes it.
+    Suspend,
+}
+
+impl OnStorageQuota {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Notify => "notify",
+            Self::Suspend => "suspend",
+        }
+    }
 }
 
 fn shared() -> ServerKind {

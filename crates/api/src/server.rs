@@ -1,10 +1,13 @@
 //! A server: one PostgreSQL cluster that tenants' databases live on.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
-use crate::id::{OperationId, ServerId};
+use crate::id::{OperationId, PoolName, ServerId};
+use crate::tenant::Labels;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -81,6 +84,9 @@ pub struct Server {
     pub health: ServerHealth,
     /// What the last check found wrong; null when it found nothing.
     pub health_message: Option<String>,
+    /// The same for programs: `server_unreachable`, `standby`, `cluster_swapped`, `tenants_shut_out`, `admin_denied`, …
+    #[serde(default)]
+    pub health_code: Option<String>,
     pub checked_at: Option<Timestamp>,
     /// Tenants and stock that fit.
     pub capacity: u32,
@@ -89,17 +95,142 @@ pub struct Server {
     pub has_room: bool,
     /// The admin's connection string without its password.
     pub dsn: String,
-    /// Where tenants connect.
+    /// Where tenants connect; several hosts as `one:5432,two:5432`.
     pub host: String,
     pub port: u16,
     pub sslmode: String,
     pub region: Option<String>,
+    /// What placement matches tenants' labels with.
+    #[serde(default)]
+    pub labels: Labels,
+    /// Lower ones are filled first.
+    #[serde(default = "hundred")]
+    pub priority: i32,
+    /// The server pool it was made for; null for a server that was registered.
+    #[serde(default)]
+    pub pool: Option<PoolName>,
+    /// Where Freehold runs it: `process`, `docker` or `nomad`; null for a server that was registered.
+    #[serde(default)]
+    pub platform: Option<String>,
+    /// What its container is made from.
+    #[serde(default)]
+    pub image: Option<String>,
+    #[serde(default)]
+    pub limits: Option<ServerLimits>,
     /// `15.18`; null until it was reached.
     pub postgres_version: Option<String>,
     /// What the admin role may not do here, and other things a person should know.
     pub findings: Vec<Finding>,
+    /// What was last seen of it; null until it was looked at.
+    #[serde(default)]
+    pub observed: Option<Observed>,
     pub operation: Option<OperationId>,
     pub created_at: Timestamp,
+}
+
+/// What the last look that got in saw. Null is not known, which is another thing than zero.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Observed {
+    pub at: Timestamp,
+    /// Client sessions.
+    pub connections: Option<u32>,
+    /// How many the server admits, besides those it reserves for superusers.
+    pub connections_max: Option<u32>,
+    /// Tenants', stock, templates and the server's own.
+    pub databases: Option<u32>,
+    /// All databases together, in bytes, each as of when it was last measured.
+    pub size_bytes: Option<u64>,
+    /// Since the oldest open transaction began; null where there is none, or where the admin may not see it.
+    pub oldest_transaction_seconds: Option<f64>,
+    /// Transactions since the oldest row that is not frozen; near 2,147 million the server takes no writes.
+    pub xid_age: Option<u64>,
+    /// Of the standby, subscriber or slot that is furthest behind; null where there is none.
+    pub replication_lag_bytes: Option<u64>,
+    /// Where the data is; null where only the server's own machine could tell.
+    pub data_free_bytes: Option<u64>,
+    pub data_total_bytes: Option<u64>,
+}
+
+/// What a managed server may use. Null: whatever its machine has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServerLimits {
+    /// Cores; 0.5 is half of one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0.05, maximum = 1024.0)]
+    pub cpus: Option<f64>,
+    /// Bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 268_435_456)]
+    pub memory_bytes: Option<u64>,
+    /// What the scheduler sets aside, in cores.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reserved_cpus: Option<f64>,
+    /// What the scheduler sets aside, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reserved_memory_bytes: Option<u64>,
+}
+
+/// A merge patch (RFC 7396): absent keeps. Nothing of it restarts the server.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PatchServer {
+    /// A label set to null is removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<BTreeMap<String, Option<String>>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = -1000, maximum = 1000)]
+    pub priority: Option<i32>,
+    /// Of a managed server at most what it was last tuned for; an update tunes it for more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 100_000)]
+    pub capacity: Option<u32>,
+}
+
+/// What a managed server shall be from now on. It is stopped and started again on its data; absent keeps.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateServer {
+    /// Of the same major version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 500)]
+    pub image: Option<String>,
+    /// Those that are given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<ServerLimits>,
+    /// Tenants and stock that fit; PostgreSQL is tuned for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 100_000)]
+    pub capacity: Option<u32>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetMaintenance {
+    /// While it is on, no tenant and no stock is put on the server; those that are there notice nothing.
+    pub on: bool,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListServers {
+    /// Of this state; all but `removed` when absent.
+    pub state: Option<ServerState>,
+    #[param(minimum = 1, maximum = 500)]
+    pub limit: Option<u32>,
+    pub cursor: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct RemoveServer {
+    /// The server's name again: what is removed is named twice.
+    pub confirm: Option<String>,
+    /// Destroy its data too, with no way back. Of managed servers only.
+    #[serde(default)]
+    pub purge: Option<bool>,
 }
 
 /// Something that does not stop the work but that a person should know.
@@ -120,6 +251,16 @@ pub enum Severity {
     High,
 }
 
+impl Severity {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+        }
+    }
+}
+
 #[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AddServer {
@@ -137,7 +278,8 @@ pub struct AddServer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 63)]
     pub region: Option<String>,
-    /// `host:port` where tenants reach it, when not where the admin does.
+    /// `host:port` where tenants reach it, when not where the admin does; several as `one:5432,two:5432`, of which they
+    /// look for the one that takes writes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 255)]
     pub tenant_address: Option<String>,
@@ -151,4 +293,8 @@ impl std::fmt::Debug for AddServer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("AddServer").field("id", &self.id).field("dsn", &"•••").finish_non_exhaustive()
     }
+}
+
+fn hundred() -> i32 {
+    100
 }

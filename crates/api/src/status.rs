@@ -5,12 +5,15 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::id::{ServerId, TemplateName};
-use crate::server::Severity;
+use crate::server::{Observed, ServerHealth, ServerState, Severity};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     /// Worst first.
     pub concerns: Vec<Concern>,
+    /// Worst first.
+    #[serde(default)]
+    pub servers: Vec<ServerStatus>,
     pub tenants: TenantCounts,
     pub stock: Vec<StockLevel>,
     pub operations: OperationCounts,
@@ -25,6 +28,18 @@ pub struct Concern {
     pub message: String,
     /// The next command to type.
     pub next: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ServerStatus {
+    pub server: ServerId,
+    pub state: ServerState,
+    pub health: ServerHealth,
+    /// Of what health found; null where it found nothing.
+    pub worst_finding: Option<Severity>,
+    pub tenants: u32,
+    pub capacity: u32,
+    pub observed: Option<Observed>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -67,7 +82,7 @@ pub struct Freeze {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetFreeze {
-    /// A loop's name (`stock`, `truth`, `health`, `purge`, `note`), `operations`, or `all`.
+    /// A loop's name (`stock`, `truth`, `health`, `stats`, `quota`, `purge`, `note`), `operations`, or `all`.
     pub target: String,
     /// How long, in seconds; null: until thawed.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -32,6 +32,10 @@ pub struct Manifest {
     /// Who owns the database: `admin` (the default: the tenant cannot open it to others), or `tenant`.
     #[serde(default)]
     pub database_owner: DatabaseOwner,
+    /// The oldest major version of PostgreSQL that it works on; servers of older ones are not used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 15, maximum = 99)]
+    pub minimum_postgres: Option<u16>,
     /// Collation and character type of the database; the server's (`C.UTF-8` where Freehold made it) when absent.
     #[serde(default)]
     pub locale: Option<String>,

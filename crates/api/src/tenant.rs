@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::id::{OperationId, PlanName, ServerId, TemplateName, TenantId};
+use crate::stats::TenantUsage;
 
 pub type Labels = BTreeMap<String, String>;
 
@@ -58,6 +59,9 @@ pub struct Tenant {
     pub missing_extensions: Vec<String>,
     /// What is going on with it now.
     pub operation: Option<OperationId>,
+    /// What it uses of what its plan grants; only where one tenant is shown, and once its database was looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<TenantUsage>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }
@@ -91,14 +95,25 @@ impl Connection {
 
 #[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Endpoint {
-    /// `postgres://user:password@host:port/database?sslmode=…`
+    /// `postgres://user:password@host:port/database?sslmode=…`; with several hosts all of them, and
+    /// `target_session_attrs=read-write`.
     pub url: String,
+    /// The first, where there are several.
     pub host: String,
     pub port: u16,
+    /// Where the server has several hosts: all of them, of which one takes writes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<HostPort>,
     pub database: String,
     pub user: String,
     pub password: String,
     pub sslmode: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct HostPort {
+    pub host: String,
+    pub port: u16,
 }
 
 impl std::fmt::Debug for Endpoint {
@@ -129,6 +144,13 @@ pub struct CreateTenant {
     pub labels: Option<Labels>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_protection: Option<bool>,
+}
+
+impl CreateTenant {
+    /// This id, and the defaults for all else.
+    pub fn named(id: TenantId) -> Self {
+        Self { id, name: None, plan: None, region: None, template: None, labels: None, deletion_protection: None }
+    }
 }
 
 /// A merge patch (RFC 7396): absent keeps, null clears. A label set to null is removed.

@@ -1,6 +1,6 @@
 //! A tenant's connection in the forms that programs read. Each form has its own escaping; each is tested with the worst names.
 
-use freehold_api::tenant::Endpoint;
+use freehold_api::tenant::{Endpoint, HostPort};
 
 #[derive(Debug, Clone, Copy, PartialEq, Default, clap::ValueEnum)]
 pub enum Format {
@@ -28,20 +28,40 @@ pub fn render(endpoint: &Endpoint, format: Format) -> String {
 }
 
 /// What libpq, and so psql, reads from the environment.
-pub fn variables(endpoint: &Endpoint) -> [(&'static str, String); 6] {
-    [
-        ("PGHOST", endpoint.host.clone()),
-        ("PGPORT", endpoint.port.to_string()),
+pub fn variables(endpoint: &Endpoint) -> Vec<(&'static str, String)> {
+    let (hosts, ports) = lists(endpoint);
+    let mut variables = vec![
+        ("PGHOST", hosts),
+        ("PGPORT", ports),
         ("PGDATABASE", endpoint.database.clone()),
         ("PGUSER", endpoint.user.clone()),
         ("PGPASSWORD", endpoint.password.clone()),
         ("PGSSLMODE", endpoint.sslmode.clone()),
-    ]
+    ];
+    if endpoint.hosts.len() > 1 {
+        variables.push(("PGTARGETSESSIONATTRS", "read-write".into()));
+    }
+    variables
+}
+
+/// All hosts and all ports, as libpq lists them.
+fn lists(endpoint: &Endpoint) -> (String, String) {
+    let hosts = hosts(endpoint);
+    let list = |part: fn(&HostPort) -> String| hosts.iter().map(part).collect::<Vec<_>>().join(",");
+    (list(|at| at.host.clone()), list(|at| at.port.to_string()))
+}
+
+fn hosts(endpoint: &Endpoint) -> Vec<HostPort> {
+    match endpoint.hosts.is_empty() {
+        true => vec![HostPort { host: endpoint.host.clone(), port: endpoint.port }],
+        false => endpoint.hosts.clone(),
+    }
 }
 
 fn env(endpoint: &Endpoint) -> String {
     let url = format!("DATABASE_URL={}", shell_quoted(&endpoint.url));
-    let rest = variables(endpoint).map(|(name, value)| format!("{name}={}", shell_quoted(&value)));
+    let rest = variables(endpoint);
+    let rest = rest.iter().map(|(name, value)| format!("{name}={}", shell_quoted(value)));
     std::iter::once(url).chain(rest).collect::<Vec<_>>().join("\n")
 }
 
@@ -57,16 +77,23 @@ fn shell_quoted(value: &str) -> String {
 
 fn pgpass(endpoint: &Endpoint) -> String {
     let escaped = |text: &str| text.replace('\\', r"\\").replace(':', r"\:");
-    let Endpoint { host, port, database, user, password, .. } = endpoint;
-    let [host, database, user, password] = [host, database, user, password].map(|text| escaped(text));
-    format!("{host}:{port}:{database}:{user}:{password}")
+    let Endpoint { database, user, password, .. } = endpoint;
+    let [database, user, password] = [database, user, password].map(|text| escaped(text));
+    let line = |at: &HostPort| format!("{}:{}:{database}:{user}:{password}", escaped(&at.host), at.port);
+    hosts(endpoint).iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn jdbc(endpoint: &Endpoint) -> String {
-    let Endpoint { port, database, user, password, sslmode, .. } = endpoint;
-    let host = if endpoint.host.contains(':') { format!("[{}]", endpoint.host) } else { endpoint.host.clone() };
+    let Endpoint { database, user, password, sslmode, .. } = endpoint;
+    let address = |at: &HostPort| match at.host.contains(':') {
+        true => format!("[{}]:{}", at.host, at.port),
+        false => format!("{}:{}", at.host, at.port),
+    };
+    let hosts: Vec<String> = hosts(endpoint).iter().map(address).collect();
+    let target = if hosts.len() > 1 { "&targetServerType=primary" } else { "" };
+    let hosts = hosts.join(",");
     let [database, user, password, sslmode] = [database, user, password, sslmode].map(|text| percent_encoded(text));
-    format!("jdbc:postgresql://{host}:{port}/{database}?user={user}&password={password}&sslmode={sslmode}")
+    format!("jdbc:postgresql://{hosts}/{database}?user={user}&password={password}&sslmode={sslmode}{target}")
 }
 
 /// Everything but unreserved characters: also `+`, which the driver would read as a blank.
@@ -89,9 +116,15 @@ fn libpq(endpoint: &Endpoint) -> String {
         }
         format!("'{}'", text.replace('\\', r"\\").replace('\'', r"\'"))
     };
-    let Endpoint { host, port, database, user, password, sslmode, .. } = endpoint;
-    let [host, database, user, password, sslmode] = [host, database, user, password, sslmode].map(|text| quoted(text));
-    format!("host={host} port={port} dbname={database} user={user} password={password} sslmode={sslmode}")
+    let Endpoint { database, user, password, sslmode, .. } = endpoint;
+    let [database, user, password, sslmode] = [database, user, password, sslmode].map(|text| quoted(text));
+    let ((hosts, ports), target) =
+        (lists(endpoint), if endpoint.hosts.len() > 1 { " target_session_attrs=read-write" } else { "" });
+    let (host, port) = match endpoint.hosts.len() {
+        0 | 1 => (quoted(&hosts), ports),
+        _ => (hosts, ports),
+    };
+    format!("host={host} port={port} dbname={database} user={user} password={password} sslmode={sslmode}{target}")
 }
 
 #[cfg(test)]
@@ -104,6 +137,7 @@ mod tests {
             url: "postgres://o%27b:p%27%5C%3A%20%24x@[::1]:5432/db%3Aone?sslmode=require".into(),
             host: "::1".into(),
             port: 5432,
+            hosts: Vec::new(),
             database: r"db:one\two".into(),
             user: "o'b & co".into(),
             password: r#"p'\: $x"`+/?#&=%é"#.into(),
@@ -127,6 +161,32 @@ mod tests {
     }
 
     #[test]
+    fn several_hosts_are_in_every_format() {
+        let at = |host: &str, port| HostPort { host: host.into(), port };
+        let several = Endpoint {
+            url: "postgres://u:p@one:1,[::1]:2/d?sslmode=require&target_session_attrs=read-write".into(),
+            host: "one".into(),
+            port: 1,
+            hosts: vec![at("one", 1), at("::1", 2)],
+            database: "d".into(),
+            user: "u".into(),
+            password: "p".into(),
+            sslmode: "require".into(),
+        };
+        assert!(render(&several, Format::Env).contains("PGHOST=one,::1\nPGPORT=1,2\n"));
+        assert!(render(&several, Format::Env).ends_with("PGTARGETSESSIONATTRS=read-write"));
+        assert_eq!(render(&several, Format::Pgpass), "one:1:d:u:p\n\\:\\:1:2:d:u:p");
+        assert_eq!(
+            render(&several, Format::Jdbc),
+            "jdbc:postgresql://one:1,[::1]:2/d?user=u&password=p&sslmode=require&targetServerType=primary"
+        );
+        assert_eq!(
+            render(&several, Format::Libpq),
+            "host=one,::1 port=1,2 dbname=d user=u password=p sslmode=require target_session_attrs=read-write"
+        );
+    }
+
+    #[test]
     fn a_shell_reads_back_what_env_wrote() {
         let nasty = nasty();
         let script =
@@ -144,6 +204,7 @@ mod tests {
             url: "postgres://u:p@h:1/d?sslmode=disable".into(),
             host: "h".into(),
             port: 1,
+            hosts: Vec::new(),
             database: "d".into(),
             user: "u".into(),
             password: "p".into(),

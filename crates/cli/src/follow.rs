@@ -1,25 +1,17 @@
-//! Waits for long work: the request's own wait first, then the operation's events.
+//! Waits for long work, and shows a person how it goes.
 //!
 //! A person who stops waiting stops nothing: the work goes on, and the hint says how to watch it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use freehold_api::OperationId;
-use freehold_api::operation::{Operation, OperationEvent, OperationState};
-use reqwest::StatusCode;
+use freehold_api::operation::{Operation, OperationEvent};
+use freehold_client::{Reply, Seen};
 use serde_json::Value;
 
 use crate::Cx;
-use crate::client::{Client, Request, parse};
+use crate::client::{Request, parse};
 use crate::failure::Failure;
-
-/// The longest that one request is left waiting; beyond it the events tell more.
-const REQUEST_WAIT: u64 = 10;
-/// A stream that is silent for this long is asked again.
-const SILENCE: Duration = Duration::from_secs(30);
-const RECONNECT_FIRST: Duration = Duration::from_millis(100);
-const RECONNECT_MOST: Duration = Duration::from_secs(5);
 
 /// The command that shows what became of the work, for a person who interrupts.
 #[derive(Clone, Default)]
@@ -67,32 +59,15 @@ pub async fn settle(cx: &mut Cx, request: Request, wait: &WaitArgs, look: &str) 
     let out = cx.out.clone();
     let spinner = out.spinner("asking");
     cx.hint.set(Some(look.to_owned()));
-    let began = tokio::time::Instant::now();
-    let reply = client.send(request.wait(wait.seconds().min(REQUEST_WAIT))).await?;
-    let settled = match reply.status {
-        StatusCode::ACCEPTED => {
-            let operation: Operation = reply.parse()?;
-            cx.hint.set(Some(format!("freehold operation watch {}", operation.id)));
-            if wait.seconds() == 0 && !has_ended(operation.state) {
-                cx.hint.set(None);
-                return Ok(Settled::Begun(reply.body));
-            }
-            let left = Duration::from_secs(wait.seconds()).saturating_sub(began.elapsed());
-            let what = title(&operation);
-            let ended = if has_ended(operation.state) {
-                operation
-            } else {
-                let followed = follow(&client, operation.id, |event| spinner.say(&format!("{what}: {}", told(event))));
-                let Ok(ended) = tokio::time::timeout(left, followed).await else {
-                    return Err(Failure::WaitExpired(operation.id));
-                };
-                parse(&ended?)?
-            };
-            succeeded(ended)?;
-            Settled::Done
-        }
-        _ if reply.body.is_null() => Settled::Done,
-        _ => Settled::With(reply.body),
+    let hint = cx.hint.clone();
+    let seen = |seen: Seen<'_>| match seen {
+        Seen::Begun(operation) => hint.set(Some(format!("freehold operation watch {}", operation.id))),
+        Seen::Event(operation, event) => spinner.say(&format!("{}: {}", title(operation), told(event))),
+    };
+    let settled = match client.settle(request, Duration::from_secs(wait.seconds()), seen).await? {
+        freehold_client::Settled::Begun(Reply { body, .. }) => Settled::Begun(body),
+        freehold_client::Settled::With(Reply { body, .. }) if !body.is_null() => Settled::With(body),
+        freehold_client::Settled::With(_) | freehold_client::Settled::Done(_) => Settled::Done,
     };
     cx.hint.set(None);
     Ok(settled)
@@ -107,49 +82,6 @@ pub fn tell_begun(cx: &Cx, body: &Value) -> Result<(), Failure> {
     cx.out.line(&format!("{} {}", title(&operation), operation.state.as_str()));
     cx.out.note(&format!("next: freehold operation watch {}", operation.id));
     Ok(())
-}
-
-/// Reads events until the operation ended or is stuck; the answer is the operation as the API shows it.
-pub async fn follow(client: &Client, id: OperationId, mut seen: impl FnMut(&OperationEvent)) -> Result<Value, Failure> {
-    let name = id.to_string();
-    let mut last = None;
-    let mut pause = RECONNECT_FIRST;
-    loop {
-        // Without the stream (a proxy that holds it back, a restart) the question below still gets its answer.
-        if let Ok(mut events) = client.events(&name, last).await {
-            while let Ok(Some(event)) = tokio::time::timeout(SILENCE, events.next()).await {
-                if last.is_some_and(|last| event.seq <= last) {
-                    continue;
-                }
-                last = Some(event.seq);
-                pause = RECONNECT_FIRST;
-                seen(&event);
-                if has_ended(event.state) {
-                    break;
-                }
-            }
-        }
-        // An event may be old news (stuck, then retried): the operation itself decides.
-        let body = client.send(Request::get(&["operations", &name])).await?.body;
-        let operation: Operation = parse(&body)?;
-        if has_ended(operation.state) {
-            return Ok(body);
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(RECONNECT_MOST);
-    }
-}
-
-pub fn succeeded(operation: Operation) -> Result<(), Failure> {
-    match operation.state {
-        OperationState::Succeeded => Ok(()),
-        _ => Err(Failure::OperationEnded(Box::new(operation))),
-    }
-}
-
-/// Over, or waiting for a person: nothing more happens by itself.
-fn has_ended(state: OperationState) -> bool {
-    state.is_over() || state == OperationState::Stuck
 }
 
 fn title(operation: &Operation) -> String {

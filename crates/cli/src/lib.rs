@@ -1,6 +1,6 @@
 //! The command line: nouns, then verbs, over the HTTP API.
 //!
-//! One file per noun. A verb asks (`client.rs`), perhaps waits (`follow.rs`), and tells (`output.rs`, the only place that
+//! One file per noun. A verb asks (`freehold-client`, set up in `client.rs`), perhaps waits (`follow.rs`), and tells (`output.rs`, the only place that
 //! writes). What went wrong is a `Failure`, which knows its exit code and the next command to type.
 //! Absent: server code of any kind, SQL, and settings of the control plane.
 
@@ -9,31 +9,34 @@ mod client;
 mod completions;
 mod connection;
 mod context;
-mod events;
 mod failure;
 mod follow;
 mod freeze;
 mod key;
 mod operation;
 mod output;
+mod placement;
 mod plan;
 mod server;
+mod server_pool;
+mod stats;
 mod status;
 mod surroundings;
 mod template;
 mod tenant;
+mod top;
 mod value;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{Client, Limits};
+use client::Client;
 use failure::{Failure, Outcome};
 use follow::Hint;
 use output::Printer;
 
-pub use completions::{Shell, completions};
+pub use completions::{Shell, completions, man_pages};
 pub use context::{default_context_path, write_context};
 pub use surroundings::Surroundings;
 
@@ -67,6 +70,12 @@ pub enum Command {
     /// PostgreSQL servers that tenants live on
     #[command(subcommand)]
     Server(server::Verb),
+    /// Servers that Freehold makes by itself (declared in the settings)
+    #[command(subcommand)]
+    ServerPool(server_pool::Verb),
+    /// Where tenants go, and why
+    #[command(subcommand)]
+    Placement(placement::Verb),
     /// Plans: what a tenant may use (declared in the settings)
     #[command(subcommand)]
     Plan(plan::Verb),
@@ -84,6 +93,10 @@ pub enum Command {
     Audit(audit::Verb),
     /// What needs a person now, worst first, each with the next command
     Status,
+    /// How much there is and how much goes on, in all and on each server
+    Stats,
+    /// Servers, worst first, and the largest tenants, again and again
+    Top(top::Top),
     /// Stop loops and operations; without a target, show what is stopped
     Freeze(freeze::Freeze),
     /// Let frozen loops and operations run again
@@ -115,8 +128,8 @@ impl Cx {
             return Ok(client.clone());
         }
         let context = context::find(&self.global, &self.around)?;
-        let limits = Limits { retry_for: Duration::from_secs(self.global.retry_for) };
-        let client = Client::new(context, limits, self.out.clone())?;
+        let retry_for = Duration::from_secs(self.global.retry_for);
+        let client = client::connect(&context, retry_for, self.out.clone())?;
         self.client = Some(client.clone());
         Ok(client)
     }
@@ -149,12 +162,16 @@ async fn dispatch(command: Command, cx: &mut Cx) -> Outcome {
     match command {
         Command::Tenant(verb) => tenant::run(verb, cx).await,
         Command::Server(verb) => server::run(verb, cx).await,
+        Command::ServerPool(verb) => server_pool::run(verb, cx).await,
+        Command::Placement(verb) => placement::run(verb, cx).await,
         Command::Plan(verb) => plan::run(verb, cx).await,
         Command::Template(verb) => template::run(verb, cx).await,
         Command::Operation(verb) => operation::run(verb, cx).await,
         Command::Key(verb) => key::run(verb, cx).await,
         Command::Audit(verb) => audit::run(verb, cx).await,
         Command::Status => status::run(cx).await,
+        Command::Stats => stats::run(cx).await,
+        Command::Top(args) => top::run(args, cx).await,
         Command::Freeze(args) => freeze::freeze(args, cx).await,
         Command::Thaw(args) => freeze::thaw(args, cx).await,
     }

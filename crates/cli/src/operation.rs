@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::Cx;
 use crate::client::{Request, parse};
 use crate::failure::Outcome;
-use crate::follow::{follow, succeeded, told};
+use crate::follow::told;
 use crate::output::Rows;
 use crate::value::wire_name;
 
@@ -124,7 +124,7 @@ async fn watch(id: OperationId, cx: &mut Cx) -> Outcome {
     // Also the check that it exists: a stream of nothing would not say so.
     let operation: Operation = client.get(&["operations", &id.to_string()]).await?;
     let spinner = out.spinner(&format!("{} {}", operation.kind, operation.step));
-    let body = follow(&client, id, |event| {
+    let followed = client.follow(id, |event| {
         spinner.say(&told(event));
         if out.wants_json() {
             // Nothing but numbers and text: it always serializes.
@@ -132,11 +132,12 @@ async fn watch(id: OperationId, cx: &mut Cx) -> Outcome {
         } else {
             out.line(&crate::output::plain(&format!("{:.0}  {}", event.at, told(event))));
         }
-    })
-    .await?;
+    });
+    let ended = followed.await?;
     drop(spinner);
     cx.hint.set(None);
-    succeeded(parse(&body)?)
+    freehold_client::succeeded(ended)?;
+    Ok(())
 }
 
 async fn post<T: serde::Serialize>(id: OperationId, verb: &str, body: &T, cx: &mut Cx) -> Outcome {

@@ -59,22 +59,28 @@ impl Printer {
         self.json
     }
 
-    pub fn now(&self) -> Timestamp {
-        self.now
+    /// Whether a person watches, so that the same may be drawn again over itself.
+    pub fn is_live(&self) -> bool {
+        self.stdout_is_terminal
+    }
+
+    /// An empty screen, where there is one.
+    pub fn clear(&self) {
+        if self.stdout_is_terminal {
+            self.line("\u{1b}[2J\u{1b}[H");
+        }
     }
 
     /// One answer of the API, as it came.
     pub fn json<T: Serialize + ?Sized>(&self, value: &T) -> Result<(), Failure> {
-        let text = serde_json::to_string_pretty(value)
-            .map_err(|error| Failure::NotUnderstood(format!("cannot print the answer: {error}")))?;
+        let text = serde_json::to_string_pretty(value).map_err(|error| cannot_print(&error))?;
         self.line(&text);
         Ok(())
     }
 
     /// One line of JSON, for streams of them.
     pub fn json_line<T: Serialize + ?Sized>(&self, value: &T) -> Result<(), Failure> {
-        let text = serde_json::to_string(value)
-            .map_err(|error| Failure::NotUnderstood(format!("cannot print the answer: {error}")))?;
+        let text = serde_json::to_string(value).map_err(|error| cannot_print(&error))?;
         self.line(&text);
         Ok(())
     }
@@ -211,6 +217,10 @@ impl Drop for Spinner<'_> {
     }
 }
 
+fn cannot_print(error: &serde_json::Error) -> Failure {
+    freehold_client::Error::NotUnderstood(format!("cannot print the answer: {error}")).into()
+}
+
 /// A reader that went away (`| head`) is no error worth telling: there is nobody left to tell.
 fn write_line(stream: &Stream, text: &str) {
     let mut stream = stream.lock().unwrap_or_else(PoisonError::into_inner);
@@ -251,6 +261,17 @@ fn relative(now: Timestamp, at: Timestamp) -> String {
         s => (s / 86_400, "days"),
     };
     if seconds > 0 { format!("{count} {unit} ago") } else { format!("in {count} {unit}") }
+}
+
+/// Whole units where they fit exactly, else one decimal.
+pub fn bytes(count: u64) -> String {
+    let units = [(1u64 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    match units.into_iter().find(|(size, _)| count >= *size) {
+        Some((size, unit)) if count.is_multiple_of(size) => format!("{} {unit}", count / size),
+        #[allow(clippy::cast_precision_loss, reason = "one decimal is shown")]
+        Some((size, unit)) => format!("{:.1} {unit}", count as f64 / size as f64),
+        None => format!("{count} B"),
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use freehold_api::plan::Plan;
 use crate::Cx;
 use crate::client::{Request, parse};
 use crate::failure::Outcome;
-use crate::output::Rows;
+use crate::output::{Rows, bytes};
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Verb {
@@ -80,15 +80,4 @@ async fn show(name: PlanName, cx: &mut Cx) -> Outcome {
         ("metadata", filled(metadata.join(", "))),
     ]);
     Ok(())
-}
-
-/// Whole units where they fit exactly, else one decimal.
-fn bytes(count: u64) -> String {
-    let units = [(1u64 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-    match units.into_iter().find(|(size, _)| count >= *size) {
-        Some((size, unit)) if count.is_multiple_of(size) => format!("{} {unit}", count / size),
-        #[allow(clippy::cast_precision_loss, reason = "one decimal is shown")]
-        Some((size, unit)) => format!("{:.1} {unit}", count as f64 / size as f64),
-        None => format!("{count} B"),
-    }
 }

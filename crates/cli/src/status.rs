@@ -1,11 +1,12 @@
 //! `freehold status`: for the worst hour. Worst first, each with the next command to type.
 
-use freehold_api::status::Status;
+use freehold_api::status::{ServerStatus, Status};
 
 use crate::Cx;
 use crate::client::Request;
 use crate::failure::{Failure, Outcome};
 use crate::output::Rows;
+use crate::stats::{seen, standing};
 
 pub async fn run(cx: &mut Cx) -> Outcome {
     let reply = cx.client()?.send(Request::get(&["status"])).await?;
@@ -70,6 +71,7 @@ fn tell(cx: &Cx, status: Status) {
         ),
         ("frozen", Some(frozen).filter(|text| !text.is_empty())),
     ]);
+    servers(cx, &status.servers);
     if status.stock.is_empty() {
         return;
     }
@@ -79,4 +81,29 @@ fn tell(cx: &Cx, status: Status) {
         vec![level.server.to_string(), level.template.to_string(), ready, level.building.to_string()]
     });
     cx.out.table(Rows { header: &["SERVER", "TEMPLATE", "STOCK", "BUILDING"], rows: rows.collect(), empty: "" });
+}
+
+/// As many as fit on a screen; the rest is no worse.
+const SHOWN: usize = 20;
+
+fn servers(cx: &Cx, servers: &[ServerStatus]) {
+    if servers.is_empty() {
+        return;
+    }
+    cx.out.line("");
+    let rows = servers.iter().take(SHOWN).map(|server| {
+        let mut row = vec![
+            server.server.to_string(),
+            standing(server.state, server.health),
+            server.worst_finding.map_or_else(|| "-".to_owned(), |worst| worst.as_str().to_owned()),
+            format!("{}/{}", server.tenants, server.capacity),
+        ];
+        row.extend(seen(server.observed.as_ref()));
+        row
+    });
+    let header = &["SERVER", "STANDING", "FINDINGS", "TENANTS", "SIZE", "FREE", "SESSIONS", "OLDEST TX"];
+    cx.out.table(Rows { header, rows: rows.collect(), empty: "" });
+    if servers.len() > SHOWN {
+        cx.out.line(&format!("and {} more, none of them worse: freehold server list", servers.len() - SHOWN));
+    }
 }

@@ -70,6 +70,30 @@ impl Moment {
     }
 }
 
+/// Bytes: a number, or one with a unit (`512M`, `4G`). Units are powers of 1024.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size(pub u64);
+
+impl FromStr for Size {
+    type Err = String;
+    fn from_str(input: &str) -> Result<Self, String> {
+        let why = || "expected bytes, or a number with K, M, G or T, for example 4G".to_owned();
+        let text = input.trim();
+        let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(end);
+        let shift = match unit.trim().to_ascii_lowercase().trim_end_matches("ib").trim_end_matches('b') {
+            "" => 0,
+            "k" => 10,
+            "m" => 20,
+            "g" => 30,
+            "t" => 40,
+            _ => return Err(why()),
+        };
+        let number: u64 = number.parse().map_err(|_| why())?;
+        number.checked_mul(1 << shift).map(Self).ok_or_else(why)
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, clap::ValueEnum)]
 pub enum Switch {
     On,

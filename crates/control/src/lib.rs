@@ -5,6 +5,7 @@
 
 pub mod audit;
 pub mod edge;
+pub mod health;
 pub mod http;
 pub mod key;
 pub mod loops;
@@ -12,11 +13,14 @@ pub mod operation;
 pub mod operations;
 pub mod plan;
 pub mod plane;
+pub mod quota;
 pub mod routes;
 pub mod schema;
 pub mod server;
+pub mod server_pool;
 pub mod settings;
 pub mod start;
+pub mod stats;
 pub mod status;
 pub mod stock;
 pub mod tenant;

@@ -5,13 +5,17 @@ use std::time::Duration;
 use async_trait::async_trait;
 use freehold_durable::{Builder, Failure, Loop, LoopCx};
 
+use crate::health::Health;
 use crate::http::idempotency;
 use crate::plane::Core;
-use crate::server::check::Health;
+use crate::quota::Quota;
+use crate::server_pool::grow::Grow;
+use crate::stats::Stats;
 use crate::stock::fill::Fill;
 use crate::stock::note::Note;
 use crate::tenant::purge::PurgeDue;
-use crate::truth::repair::Truth;
+use crate::tenant::report;
+use crate::truth::Truth;
 
 pub fn register(engine: Builder, core: &Core) -> Builder {
     let core = || core.clone();
@@ -20,7 +24,10 @@ pub fn register(engine: Builder, core: &Core) -> Builder {
         .register_loop(Note { core: core() })
         .register_loop(Health { core: core() })
         .register_loop(Truth { core: core() })
+        .register_loop(Stats { core: core() })
+        .register_loop(Quota { core: core() })
         .register_loop(PurgeDue { core: core() })
+        .register_loop(Grow { core: core() })
         .register_loop(Prune { core: core() })
 }
 
@@ -44,6 +51,7 @@ impl Loop for Prune {
         while idempotency::prune(&self.core.store).await? > 0 {
             cx.still_mine().await?;
         }
+        report::prune(&self.core.store).await?;
         Ok(())
     }
 }

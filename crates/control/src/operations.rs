@@ -4,26 +4,41 @@ use freehold_durable::Builder;
 
 use crate::plane::Core;
 use crate::schema::{build::Build, retire::Retire};
-use crate::server::{check::Check, register::Register};
+use crate::server::provision::Provision as ProvisionServer;
+use crate::server::remove::{Purge as PurgeServer, Remove};
+use crate::server::{check::Check, register::Register, update::Update};
 use crate::stock::{build::BuildStock, drop::DropStock};
-use crate::tenant::delete::{Delete, Undelete};
+use crate::tenant::adopt::{inspect::Inspect, take::Adopt};
+use crate::tenant::delete::{Deleting, Undeleting};
+use crate::tenant::diagnose::Diagnose;
 use crate::tenant::provision::Provision;
 use crate::tenant::purge::Purge;
-use crate::tenant::suspend::{Resume, Suspend};
+use crate::tenant::sessions::{Look, Terminate};
+use crate::tenant::suspend::{Resuming, Suspending};
+use crate::tenant::turn::Turning;
 
 pub fn register(engine: Builder, core: &Core) -> Builder {
     let core = || core.clone();
     engine
         .register(Provision { core: core() })
-        .register(Suspend { core: core() })
-        .register(Resume { core: core() })
-        .register(Delete { core: core() })
-        .register(Undelete { core: core() })
+        .register(Turning::<Suspending>::new(core()))
+        .register(Turning::<Resuming>::new(core()))
+        .register(Turning::<Deleting>::new(core()))
+        .register(Turning::<Undeleting>::new(core()))
         .register(Purge { core: core() })
+        .register(Adopt { core: core() })
+        .register(Inspect { core: core() })
+        .register(Diagnose { core: core() })
+        .register(Look { core: core() })
+        .register(Terminate { core: core() })
         .register(BuildStock { core: core() })
         .register(DropStock { core: core() })
         .register(Build { core: core() })
         .register(Retire { core: core() })
         .register(Register { core: core() })
         .register(Check { core: core() })
+        .register(ProvisionServer { core: core() })
+        .register(Update { core: core() })
+        .register(Remove { core: core() })
+        .register(PurgeServer { core: core() })
 }

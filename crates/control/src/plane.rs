@@ -11,6 +11,7 @@ use sqlx::PgPool;
 use crate::http::problem::Refused;
 use crate::schema::catalog::Catalog;
 use crate::server::fleet::Fleet;
+use crate::server_pool::platforms::Platforms;
 use crate::settings::Settings;
 use crate::stock::turns::Turns;
 
@@ -20,10 +21,14 @@ pub type Plane = Arc<Inner>;
 #[derive(Clone)]
 pub struct Core {
     pub store: PgPool,
+    /// The same store for what callers wait for and repeat: few connections, whose plans are made once and kept.
+    /// One statement at a time; nothing that waits for a second connection.
+    pub quick: PgPool,
     pub sealer: Arc<Sealer>,
     pub settings: Arc<Settings>,
     pub catalog: Catalog,
     pub fleet: Fleet,
+    pub platforms: Platforms,
     /// Turns at copying a template.
     pub copying: Turns,
 }
@@ -44,6 +49,11 @@ impl std::ops::Deref for Inner {
 pub type Answer<T> = Result<T, Refused>;
 
 impl Core {
+    /// Before the store's PostgreSQL goes, so that no connection is torn.
+    pub async fn close(&self) {
+        tokio::join!(self.store.close(), self.quick.close());
+    }
+
     pub fn plan(&self, name: &str) -> &freehold_api::plan::Plan {
         // A plan that was taken out of the settings while tenants have it: the default's limits, so that they go on.
         self.settings.plan(name).unwrap_or_else(|| self.settings.default_plan())

@@ -12,7 +12,7 @@ use crate::http::access::{Bound, Need, guard};
 use crate::http::idempotency::replay;
 use crate::http::openapi;
 use crate::plane::Plane;
-use crate::{audit, key, operation, plan, schema, server, status, tenant};
+use crate::{audit, key, operation, plan, schema, server, server_pool, stats, status, tenant, truth};
 
 /// A template may hold many files.
 const TEMPLATE_BODY: usize = 8;
@@ -34,6 +34,12 @@ pub fn api(plane: Plane) -> (Router, utoipa::openapi::OpenApi) {
         .routes(open(&[Provision, Operate], Bound::ToPath, routes!(tenant::suspend::suspend)))
         .routes(open(&[Provision, Operate], Bound::ToPath, routes!(tenant::suspend::resume)))
         .routes(open(&[Credentials], Bound::ToPath, routes!(tenant::connection::show)))
+        .routes(open(&[Operate], Bound::Never, routes!(tenant::adopt::adopt)))
+        .routes(open(SEE, Bound::ToPath, routes!(tenant::diagnose::diagnose)))
+        .routes(open(SEE, Bound::ToPath, routes!(tenant::sessions::list)))
+        .routes(open(&[Provision, Operate], Bound::ToPath, routes!(tenant::sessions::terminate)))
+        .routes(open(SEE, Bound::ToPath, routes!(stats::show::tenant)))
+        .routes(open(SEE, Bound::Never, routes!(tenant::placement::explain::explain)))
         .routes(open(SEE, Bound::ByVerb, routes!(plan::list::list)))
         .routes(open(SEE, Bound::ByVerb, routes!(plan::list::show)))
         .routes(open(SEE, Bound::ByVerb, routes!(schema::list::list)))
@@ -45,6 +51,13 @@ pub fn api(plane: Plane) -> (Router, utoipa::openapi::OpenApi) {
         .routes(open(&[Operate], Bound::Never, routes!(server::cordon::cordon)))
         .routes(open(&[Operate], Bound::Never, routes!(server::cordon::uncordon)))
         .routes(open(&[Operate], Bound::Never, routes!(server::check::check)))
+        .routes(open(&[Operate], Bound::Never, routes!(server::patch::patch)))
+        .routes(open(&[Operate], Bound::Never, routes!(server::update::update)))
+        .routes(open(&[Operate], Bound::Never, routes!(server::maintain::maintain)))
+        .routes(open(&[Operate], Bound::Never, routes!(server::remove::remove)))
+        .routes(open(SEE, Bound::Never, routes!(server_pool::list::list)))
+        .routes(open(SEE, Bound::Never, routes!(server_pool::list::show)))
+        .routes(open(&[Operate], Bound::Never, routes!(server_pool::grow::grow)))
         .routes(open(SEE, Bound::ByVerb, routes!(operation::list::list)))
         .routes(open(SEE, Bound::ByVerb, routes!(operation::list::show)))
         .routes(open(SEE, Bound::ByVerb, routes!(operation::events::events)))
@@ -56,6 +69,9 @@ pub fn api(plane: Plane) -> (Router, utoipa::openapi::OpenApi) {
         .routes(open(&[Admin], Bound::Never, routes!(key::create::create)))
         .routes(open(&[Admin], Bound::Never, routes!(key::revoke::revoke)))
         .routes(open(&[Read, Operate], Bound::Never, routes!(status::show::show)))
+        .routes(open(&[Read, Operate], Bound::Never, routes!(stats::show::fleet)))
+        .routes(open(SEE, Bound::ByVerb, routes!(stats::show::tenants)))
+        .routes(open(&[Read, Operate], Bound::Never, routes!(truth::show::list)))
         .routes(open(&[Read, Operate], Bound::Never, routes!(status::freeze::list)))
         .routes(open(&[Operate], Bound::Never, routes!(status::freeze::freeze)))
         .routes(open(&[Operate], Bound::Never, routes!(status::freeze::thaw)))

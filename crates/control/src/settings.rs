@@ -11,6 +11,16 @@ use freehold_api::plan::Plan;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
+mod platform;
+mod server_pool;
+mod size;
+mod watch;
+
+pub use platform::{DockerPlatform, NomadPlatform, Platforms, ProcessPlatform};
+pub use server_pool::{Placement, ServerPool, Servers, check_limits};
+pub use size::{Ports, Size};
+pub use watch::{Health, Stats};
+
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
@@ -32,6 +42,20 @@ pub struct Settings {
     /// The plans on offer. None: one built-in plan, `standard`.
     #[serde(default, rename = "plan")]
     pub plans: Vec<Plan>,
+    /// Where servers of pools run.
+    #[serde(default)]
+    pub platform: Platforms,
+    /// Servers that Freehold makes by itself.
+    #[serde(default, rename = "server_pool")]
+    pub server_pools: Vec<ServerPool>,
+    #[serde(default)]
+    pub servers: Servers,
+    #[serde(default)]
+    pub placement: Placement,
+    #[serde(default)]
+    pub health: Health,
+    #[serde(default)]
+    pub stats: Stats,
     /// Compatibility surfaces. Off unless declared.
     #[serde(default, rename = "edge")]
     pub edges: Vec<Edge>,
@@ -149,12 +173,14 @@ pub struct Edge {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EdgeKind {
+    Saasodoo,
     Tansucloud,
 }
 
 impl EdgeKind {
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Saasodoo => "saasodoo",
             Self::Tansucloud => "tansucloud",
         }
     }
@@ -189,6 +215,18 @@ pub enum BadSettings {
     Read(String),
     #[error("[[plan]] {0}")]
     Plans(String),
+    #[error("[store] {0}")]
+    Store(String),
+    #[error("[platform] {0}")]
+    Platforms(String),
+    #[error("[[server_pool]] {0}")]
+    ServerPools(String),
+    #[error("[placement] {0}")]
+    Placement(String),
+    #[error("[health] {0}")]
+    Health(String),
+    #[error("[stats] {0}")]
+    Stats(String),
     #[error("[http] {0}")]
     Http(String),
     #[error("[[edge]] {0}")]
@@ -212,7 +250,11 @@ impl Settings {
 
     fn read(builder: Sources) -> Result<Self, BadSettings> {
         let read = builder.build().map_err(|error| unreadable(&error))?;
-        read.try_deserialize::<Self>().map_err(|error| unreadable(&error))?.checked()
+        let mut settings = read.try_deserialize::<Self>().map_err(|error| unreadable(&error))?;
+        for pool in &mut settings.server_pools {
+            pool.fill_in(|name| std::env::var(name).ok()).map_err(BadSettings::ServerPools)?;
+        }
+        settings.checked()
     }
 
     /// Fills in the built-in plan, and refuses plans and edges that contradict each other.
@@ -236,6 +278,12 @@ impl Settings {
             if plan.connection_limit == 0 || plan.pool_size == 0 {
                 return bad(format!("{:?}: connection_limit and pool_size must be at least 1", plan.name.as_str()));
             }
+            if plan.storage_quota == Some(0) {
+                return bad(format!(
+                    "{:?}: storage_quota must be at least 1 byte; leave it out for none",
+                    plan.name.as_str()
+                ));
+            }
             if plan.server == freehold_api::server::ServerKind::System {
                 return bad(format!(
                     "{:?}: tenants never live on system servers; use shared or dedicated",
@@ -243,6 +291,15 @@ impl Settings {
                 ));
             }
         }
+        if self.store.connections < 5 {
+            let few = self.store.connections;
+            return Err(BadSettings::Store(format!(
+                "connections must be at least 5, because creates have some of their own; it is {few}"
+            )));
+        }
+        self.check_pools()?;
+        self.health.check().map_err(BadSettings::Health)?;
+        self.stats.check().map_err(BadSettings::Stats)?;
         if self.http.timeout_seconds < 65 {
             return Err(BadSettings::Http(
                 "timeout_seconds must be at least 65: requests may wait 60 s for an operation".into(),
@@ -255,11 +312,33 @@ impl Settings {
                     edge.prefix
                 )));
             }
+            if edge.kind == EdgeKind::Saasodoo && edge.plan.is_some() {
+                let why = "plan: each request to saasodoo names one as its plan_tier; leave it out";
+                return Err(BadSettings::Edges(why.into()));
+            }
             if self.edges[..index].iter().any(|other| other.kind == edge.kind) {
                 return Err(BadSettings::Edges(format!("{:?} is declared twice", edge.kind.as_str())));
             }
         }
         Ok(self)
+    }
+
+    fn check_pools(&self) -> Result<(), BadSettings> {
+        self.platform.check().map_err(BadSettings::Platforms)?;
+        self.placement.check().map_err(BadSettings::Placement)?;
+        for (index, pool) in self.server_pools.iter().enumerate() {
+            let name = pool.name.as_str();
+            if self.server_pools[..index].iter().any(|other| other.name == pool.name) {
+                return Err(BadSettings::ServerPools(format!("{name:?} is declared twice")));
+            }
+            let checked = pool.check().and_then(|()| self.platform.check_pool(pool));
+            checked.map_err(|why| BadSettings::ServerPools(format!("{name:?}: {why}")))?;
+        }
+        self.platform.check_ports(&self.server_pools).map_err(BadSettings::Platforms)
+    }
+
+    pub fn server_pool(&self, name: &str) -> Option<&ServerPool> {
+        self.server_pools.iter().find(|pool| pool.name.as_str() == name)
     }
 
     pub fn default_plan(&self) -> &Plan {
@@ -301,6 +380,7 @@ mod tests {
             ("[[plan]]\nname = \"a\"\nconection_limit = 3", "unknown field"),
             ("[stok]\nper_template = 3", "unknown field"),
             ("[[edge]]\nkind = \"tansucloud\"\nprefix = \"x\"", "begin with /"),
+            ("[[edge]]\nkind = \"saasodoo\"\nplan = \"x\"", "plan_tier"),
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains(why), "{text}: {error}");

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use freehold_drivers::platform::PlatformError;
 use freehold_drivers::secrets::{KeyError, Sealer};
 use freehold_durable::Engine;
 use secrecy::ExposeSecret;
@@ -14,6 +15,7 @@ use crate::plane::{Core, Inner, Plane};
 use crate::schema::catalog::Catalog;
 use crate::schema::ship;
 use crate::server::fleet::Fleet;
+use crate::server_pool::platforms;
 use crate::settings::Settings;
 use crate::stock::turns::Turns;
 use crate::{loops, operations, status};
@@ -30,6 +32,8 @@ pub enum CannotStart {
     StoreOutdated,
     #[error("migrate the control store")]
     Migrate(#[source] sqlx::migrate::MigrateError),
+    #[error("a platform of the settings cannot be used")]
+    Platform(#[source] PlatformError),
     #[error("the sealing key cannot be used")]
     Key(#[source] KeyError),
     #[error(
@@ -41,19 +45,36 @@ pub enum CannotStart {
 
 /// Connects to the store, without looking at what is in it.
 pub async fn store(settings: &Settings) -> Result<PgPool, CannotStart> {
+    let connections = settings.store.connections - quick_connections(settings);
+    let pool = pool(connections).min_connections(2.min(connections));
+    pool.connect_with(options(settings)?).await.map_err(CannotStart::Store)
+}
+
+/// A pool hands connections out in turns, and each plans a statement when it first sees it: few of them, so that what
+/// callers wait for finds its plan made.
+fn quick(settings: &Settings) -> Result<PgPool, CannotStart> {
+    let options = options(settings)?.options([("plan_cache_mode", "force_generic_plan")]);
+    Ok(pool(quick_connections(settings)).min_connections(1).connect_lazy_with(options))
+}
+
+fn quick_connections(settings: &Settings) -> u32 {
+    (settings.store.connections / 5).clamp(1, 4)
+}
+
+fn options(settings: &Settings) -> Result<PgConnectOptions, CannotStart> {
     let options: PgConnectOptions = settings.store.url.expose_secret().parse().map_err(|_| CannotStart::StoreUrl)?;
     // A process that hangs in a transaction must not hold rows for longer than it may hold operations.
     let idle = format!("{}s", settings.operations.lease_seconds.clamp(5, 60));
-    let options = options.application_name("freehold").options([("idle_in_transaction_session_timeout", &idle)]);
-    let pool = PgPoolOptions::new()
-        .max_connections(settings.store.connections)
-        .min_connections(2)
+    Ok(options.application_name("freehold").options([("idle_in_transaction_session_timeout", &idle)]))
+}
+
+fn pool(connections: u32) -> PgPoolOptions {
+    PgPoolOptions::new()
+        .max_connections(connections)
         .acquire_timeout(Duration::from_secs(5))
         // A plane that is idle keeps few connections.
         .idle_timeout(Duration::from_secs(120))
         .test_before_acquire(false)
-        .connect_with(options);
-    pool.await.map_err(CannotStart::Store)
 }
 
 pub async fn migrate(pool: &PgPool) -> Result<(), CannotStart> {
@@ -61,10 +82,9 @@ pub async fn migrate(pool: &PgPool) -> Result<(), CannotStart> {
 }
 
 async fn is_migrated(pool: &PgPool) -> Result<bool, CannotStart> {
-    let newest = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
-    let sql = "SELECT coalesce(max(version), 0) FROM _sqlx_migrations WHERE success";
-    match sqlx::query_scalar::<_, i64>(sql).fetch_one(pool).await {
-        Ok(found) => Ok(found >= newest),
+    let sql = "SELECT version FROM _sqlx_migrations WHERE success";
+    match sqlx::query_scalar::<_, i64>(sql).fetch_all(pool).await {
+        Ok(found) => Ok(MIGRATIONS.iter().all(|migration| found.contains(&migration.version))),
         // 42P01: nothing was ever migrated.
         Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42P01") => Ok(false),
         Err(error) => Err(CannotStart::Store(error)),
@@ -77,6 +97,7 @@ pub async fn plane(settings: Settings, pool: PgPool) -> Result<Plane, CannotStar
     if !is_migrated(&pool).await? {
         return Err(CannotStart::StoreOutdated);
     }
+    let platforms = platforms::of(&settings.platform).map_err(CannotStart::Platform)?;
     let sealer = Sealer::from_file(&settings.secrets.key_file).map_err(CannotStart::Key)?;
     check_key(&pool, &sealer).await?;
     ship::ensure(&pool, &settings).await.map_err(CannotStart::Store)?;
@@ -84,11 +105,13 @@ pub async fn plane(settings: Settings, pool: PgPool) -> Result<Plane, CannotStar
     let lease = Duration::from_secs(settings.operations.lease_seconds);
     let core = Core {
         store: pool.clone(),
+        quick: quick(&settings)?,
         sealer: Arc::new(sealer),
         copying: Turns::new(settings.stock.concurrency),
         settings: Arc::new(settings),
         catalog: Catalog::default(),
         fleet: Fleet::default(),
+        platforms,
     };
     let builder = Engine::builder(pool).holder(holder).lease(lease);
     let engine = loops::register(operations::register(builder, &core), &core).build();

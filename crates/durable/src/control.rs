@@ -56,6 +56,11 @@ impl Engine {
         self.pushed(id, row).await
     }
 
+    /// What sleeps at this step wakes when the caller's transaction commits: what it waited for may be there.
+    pub async fn rouse_in(&self, tx: &mut PgConnection, kind: &str, step_name: &str) -> Result<(), sqlx::Error> {
+        rouse_in(tx, kind, step_name).await
+    }
+
     /// Ends by hand an operation that is stuck, or that fails and fails (its server is gone for good, say). `also` is recorded in the same transaction, after [`crate::Operation::resolved`].
     pub async fn resolve(&self, id: Uuid, as_: Resolution, also: Option<Record>) -> Result<OperationRow, ControlError> {
         let state = match as_ {
@@ -190,4 +195,15 @@ impl Engine {
         }
         registered.kind.resolved(tx, row, as_).await.map_err(ControlError::Refused)
     }
+}
+
+/// [`Engine::rouse_in`] for hooks that have no engine at hand.
+pub async fn rouse_in(tx: &mut PgConnection, kind: &str, step_name: &str) -> Result<(), sqlx::Error> {
+    let sql = "with op as (
+             update operation set next_run_at = now()
+             where kind = $1 and step_name = $2 and state = 'waiting' and lease_until is null and next_run_at > now()
+             returning id
+         )
+         select pg_notify($3, id || ' due')::text from op";
+    sqlx::query(sql).bind(kind).bind(step_name).bind(OPERATION).execute(tx).await.map(drop)
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -54,6 +54,15 @@ impl Cx {
     /// To be asked right before an effect that a successor could not take back.
     pub async fn still_mine(&self) -> Result<(), Failure> {
         store::held(&self.shared.pool, self.operation, self.epoch).await?.map(drop).ok_or_else(Failure::fenced)
+    }
+
+    /// To be asked in a transaction right before its commit: until then, nobody else takes the operation.
+    pub async fn still_mine_in(&self, tx: &mut PgConnection) -> Result<(), Failure> {
+        let sql =
+            "select true from operation where id = $1 and epoch = $2 and state in ('running', 'undoing') for share";
+        let mine: Option<bool> =
+            sqlx::query_scalar(sql).bind(self.operation).bind(self.epoch).fetch_optional(tx).await?;
+        mine.map(drop).ok_or_else(Failure::fenced)
     }
 
     /// Whether somebody asked for the end; a long step then stops with a failure and is undone.

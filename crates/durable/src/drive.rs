@@ -78,7 +78,8 @@ impl Driver {
             return self.begin_undo("cancelled", error, false).await;
         }
         if !row.undoing() && self.held.overdue() {
-            return self.begin_undo("timed_out", Some(timed_out()), false).await;
+            let error = timed_out(row.error.as_ref());
+            return self.begin_undo("timed_out", Some(error), false).await;
         }
         if self.held.abandoned && row.attempt > PATIENCE {
             return self.hold_off().await;
@@ -87,7 +88,10 @@ impl Driver {
             Ended::Itself(Ok(outcome)) => self.record(step, outcome).await,
             Ended::Itself(Err(failure)) => self.fail(failure).await,
             // The step was dropped in its midst: a new epoch fences what it left behind.
-            Ended::Overdue => self.begin_undo("timed_out", Some(timed_out()), true).await,
+            Ended::Overdue => {
+                let error = timed_out(self.held.row.error.as_ref());
+                self.begin_undo("timed_out", Some(error), true).await
+            }
             Ended::Lost(why) => {
                 tracing::warn!(step, epoch = self.held.row.epoch, why, "the step was dropped");
                 false
@@ -117,8 +121,9 @@ impl Driver {
             }
             Next::Again { after, step: next } => {
                 // A step that looks at something every second would fill the events.
-                let event = (next.name != step).then_some("asleep");
-                (Change { state: asleep, step: Some(next), delay: *after, event, ..Change::waiting() }, None)
+                let error = outcome.waits_for.as_ref();
+                let event = (next.name != step || error != row.error.as_ref()).then_some("asleep");
+                (Change { state: asleep, step: Some(next), delay: *after, error, event, ..Change::waiting() }, None)
             }
             Next::Done => {
                 let (state, owner) = match row.undo_reason.as_deref() {
@@ -245,6 +250,11 @@ fn said(failure: Failure) -> OperationError {
     OperationError { code: failure.code, message: failure.message }
 }
 
-fn timed_out() -> OperationError {
-    OperationError { code: "timed_out".into(), message: "the deadline passed".into() }
+/// With what it last waited for or failed with, which is why.
+fn timed_out(last: Option<&OperationError>) -> OperationError {
+    let message = match last {
+        Some(last) => format!("the deadline passed; last: {} ({})", last.message, last.code),
+        None => "the deadline passed".into(),
+    };
+    OperationError { code: "timed_out".into(), message }
 }

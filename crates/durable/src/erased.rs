@@ -65,13 +65,13 @@ impl<O: Operation> Kind for Erased<O> {
     }
 
     async fn run(&self, cx: &Cx, step: &Value) -> Result<Outcome<RawStep>, Failure> {
-        let Outcome { next, record } = self.0.run(cx, parse::<O>(step)?).await?;
+        let Outcome { next, record, waits_for } = self.0.run(cx, parse::<O>(step)?).await?;
         let next = match next {
             Next::Step(step) => Next::Step(write(&step)?),
             Next::Again { after, step } => Next::Again { after, step: write(&step)? },
             Next::Done => Next::Done,
         };
-        Ok(Outcome { next, record })
+        Ok(Outcome { next, record, waits_for })
     }
 
     fn undo(&self, step: &Value) -> Result<Option<RawStep>, Failure> {

@@ -32,9 +32,10 @@ mod store;
 mod watch;
 mod work;
 
+pub use control::rouse_in;
 pub use cx::Cx;
 pub use engine::{Builder, Engine, Started};
-pub use loops::{Loop, LoopCx};
+pub use loops::{Loop, LoopCx, wake_in};
 pub use operation::{Class, ControlError, Failure, New, Next, Operation, Outcome, Record, Resolution, StartError};
 pub use row::{EventRow, Filter, FreezeRow, LoopRow, OperationError, OperationRow, Progress, State};
 pub use steps::StepNames;

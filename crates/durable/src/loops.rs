@@ -70,8 +70,13 @@ impl LoopCx {
 impl Engine {
     /// Wakes a loop when the caller's transaction commits.
     pub async fn wake_in(&self, tx: &mut PgConnection, loop_name: &str) -> Result<(), sqlx::Error> {
-        sqlx::query("select pg_notify($1, $2)::text").bind(LOOP).bind(loop_name).execute(tx).await.map(drop)
+        wake_in(tx, loop_name).await
     }
+}
+
+/// [`Engine::wake_in`] for hooks that have no engine at hand.
+pub async fn wake_in(tx: &mut PgConnection, loop_name: &str) -> Result<(), sqlx::Error> {
+    sqlx::query("select pg_notify($1, $2)::text").bind(LOOP).bind(loop_name).execute(tx).await.map(drop)
 }
 
 /// Runs one loop until the process ends.

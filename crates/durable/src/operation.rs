@@ -10,7 +10,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::cx::Cx;
-use crate::row::OperationRow;
+use crate::row::{OperationError, OperationRow};
 use crate::steps::StepNames;
 
 /// One durable piece of work. A step's effects are *ensures* and *removes*, because any step may run twice.
@@ -79,19 +79,26 @@ pub type Record = Box<dyn for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, 
 pub struct Outcome<S> {
     pub next: Next<S>,
     pub(crate) record: Option<Record>,
+    pub(crate) waits_for: Option<OperationError>,
 }
 
 impl<S> Outcome<S> {
     pub fn step(step: S) -> Self {
-        Self { next: Next::Step(step), record: None }
+        Self { next: Next::Step(step), record: None, waits_for: None }
     }
 
     pub fn done() -> Self {
-        Self { next: Next::Done, record: None }
+        Self { next: Next::Done, record: None, waits_for: None }
     }
 
     pub fn again(after: Duration, step: S) -> Self {
-        Self { next: Next::Again { after, step }, record: None }
+        Self { next: Next::Again { after, step }, record: None, waits_for: None }
+    }
+
+    /// Says what it sleeps for, where people look at an operation. Neither a failure nor an attempt.
+    pub fn waiting_for(mut self, code: impl Into<String>, message: impl Into<String>) -> Self {
+        self.waits_for = Some(OperationError { code: code.into(), message: message.into() });
+        self
     }
 
     /// Adds what must be true exactly when the step counts as done: it commits with the step's record, or not at all.
@@ -173,11 +180,13 @@ pub struct New<S> {
     pub deadline: Option<Duration>,
     pub requested_by: Option<String>,
     pub request_id: Option<String>,
+    /// Goes on while operations are frozen: for what takes moments and somebody waits for.
+    pub urgent: bool,
 }
 
 impl<S> New<S> {
     pub fn of(kind: &'static str, step: S) -> Self {
-        Self { kind, subject: None, step, deadline: None, requested_by: None, request_id: None }
+        Self { kind, subject: None, step, deadline: None, requested_by: None, request_id: None, urgent: false }
     }
 }
 

@@ -59,21 +59,23 @@ pub(crate) async fn claim(
     let definitions: Vec<i32> = rooms.iter().map(|room| room.definition).collect();
     let limits: Vec<i32> = rooms.iter().map(|room| i32::try_from(room.room).unwrap_or(i32::MAX)).collect();
     sqlx::query_as(
-        "with due as (
+        "with brake as materialized (
+             select exists (select from \"freeze\" where target in ('operations', 'all') and (until is null or until > now())) as is_on
+         ), due as (
              select d.id, d.abandoned
-             from unnest($1::text[], $2::int[], $3::int[]) as k (kind, definition, room)
+             from brake cross join unnest($1::text[], $2::int[], $3::int[]) as k (kind, definition, room)
              cross join lateral (
                  select o.id, o.lease_until is not null as abandoned
                  from operation o
                  where o.kind = k.kind
                    and o.state in ('queued', 'running', 'waiting', 'undoing')
                    and coalesce(o.lease_until, o.next_run_at) <= now()
+                   and (o.urgent or not brake.is_on)
                    and (o.definition = k.definition or coalesce(o.lease_until, o.next_run_at) < now() - interval '1 minute')
                  order by coalesce(o.lease_until, o.next_run_at)
                  limit k.room
                  for update skip locked
              ) d
-             where not exists (select from \"freeze\" where target in ('operations', 'all') and (until is null or until > now()))
          )
          update operation o
          set state = case when o.undo_reason is null then 'running' else 'undoing' end,
@@ -137,7 +139,8 @@ pub(crate) async fn change(
              select id, $13, state, step_name, attempt, epoch, error from op where $13::text is not null
          )
          select op.*, extract(epoch from deadline - now())::float8 as left_seconds, false as abandoned,
-                exists (select from \"freeze\" where target in ('operations', 'all') and (until is null or until > now())) as frozen
+                not op.urgent and exists (
+                    select from \"freeze\" where target in ('operations', 'all') and (until is null or until > now())) as frozen
          from op",
     )
     .bind(id)
@@ -222,13 +225,13 @@ pub(crate) async fn start<S>(
     sqlx::query_as(
         "with op as (
              insert into operation (id, kind, definition, subject, state, step, step_name, attempt, epoch, holder, lease_until,
-                                    next_run_at, deadline, requested_by, request_id)
+                                    next_run_at, deadline, requested_by, request_id, urgent)
              select $1, $2, $3, $4, case when at_once then 'running' else 'queued' end, $5, $6,
                     case when at_once then 1 else 0 end, case when at_once then 1 else 0 end, case when at_once then $7 end,
                     case when at_once then clock_timestamp() + make_interval(secs => $8) end,
-                    clock_timestamp(), clock_timestamp() + make_interval(secs => $9), $10, $11
-             from (select $7::text is not null and not exists (
-                       select from \"freeze\" where target in ('operations', 'all') and (until is null or until > now())) as at_once) as hold
+                    clock_timestamp(), clock_timestamp() + make_interval(secs => $9), $10, $11, $12
+             from (select $7::text is not null and ($12 or not exists (
+                       select from \"freeze\" where target in ('operations', 'all') and (until is null or until > now()))) as at_once) as hold
              on conflict (subject) where subject is not null and state not in ('succeeded', 'failed', 'cancelled') do nothing
              returning *
          ), told as (
@@ -250,6 +253,7 @@ pub(crate) async fn start<S>(
     .bind(new.deadline.map(|deadline| deadline.as_secs_f64()))
     .bind(&new.requested_by)
     .bind(&new.request_id)
+    .bind(new.urgent)
     .fetch_optional(tx)
     .await
 }
@@ -274,21 +278,14 @@ pub(crate) async fn start_finished(
     request_id: Option<&str>,
 ) -> Result<Uuid, sqlx::Error> {
     let id = Uuid::now_v7();
-    sqlx::query(
-        "with op as (
-             insert into operation (id, kind, subject, state, step, step_name, attempt, requested_by, request_id, finished_at)
-             values ($1, $2, $3, 'succeeded', 'null', $4, 1, $5, $6, now())
-         )
-         insert into operation_event (operation, kind, state, step_name, attempt, epoch)
-         values ($1, 'finished', 'succeeded', $4, 1, 0)",
-    )
-    .bind(id)
-    .bind(kind)
-    .bind(subject)
-    .bind(step_name)
-    .bind(requested_by)
-    .bind(request_id)
-    .execute(tx)
-    .await?;
+    sqlx::query("select operation_finished($1, $2, $3, $4, $5, $6)")
+        .bind(id)
+        .bind(kind)
+        .bind(subject)
+        .bind(step_name)
+        .bind(requested_by)
+        .bind(request_id)
+        .execute(tx)
+        .await?;
     Ok(id)
 }

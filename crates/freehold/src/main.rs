@@ -11,9 +11,11 @@ mod signals;
 mod store;
 mod term;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use prerequisite::Missing;
 
 /// A PostgreSQL database for every tenant, and the fleet they live on.
 #[derive(Debug, Parser)]
@@ -38,6 +40,8 @@ enum Command {
     Store(store::Verb),
     /// Print a shell's completion script
     Completions { shell: freehold_cli::Shell },
+    /// Write man pages, one for each command, into a directory
+    Man { directory: PathBuf },
     #[command(flatten)]
     Client(freehold_cli::Command),
 }
@@ -66,6 +70,10 @@ async fn run(cli: Cli) -> u8 {
         Command::Completions { shell } => {
             freehold_cli::completions(&mut Cli::command(), shell);
             Ok(())
+        }
+        Command::Man { directory } => {
+            let written = freehold_cli::man_pages(Cli::command(), &directory);
+            written.map_err(|error| Missing::because(&format!("write man pages into {}", directory.display()), &error))
         }
         Command::Client(command) => match freehold_cli::key_for_settings(&command) {
             Some(wanted) => key::make(wanted, cli.global.json).await,

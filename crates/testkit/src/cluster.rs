@@ -16,6 +16,8 @@ use crate::engine::{engine, unprivileged_user};
 use crate::port::Port;
 use crate::process::{PATIENCE, Running, processes_under, wait_for_none_under};
 
+mod standby;
+
 /// The superuser.
 pub const ADMIN: &str = "admin";
 pub const ADMIN_PASSWORD: &str = "testkitAdminPassword1";
@@ -26,9 +28,16 @@ const WEAK_ADMIN_PASSWORD: &str = "testkitWeakPassword1";
 pub struct ClusterBuilder {
     version: u32,
     settings: Vec<(String, String)>,
+    env: Vec<(String, String)>,
 }
 
 impl ClusterBuilder {
+    /// Of the server's own processes.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// A line of `postgresql.conf`; the last one of a name counts.
     pub fn setting(mut self, name: &str, value: &str) -> Self {
         self.settings.push((name.to_owned(), value.to_owned()));
@@ -53,7 +62,8 @@ impl ClusterBuilder {
                 .expect("give the directory of the socket away");
         }
         let port = Port::reserve();
-        let mut cluster = Cluster { version: self.version, bin, data, socket, port, postmaster: None, directory };
+        let env = self.env;
+        let mut cluster = Cluster { version: self.version, bin, data, socket, port, env, postmaster: None, directory };
         for (name, value) in [
             ("listen_addresses", "127.0.0.1"),
             ("port", &cluster.port.number.to_string()),
@@ -84,6 +94,7 @@ pub struct Cluster {
     data: PathBuf,
     socket: PathBuf,
     port: Port,
+    env: Vec<(String, String)>,
     postmaster: Option<Running>,
     // Last: what runs ends before its directory goes.
     directory: Directory,
@@ -96,7 +107,7 @@ impl Cluster {
     }
 
     pub fn builder(version: u32) -> ClusterBuilder {
-        ClusterBuilder { version, settings: Vec::new() }
+        ClusterBuilder { version, settings: Vec::new(), env: Vec::new() }
     }
 
     pub fn version(&self) -> u32 {
@@ -178,6 +189,21 @@ impl Cluster {
         writeln!(conf.expect("open postgresql.conf"), "{name} = '{value}'").expect("write postgresql.conf");
     }
 
+    /// Restarts it with this certificate; who comes without TLS is let in as before.
+    pub fn speak_tls(&mut self, certificate_pem: &str, key_pem: &str) {
+        for (name, text) in [("server.crt", certificate_pem), ("server.key", key_pem)] {
+            let path = self.data.join(name);
+            fs::write(&path, text).expect("write a certificate");
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("permit a certificate");
+            if let Some(user) = unprivileged_user() {
+                chown(&path, Some(user.uid.as_raw()), Some(user.gid.as_raw())).expect("give a certificate away");
+            }
+        }
+        self.set("ssl", "on");
+        self.stop();
+        self.start_again();
+    }
+
     pub fn reload(&mut self) {
         self.signal(Signal::SIGHUP);
     }
@@ -202,11 +228,12 @@ impl Cluster {
         self.end(Signal::SIGKILL);
     }
 
-    /// On the same data and the same port.
+    /// On the same data and the same port. With a `standby.signal` in its data it comes up as a standby of nobody.
     pub fn start_again(&mut self) {
         assert!(self.postmaster.is_none(), "the cluster runs already");
         let mut command = Command::new(self.bin.join("postgres"));
         command.arg("-D").arg(&self.data).current_dir(&self.data).env("LC_ALL", "C.UTF-8").env_remove("PGDATA");
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         as_unprivileged(&mut command);
         let postmaster = self.postmaster.insert(Running::spawn(&mut command, &self.directory.path().join("log")));
         let deadline = Instant::now() + PATIENCE;
@@ -214,7 +241,8 @@ impl Cluster {
         let ready = |pid: u32| {
             let file = fs::read_to_string(self.data.join("postmaster.pid")).unwrap_or_default();
             let mut lines = file.lines();
-            lines.next() == Some(&pid.to_string()) && lines.nth(6).is_some_and(|line| line.trim() == "ready")
+            let ready = |line: &str| ["ready", "standby"].contains(&line.trim());
+            lines.next() == Some(&pid.to_string()) && lines.nth(6).is_some_and(ready)
         };
         while !ready(postmaster.pid()) {
             if let Some(status) = postmaster.ended() {

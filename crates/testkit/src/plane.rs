@@ -4,14 +4,16 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output};
-use std::sync::Once;
+use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use reqwest::Method;
 use reqwest::header::HeaderMap;
 use serde_json::Value as Json;
+use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, Config};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::cluster::connect;
 use crate::directory::Directory;
@@ -124,6 +126,11 @@ impl Plane {
         self.start_again().await;
     }
 
+    /// From the next start on, with these arguments instead of those it was made with.
+    pub fn set_args(&mut self, args: &[&str]) {
+        self.options.args = args.iter().map(|arg| (*arg).to_owned()).collect();
+    }
+
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -154,6 +161,11 @@ impl Plane {
         let running = self.running();
         running.signal(Signal::SIGTERM);
         running.wait_async(PATIENCE).await
+    }
+
+    /// Until it ends by itself, at a fault point.
+    pub async fn wait_until_dead(&mut self) -> ExitStatus {
+        self.running().wait_async(PATIENCE).await
     }
 
     /// `kill -9` of its whole process group. What left the group (a PostgreSQL may) goes on: the next start meets it.
@@ -315,5 +327,24 @@ pub async fn as_tenant(connection: &Json) -> Result<Client, tokio_postgres::Erro
     let mut config = Config::new();
     config.host(text("host")).port(port.expect("the connection has no port"));
     config.user(text("user")).password(text("password")).dbname(text("database"));
-    connect(&config).await
+    match connection.get("ca_certificate").and_then(Json::as_str) {
+        Some(authority) => connect_tls(&config, authority).await,
+        None => connect(&config).await,
+    }
+}
+
+/// Over TLS, and only to a server that this authority vouches for under the name that was asked for.
+async fn connect_tls(config: &Config, authority: &str) -> Result<Client, tokio_postgres::Error> {
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in rustls_pemfile::certs(&mut authority.as_bytes()) {
+        roots.add(certificate.expect("ca_certificate is PEM")).expect("ca_certificate is a certificate");
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let tls = tls.expect("TLS has versions").with_root_certificates(roots).with_no_client_auth();
+    let mut config = config.clone();
+    config.ssl_mode(SslMode::Require);
+    let (client, connection) = config.connect(MakeRustlsConnect::new(tls)).await?;
+    tokio::spawn(connection);
+    Ok(client)
 }

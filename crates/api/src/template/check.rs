@@ -197,6 +197,9 @@ fn check_manifest(manifest: &Manifest, faults: &mut Faults) {
         fault("description: at most 1000 characters, and no NUL".to_owned());
     }
     check_naming(&manifest.naming, &mut fault);
+    if manifest.minimum_postgres.is_some_and(|major| !(15..=99).contains(&major)) {
+        fault("minimum_postgres: expected a major version, 15 or later".to_owned());
+    }
     let locale_char = |c: char| c.is_ascii_alphanumeric() || "_.@-".contains(c);
     if manifest.locale.as_ref().is_some_and(|l| l.is_empty() || l.len() > NAME_MAX || !l.chars().all(locale_char)) {
         fault("locale: expected something like C.UTF-8 or de_DE.UTF-8".to_owned());

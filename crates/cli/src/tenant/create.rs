@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::Cx;
 use crate::client::{Request, parse};
-use crate::failure::{Failure, Outcome};
+use crate::failure::Outcome;
 use crate::follow::{self, Settled, WaitArgs};
 use crate::value::Label;
 
@@ -49,27 +49,14 @@ pub async fn create(args: Create, cx: &mut Cx) -> Outcome {
         deletion_protection: args.deletion_protection.then_some(true),
     };
     let request = Request::post(&["tenants"]).body(&body)?;
-    match follow::settle(cx, request, &args.wait, &format!("freehold tenant show {id}")).await? {
+    match follow::settle(cx, request.clone(), &args.wait, &format!("freehold tenant show {id}")).await? {
         Settled::Begun(operation) => follow::tell_begun(cx, &operation),
         Settled::With(tenant) => tell(cx, tenant),
         Settled::Done => {
-            let tenant = with_connection(cx, &id).await?;
+            let tenant = cx.client()?.finished_create(request).await?.body;
             tell(cx, tenant)
         }
     }
-}
-
-/// The tenant as the create would have shown it, had it finished within the request.
-async fn with_connection(cx: &mut Cx, id: &TenantId) -> Result<Value, Failure> {
-    let client = cx.client()?;
-    let mut tenant = client.send(Request::get(&["tenants", id.as_str()])).await?.body;
-    match client.send(Request::get(&["tenants", id.as_str(), "connection"])).await {
-        Ok(connection) => tenant["connection"] = connection.body,
-        // The key may create, but not read credentials: the tenant exists all the same.
-        Err(Failure::Refused(refusal)) if refusal.status == 403 => {}
-        Err(other) => return Err(other),
-    }
-    Ok(tenant)
 }
 
 fn tell(cx: &Cx, tenant: Value) -> Outcome {

@@ -1,23 +1,30 @@
 //! `freehold tenant …`: the verbs, and how one tenant is shown.
 
+mod adopt;
 mod change;
 mod connect;
 mod create;
+mod diagnose;
 mod list;
 mod remove;
+mod sessions;
 
 use freehold_api::TenantId;
+use freehold_api::stats::TenantUsage;
 use freehold_api::tenant::Tenant;
 use serde_json::Value;
 
 use crate::Cx;
 use crate::client::{Request, parse};
 use crate::failure::{Failure, Outcome};
+use crate::output::bytes;
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Verb {
     /// Create a tenant with its own database, and print how to connect
     Create(create::Create),
+    /// Take over a database that is there already, in place
+    Adopt(adopt::Adopt),
     /// List tenants
     List(list::List),
     /// Show one tenant
@@ -35,6 +42,15 @@ pub enum Verb {
     Suspend(change::Suspend),
     /// Let a suspended tenant log in again
     Resume(change::Resume),
+    /// Find out why it does not get in; exit 12 where a link is broken, 10 where one is notable
+    Diagnose {
+        /// The tenant
+        id: TenantId,
+    },
+    /// List who is connected to its database
+    Sessions(sessions::Sessions),
+    /// End sessions in its database
+    TerminateSessions(sessions::TerminateArgs),
     /// Delete a tenant; it can be undeleted until it is purged
     Delete(remove::Delete),
     /// Bring a deleted tenant back
@@ -46,6 +62,7 @@ pub enum Verb {
 pub async fn run(verb: Verb, cx: &mut Cx) -> Outcome {
     match verb {
         Verb::Create(args) => create::create(args, cx).await,
+        Verb::Adopt(args) => adopt::adopt(args, cx).await,
         Verb::List(args) => list::list(args, cx).await,
         Verb::Show { id } => {
             let body = cx.client()?.send(Request::get(&["tenants", id.as_str()])).await?.body;
@@ -56,6 +73,9 @@ pub async fn run(verb: Verb, cx: &mut Cx) -> Outcome {
         Verb::Update(args) => change::update(args, cx).await,
         Verb::Suspend(args) => change::suspend(args, cx).await,
         Verb::Resume(args) => change::resume(args, cx).await,
+        Verb::Diagnose { id } => diagnose::diagnose(id, cx).await,
+        Verb::Sessions(args) => sessions::list(args, cx).await,
+        Verb::TerminateSessions(args) => sessions::terminate(args, cx).await,
         Verb::Delete(args) => remove::delete(args, cx).await,
         Verb::Undelete(args) => change::undelete(args, cx).await,
         Verb::Purge(args) => remove::purge(args, cx).await,
@@ -89,6 +109,8 @@ fn tell_with(cx: &Cx, body: &Value, url: Option<String>) -> Result<(), Failure> 
         ("plan", Some(tenant.plan.to_string())),
         ("region", tenant.region),
         ("server", tenant.server.map(|server| server.to_string())),
+        ("size", tenant.usage.as_ref().and_then(size)),
+        ("sessions", tenant.usage.as_ref().map(|usage| format!("{} of {}", usage.connections, usage.connection_limit))),
         ("template", Some(template)),
         ("labels", filled(labels.join(", "))),
         ("protected", tenant.deletion_protection.then(|| "yes: it cannot be deleted".to_owned())),
@@ -100,4 +122,13 @@ fn tell_with(cx: &Cx, body: &Value, url: Option<String>) -> Result<(), Failure> 
         ("url", url),
     ]);
     Ok(())
+}
+
+/// What it takes of what its plan grants.
+fn size(usage: &TenantUsage) -> Option<String> {
+    let size = bytes(usage.size_bytes?);
+    Some(match usage.storage_quota {
+        Some(quota) => format!("{size} of {}", bytes(quota)),
+        None => size,
+    })
 }

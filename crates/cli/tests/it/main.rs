@@ -5,3 +5,4 @@ mod story_contexts;
 mod story_failures;
 mod story_shows;
 mod story_waits;
+mod story_watch;

@@ -65,9 +65,7 @@ impl Event {
     }
 
     pub async fn save(self, store: impl PgExecutor<'_>) -> sqlx::Result<()> {
-        let sql =
-            "INSERT INTO audit (id, actor, actor_name, action, subject, outcome, reason, request_id, client, details)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+        let sql = "SELECT audit_record($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
         sqlx::query(sql)
             .bind(Uuid::now_v7())
             .bind(self.actor.reference)

@@ -4,6 +4,7 @@
 use freehold_api::id::TenantId;
 use freehold_api::problem::Code;
 use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
 
 use crate::http::problem::Refused;
 use crate::plane::Answer;
@@ -42,9 +43,25 @@ pub async fn require(tx: &mut PgConnection, external: &External<'_>, tenant: &Te
     Err(Refused::new(Code::NameTaken, detail))
 }
 
+/// True when the tenant's last making failed and nobody was told yet: then it is told now, and the next request begins again.
+pub async fn tell_failure(store: &PgPool, external: &External<'_>) -> Answer<bool> {
+    let sql = "UPDATE edge_tenant e SET failure_told = t.state_since FROM tenant t
+        WHERE e.edge = $1 AND e.external_id = $2 AND t.id = e.tenant_id AND t.state = 'failed'
+          AND e.failure_told IS DISTINCT FROM t.state_since";
+    let done = sqlx::query(sql).bind(external.edge).bind(external.id).execute(store).await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// The operation that made the tenant last, or did not.
+pub async fn last_create(store: &PgPool, tenant: &str) -> Answer<Option<Uuid>> {
+    let sql =
+        "SELECT id FROM operation WHERE subject = 'tenant:' || $1 AND kind = 'tenant.create' ORDER BY id DESC LIMIT 1";
+    Ok(sqlx::query_scalar(sql).bind(tenant).fetch_optional(store).await?)
+}
+
 /// Lower-cased, what is not `[a-z0-9]` becomes a hyphen. Letters outside ASCII are refused rather than folded.
-pub fn slug(external: &str) -> Answer<TenantId> {
-    let refuse = |why: &str| Refused::field("tenantId", format!("{} {why}", freehold_api::id::shown(external)));
+pub fn slug(field: &str, external: &str) -> Answer<TenantId> {
+    let refuse = |why: &str| Refused::field(field, format!("{} {why}", freehold_api::id::shown(external)));
     if !external.is_ascii() || external.bytes().any(|b| b.is_ascii_control()) {
         return Err(refuse("holds characters outside printable ASCII"));
     }
@@ -59,10 +76,10 @@ mod tests {
 
     #[test]
     fn edge_slugs_are_derived_or_refused() {
-        assert_eq!(slug("Acme.X").unwrap().as_str(), "acme-x");
-        assert_eq!(slug("a_b").unwrap().as_str(), "a-b");
+        assert_eq!(slug("id", "Acme.X").unwrap().as_str(), "acme-x");
+        assert_eq!(slug("id", "a_b").unwrap().as_str(), "a-b");
         for bad in ["", ".x", "Ärzte", "a\0b", &"a".repeat(49)] {
-            assert!(slug(bad).is_err(), "{bad:?}");
+            assert!(slug("id", bad).is_err(), "{bad:?}");
         }
     }
 }

@@ -114,7 +114,7 @@ async fn ensure(plane: &Plane, edge: &Edge, caller: &Caller, wanted: Wanted) -> 
     }
     let via = External { edge: NAME, id: &external };
     // First: what cannot become an id cannot be looked up either (a NUL).
-    let slug = store::slug(&external)?;
+    let slug = store::slug("tenantId", &external)?;
     let known = store::find(&plane.store, &via).await?;
     let id = known.clone().unwrap_or(slug);
     caller.require_tenant(&id)?;
@@ -152,7 +152,7 @@ async fn make(
         labels: Some([("external_id".to_owned(), via.id.to_owned())].into()),
         deletion_protection: None,
     };
-    match create::ensure(plane, &caller.actor(), Some(caller.key.0), &body, PATIENCE, Some(via)).await {
+    match create::ensure(plane, &caller.actor(), &caller.by(), &body, PATIENCE, Some(via)).await {
         Ok(Ensured::There { created, .. }) => Ok(created),
         Ok(Ensured::OnItsWay { operation }) => {
             let detail =

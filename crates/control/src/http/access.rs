@@ -16,6 +16,7 @@ use super::request::{self, Client};
 use crate::audit::record::{Actor, Event};
 use crate::key;
 use crate::plane::Plane;
+use crate::tenant::store::By;
 
 /// The key that a request came with.
 #[derive(Debug, Clone)]
@@ -48,6 +49,11 @@ impl Caller {
     /// What an operation row keeps of who asked for it.
     pub fn reference(&self) -> String {
         format!("key:{}", self.key)
+    }
+
+    /// As the maker of a tenant, by a request that nobody repeats.
+    pub fn by(&self) -> By {
+        By { key: Some(self.key.0), ..By::default() }
     }
 
     pub fn actor(&self) -> Actor {
@@ -131,7 +137,7 @@ async fn admit(plane: &Plane, need: Need, parts: &mut Parts) -> Result<Caller, R
 /// Looks the key up; used by the edges too, which carry it in headers of their own.
 pub async fn authenticate(plane: &Plane, token: &str, parts: &mut Parts) -> Result<Caller, Refused> {
     let Client(client) = Client::from_request_parts(parts, &()).await.unwrap_or(Client(None));
-    let found = key::store::find_by_token(&plane.store, token).await?;
+    let found = key::store::find_by_token(&plane.quick, token).await?;
     let Some(found) = found else {
         return Err(Refused::new(Code::Unauthenticated, "this API key is not known, was revoked, or has expired"));
     };

@@ -2,8 +2,11 @@
 //!
 //! Absent: secrets at rest. An answer that carries one is kept without it and marked with where it is found again.
 
+use std::time::Duration;
+
 use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::{Request, State};
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -23,8 +26,9 @@ use crate::tenant::{self, connection};
 static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 static REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-/// How long the first request may be in flight before its process is taken for dead.
-const IN_FLIGHT_SECONDS: f64 = 120.0;
+/// How long the first request may be in flight unrenewed before its process is taken for dead.
+const LEASE_SECONDS: f64 = 15.0;
+const RENEW_EVERY: Duration = Duration::from_secs(5);
 const KEPT_HEADERS: [HeaderName; 2] = [header::LOCATION, header::ETAG];
 
 /// What a handler attaches to an answer that carries a secret in this top-level field.
@@ -34,6 +38,23 @@ pub enum Carries {
     Connection(TenantId),
     /// `key`, which nobody can find again.
     Key,
+    /// Nothing that could be kept: the same request asked again is carried on with, and answered as it ends.
+    Unfinished,
+}
+
+/// The `Idempotency-Key` of the request, for a verb that keeps it with what it makes.
+#[derive(Debug, Clone, Default)]
+pub struct Once {
+    pub key: Option<String>,
+    /// This very request came before, and has no answer that was kept.
+    pub repeated: bool,
+}
+
+impl<S: Sync> FromRequestParts<S> for Once {
+    type Rejection = std::convert::Infallible;
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        Ok(parts.extensions.get::<Self>().cloned().unwrap_or_default())
+    }
 }
 
 pub async fn replay(State((plane, limit)): State<(Plane, usize)>, request: Request, next: Next) -> Response {
@@ -58,16 +79,23 @@ async fn once(plane: &Plane, limit: usize, request: Request, next: Next) -> Resu
     let (parts, body) = request.into_parts();
     let body = to_bytes(body, limit).await.map_err(|_| too_large())?;
     let hash = hash(&parts.method, parts.uri.path_and_query().map_or("", |path| path.as_str()), &body);
-    match begin(&plane.store, caller.key, &key, &hash).await? {
-        Begun::First => {}
+    let repeated = match begin(&plane.store, caller.key, &key, &hash).await? {
+        Begun::Mine { repeated } => repeated,
         Begun::Replay(kept) => return kept.answer(plane, &caller).await,
-    }
-    let request = Request::from_parts(parts, Body::from(body));
-    let response = next.run(request).await;
+    };
+    let mut request = Request::from_parts(parts, Body::from(body));
+    request.extensions_mut().insert(Once { key: Some(key.clone()), repeated });
+    let response = tokio::select! {
+        response = next.run(request) => response,
+        never = renew(&plane.store, caller.key, &key) => match never {},
+    };
     let carries = response.extensions().get::<Carries>().cloned();
     let (parts, body) = response.into_parts();
     let body = to_bytes(body, usize::MAX).await.map_err(|error| Refused::internal("read own answer", &error))?;
-    if parts.status.is_success() {
+    if matches!(carries, Some(Carries::Unfinished)) || parts.status.is_server_error() {
+        // It may be half done, or done: the same request again goes on from there.
+        release(&plane.store, caller.key, &key).await?;
+    } else if parts.status.is_success() {
         keep(&plane.store, caller.key, &key, parts.status, &parts.headers, &body, carries).await?;
     } else {
         // What was refused may be granted when the caller tries again; every verb finds what an earlier try left.
@@ -95,7 +123,7 @@ fn hash(method: &Method, path: &str, body: &Bytes) -> Vec<u8> {
 }
 
 enum Begun {
-    First,
+    Mine { repeated: bool },
     Replay(Kept),
 }
 
@@ -137,16 +165,18 @@ impl Kept {
 }
 
 async fn begin(store: &PgPool, caller: KeyId, key: &str, hash: &[u8]) -> Result<Begun, Refused> {
-    let mine = "INSERT INTO idempotency AS i (key_id, key, request_hash) VALUES ($1, $2, $3)
-        ON CONFLICT (key_id, key) DO UPDATE SET request_hash = excluded.request_hash, created_at = now(), status = NULL,
-            headers = NULL, body = NULL, connection_of = NULL
+    let mine = "INSERT INTO idempotency AS i (key_id, key, request_hash, lease_until)
+        VALUES ($1, $2, $3, now() + make_interval(secs => $4))
+        ON CONFLICT (key_id, key) DO UPDATE SET request_hash = excluded.request_hash, lease_until = excluded.lease_until, status = NULL,
+            headers = NULL, body = NULL, connection_of = NULL,
+            created_at = CASE WHEN i.created_at < now() - interval '24 hours' THEN now() ELSE i.created_at END
         WHERE i.created_at < now() - interval '24 hours'
-           OR (i.status IS NULL AND i.request_hash = excluded.request_hash AND i.created_at < now() - make_interval(secs => $4))
-        RETURNING key";
-    let inserted =
-        sqlx::query(mine).bind(caller.0).bind(key).bind(hash).bind(IN_FLIGHT_SECONDS).fetch_optional(store).await?;
-    if inserted.is_some() {
-        return Ok(Begun::First);
+           OR (i.status IS NULL AND i.request_hash = excluded.request_hash AND i.lease_until < now())
+        RETURNING created_at < now()";
+    let begun: Option<bool> =
+        sqlx::query_scalar(mine).bind(caller.0).bind(key).bind(hash).bind(LEASE_SECONDS).fetch_optional(store).await?;
+    if let Some(repeated) = begun {
+        return Ok(Begun::Mine { repeated });
     }
     let select =
         "SELECT request_hash, status, headers, body, connection_of FROM idempotency WHERE key_id = $1 AND key = $2";
@@ -203,6 +233,25 @@ async fn keep(
         .bind(connection_of)
         .execute(store)
         .await?;
+    Ok(())
+}
+
+/// As long as this process lives, the request that it answers is in flight.
+async fn renew(store: &PgPool, caller: KeyId, key: &str) -> std::convert::Infallible {
+    let sql = "UPDATE idempotency SET lease_until = now() + make_interval(secs => $3)
+        WHERE key_id = $1 AND key = $2 AND status IS NULL";
+    loop {
+        tokio::time::sleep(RENEW_EVERY).await;
+        if let Err(error) = sqlx::query(sql).bind(caller.0).bind(key).bind(LEASE_SECONDS).execute(store).await {
+            tracing::debug!(%error, "a request in flight was not renewed");
+        }
+    }
+}
+
+/// The request came, and has no answer yet; whoever asks again begins at once.
+async fn release(store: &PgPool, caller: KeyId, key: &str) -> Result<(), Refused> {
+    let sql = "UPDATE idempotency SET lease_until = '-infinity' WHERE key_id = $1 AND key = $2 AND status IS NULL";
+    sqlx::query(sql).bind(caller.0).bind(key).execute(store).await?;
     Ok(())
 }
 

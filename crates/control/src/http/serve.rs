@@ -33,6 +33,7 @@ pub fn app(plane: &Plane) -> Router {
 
 pub fn of_edge(plane: &Plane, edge: &Edge) -> Router {
     match edge.kind {
+        EdgeKind::Saasodoo => edge::saasodoo::router(plane.clone(), edge),
         EdgeKind::Tansucloud => edge::tansucloud::router(plane.clone(), edge),
     }
 }

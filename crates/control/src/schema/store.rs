@@ -130,6 +130,11 @@ pub async fn find_build(
     sqlx::query_as(sql).bind(server).bind(name).bind(version).fetch_optional(store).await
 }
 
+pub async fn builds_of(store: &PgPool, server: &str) -> sqlx::Result<Vec<BuildRow>> {
+    let sql = "SELECT * FROM template_build WHERE server_id = $1 ORDER BY name, version";
+    sqlx::query_as(sql).bind(server).fetch_all(store).await
+}
+
 /// Declares a build, or a failed one anew. False when it is being built, is ready, or is going.
 pub async fn declare_build(tx: &mut PgConnection, build: &BuildRow) -> sqlx::Result<bool> {
     let sql = "INSERT INTO template_build AS b (server_id, name, version, database, owner, state) VALUES ($1, $2, $3, $4, $5, 'building')

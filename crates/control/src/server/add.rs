@@ -10,7 +10,7 @@ use freehold_api::id::OperationId;
 use freehold_api::operation::Operation;
 use freehold_api::problem::Code;
 use freehold_api::server::{AddServer, Server, ServerKind};
-use freehold_drivers::server::sql::Dsn;
+use freehold_drivers::server::sql::{Dsn, HostPort};
 use freehold_durable::{New, StartError, Started};
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -86,14 +86,11 @@ pub async fn start(plane: &Plane, actor: &Actor, body: &AddServer) -> Answer<Add
     }
     let (tenant_host, tenant_port) = match &body.tenant_address {
         Some(address) => address_of(address)?,
-        None => {
-            let (host, port) = (dsn.host(), dsn.port());
-            if host.starts_with('/') {
-                let detail = "the dsn is a local socket, which tenants cannot reach; say where they can: tenant_address = \"host:port\"";
-                return Err(Refused::field("tenant_address", detail));
-            }
-            (host.to_owned(), port)
+        None if dsn.hosts().iter().any(|at| at.host.starts_with('/')) => {
+            let detail = "the dsn is a local socket, which tenants cannot reach; say where they can: tenant_address = \"host:port\"";
+            return Err(Refused::field("tenant_address", detail));
         }
+        None => address(dsn.hosts()),
     };
     let seal_id = Uuid::now_v7();
     let sealed = plane.sealer.seal(&hands::dsn_context(seal_id, 1), body.dsn.as_bytes());
@@ -128,7 +125,9 @@ pub async fn start(plane: &Plane, actor: &Actor, body: &AddServer) -> Answer<Add
 /// The same again is fine; another password or certificate for the same address is stored and looked at.
 async fn existing(plane: &Plane, actor: &Actor, body: &AddServer, declared: &Declared<'_>) -> Answer<Added> {
     let found = store::find_with_use(&plane.store, body.id.as_str()).await?;
-    let found = found.ok_or_else(|| Refused::new(Code::ServerExists, "a removed server had this name; use another"))?;
+    let found = found
+        .filter(|found| found.row.state != "removed")
+        .ok_or_else(|| Refused::new(Code::ServerExists, "a removed server had this name; use another"))?;
     let row = &found.row;
     let differs = [
         ("dsn", row.dsn != declared.dsn),
@@ -180,14 +179,28 @@ async fn look(plane: &Plane, actor: &Actor, tx: &mut PgConnection, body: &AddSer
     })
 }
 
-fn address_of(address: &str) -> Answer<(String, u16)> {
-    let bad = || Refused::field("tenant_address", "expected host:port, for example db.example.com:5432 or [::1]:5432");
-    let (host, port) = address.rsplit_once(':').ok_or_else(bad)?;
-    let port: u16 = port.parse().map_err(|_| bad())?;
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let is_name = !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-');
-    if port == 0 || !(is_name || host.parse::<IpAddr>().is_ok()) {
+/// One host, or several with their ports as one text.
+fn address(hosts: &[HostPort]) -> (String, u16) {
+    match hosts {
+        [one] => (one.host.clone(), one.port),
+        several => (HostPort::list(several), several[0].port),
+    }
+}
+
+fn address_of(text: &str) -> Answer<(String, u16)> {
+    let bad = || {
+        let detail =
+            "expected host:port, or several as one:5432,two:5432; for example db.example.com:5432 or [::1]:5432";
+        Refused::field("tenant_address", detail)
+    };
+    // A port is not guessed: 5432 would be right often enough to be missed when it is not.
+    if text.split(',').any(|host| host.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err())) {
         return Err(bad());
     }
-    Ok((host.to_owned(), port))
+    let hosts = HostPort::parse_list(text, 5432).map_err(|_| bad())?;
+    let is_name = |host: &str| host.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-');
+    if !hosts.iter().all(|at| is_name(&at.host) || at.host.parse::<IpAddr>().is_ok()) {
+        return Err(bad());
+    }
+    Ok(address(&hosts))
 }

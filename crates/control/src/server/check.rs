@@ -1,4 +1,4 @@
-//! Looks at servers: the health loop every 30 s, all in parallel, and `server.check` now.
+//! `server.check`: health's look now, and then what registration looked at: privileges, settings, extensions, revokes.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use axum::extract::State;
 use freehold_api::id::ServerId;
 use freehold_api::problem::Code;
 use freehold_api::server::Server;
-use freehold_durable::{Cx, Failure, Loop, LoopCx, New, Operation, Outcome, StartError, State as OpState, steps};
-use futures::future::join_all;
+use freehold_durable::{Cx, Failure, New, Operation, Outcome, StartError, State as OpState, steps};
 use serde::{Deserialize, Serialize};
 
 use super::{hands, list, register, store};
+use crate::health;
 use crate::http::access::Caller;
 use crate::http::extract::{Id, Json};
 use crate::http::problem::Refused;
@@ -19,51 +19,8 @@ use crate::operation::answer::failure_of;
 use crate::plane::{Answer, Core, Plane};
 use crate::schema::store as templates;
 
-const LIMIT: Duration = Duration::from_secs(5);
-
-pub struct Health {
-    pub core: Core,
-}
-
-#[async_trait]
-impl Loop for Health {
-    fn name(&self) -> &'static str {
-        "health"
-    }
-    fn period(&self) -> Duration {
-        Duration::from_secs(30)
-    }
-
-    async fn run(&self, cx: &LoopCx) -> Result<(), Failure> {
-        let servers = store::all_with_use(&self.core.store).await?;
-        let looked = servers.iter().filter(|server| server.row.state != "failed" && server.row.state != "provisioning");
-        join_all(looked.map(|server| look(&self.core, cx, &server.row.id))).await;
-        self.core.fleet.forget().await;
-        Ok(())
-    }
-}
-
-/// One look, recorded whatever it finds.
-async fn look(core: &Core, holder: &impl hands::Holder, id: &str) {
-    let failure = match tokio::time::timeout(LIMIT, answers(core, holder, id)).await {
-        Ok(Ok(())) => None,
-        Ok(Err(failure)) => Some(failure.message),
-        Err(_) => Some(format!("no answer within {} s", LIMIT.as_secs())),
-    };
-    if let Some(message) = &failure {
-        tracing::warn!(server = id, message, "server check failed");
-    }
-    if let Err(error) = store::record_health(&core.store, id, failure.as_deref()).await {
-        tracing::warn!(server = id, %error, "health not recorded");
-    }
-}
-
-/// Connecting is most of the check: an authenticated query, and the cluster's identity.
-async fn answers(core: &Core, holder: &impl hands::Holder, id: &str) -> Result<(), Failure> {
-    let server = hands::server(core, id).await?;
-    let admin = hands::admin(core, holder, &server, None).await?;
-    admin.ping().await.map_err(hands::failure)
-}
+/// Facts and revokes come after the look, and have as long as a statement has.
+const FACTS: Duration = Duration::from_secs(10);
 
 /// Look at a server now, really
 #[utoipa::path(post, path = "/v1/servers/{id}/check", tag = "servers", params(("id" = ServerId, Path, description = "The server's name")),
@@ -117,11 +74,13 @@ impl Operation for Check {
 
     async fn run(&self, cx: &Cx, _step: Step) -> Result<Outcome<Step>, Failure> {
         let id = register::subject(cx)?;
-        look(&self.core, cx, &id).await;
+        // What is wrong is in the server's health now; a check that found something has done its work.
+        if !health::now(&self.core, cx, &hands::server(&self.core, &id).await?).await? {
+            return Ok(Outcome::done());
+        }
         let probe = register::look_again(&self.core, cx, &id);
-        let facts = match tokio::time::timeout(LIMIT, probe).await {
+        let facts = match tokio::time::timeout(FACTS, probe).await {
             Ok(Ok(facts)) => facts,
-            // What was wrong is in the server's health now; a check that found something has done its work.
             Ok(Err(failure)) => {
                 tracing::info!(server = id, %failure, "server check");
                 return Ok(Outcome::done());

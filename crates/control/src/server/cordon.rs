@@ -37,9 +37,11 @@ async fn change(
     let mut tx = plane.store.begin().await?;
     if store::set_state(&mut tx, id.as_str(), &[from], to, None).await? {
         Event::done(&caller.actor(), action, format!("server:{id}")).save(&mut *tx).await?;
+        freehold_durable::rouse_in(&mut tx, "tenant.create", "Place").await?;
         tx.commit().await?;
         plane.fleet.forget().await;
         plane.engine.wake("stock");
+        plane.engine.wake(crate::server_pool::LOOP);
     }
     let server = list::find(&plane.core, id).await?;
     if server.state.as_str() != to {

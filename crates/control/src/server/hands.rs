@@ -10,6 +10,7 @@ use freehold_durable::{Cx, Failure, LoopCx};
 use uuid::Uuid;
 
 use super::store::{self, ServerRow};
+use crate::audit::record::Actor;
 use crate::plane::Core;
 
 /// Who opens a connection: an operation or a loop, under an epoch that may have moved on.
@@ -19,6 +20,8 @@ pub trait Holder: Sync {
     fn still_mine(&self) -> impl Future<Output = Result<(), Failure>> + Send;
     /// The operation itself and what it works on.
     fn of_operation(&self) -> Option<(Uuid, &str)>;
+    /// Who the audit says it was.
+    fn actor(&self) -> Actor;
 }
 
 impl Holder for Cx {
@@ -34,6 +37,9 @@ impl Holder for Cx {
     fn of_operation(&self) -> Option<(Uuid, &str)> {
         Some((self.operation, self.subject.as_deref()?))
     }
+    fn actor(&self) -> Actor {
+        Actor::operation(self.operation, None)
+    }
 }
 
 impl Holder for LoopCx {
@@ -48,6 +54,9 @@ impl Holder for LoopCx {
     }
     fn of_operation(&self) -> Option<(Uuid, &str)> {
         None
+    }
+    fn actor(&self) -> Actor {
+        Actor::of_loop(self.name)
     }
 }
 
@@ -66,27 +75,52 @@ pub async fn admin(
 ) -> Result<Admin, Failure> {
     let dsn = dsn(&core.sealer, server)?;
     let name = holder.application_name();
-    let admin = Admin::connect(&dsn, database, &name).await.map_err(failure)?;
+    // Whoever owns what an event trigger calls would have the admin call it.
+    let past_triggers = database.is_some() && server.superuser == Some(true) && server.version_num >= Some(170_000);
+    let admin = match past_triggers {
+        true => Admin::connect_past_event_triggers(&dsn, database, &name).await,
+        false => Admin::connect(&dsn, database, &name).await,
+    };
+    let admin = admin.map_err(failure)?;
+    // Before anything is done there, be it to one's own sessions.
+    require_same(server, &admin).await?;
     if holder.epoch() > 1
         && let Some((prefix, _)) = name.rsplit_once(':')
     {
         admin.fence_lower_epochs(&format!("{prefix}:"), holder.epoch()).await.map_err(failure)?;
     }
     fence_ended(core, holder, &admin).await?;
-    let found = admin.system_identifier().await.map_err(failure)?;
-    if let Some(known) = server.system_identifier.as_deref()
-        && !found.is_empty()
-        && known != found
-    {
-        let detail = format!(
-            "another cluster answers at the address of server {}: its system identifier is {found} instead of {known}; \
-             nothing is done there",
-            server.id
-        );
-        return Err(Failure::stuck("cluster_swapped", detail));
-    }
     holder.still_mine().await?;
     Ok(admin)
+}
+
+/// For whoever only reads, with so much time for each statement: nothing is fenced, and nobody is asked whose turn it is.
+pub async fn reader(
+    core: &Core,
+    holder: &impl Holder,
+    server: &ServerRow,
+    statement: std::time::Duration,
+) -> Result<Admin, Failure> {
+    let timeouts = sql::Timeouts { lock: statement, statement };
+    let dsn = dsn(&core.sealer, server)?;
+    let admin = Admin::connect_with(&dsn, None, &holder.application_name(), timeouts).await.map_err(failure)?;
+    require_same(server, &admin).await?;
+    Ok(admin)
+}
+
+async fn require_same(server: &ServerRow, admin: &Admin) -> Result<(), Failure> {
+    let found = admin.system_identifier().await.map_err(failure)?;
+    match server.system_identifier.as_deref() {
+        Some(known) if !found.is_empty() && known != found => {
+            let detail = format!(
+                "another cluster answers at the address of server {}: its system identifier is {found} instead of {known}; \
+                 nothing is done there",
+                server.id
+            );
+            Err(Failure::stuck("cluster_swapped", detail))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Operations on the same thing that were cancelled or resolved while somebody held them: he may be asleep with a

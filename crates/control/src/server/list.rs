@@ -2,9 +2,9 @@
 
 use axum::extract::State;
 use freehold_api::id::ServerId;
-use freehold_api::page::{Page, Paging};
+use freehold_api::page::Page;
 use freehold_api::problem::Code;
-use freehold_api::server::Server;
+use freehold_api::server::{ListServers, Server, ServerState};
 
 use super::store;
 use crate::http::extract::{Id, Json, Query, cursor, limit, next_cursor};
@@ -12,12 +12,12 @@ use crate::http::problem::Refused;
 use crate::plane::{Answer, Core, Plane};
 
 /// List servers
-#[utoipa::path(get, path = "/v1/servers", tag = "servers", params(Paging),
+#[utoipa::path(get, path = "/v1/servers", tag = "servers", params(ListServers),
     responses((status = 200, description = "A page of servers, by name", body = Page<Server>)))]
-pub async fn list(State(plane): State<Plane>, Query(query): Query<Paging>) -> Answer<Json<Page<Server>>> {
+pub async fn list(State(plane): State<Plane>, Query(query): Query<ListServers>) -> Answer<Json<Page<Server>>> {
     let limit = limit(query.limit)?;
     let after: Option<String> = cursor(query.cursor.as_deref())?;
-    let mut rows = store::page(&plane.store, after.as_deref(), limit + 1).await?;
+    let mut rows = store::page(&plane.store, query.state.map(ServerState::as_str), after.as_deref(), limit + 1).await?;
     let more = rows.len() as i64 > limit;
     rows.truncate(limit as usize);
     let next = rows.last().filter(|_| more).and_then(|found| next_cursor(&found.row.id));

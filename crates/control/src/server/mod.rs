@@ -1,13 +1,21 @@
 //! Servers: PostgreSQL clusters that tenants' databases live on.
-//! `provisioning → active ⇄ cordoned`; `provisioning → failed → provisioning`.
+//! `provisioning → active ⇄ cordoned`; `active | cordoned ⇄ maintenance`; `active → draining → removed`; `provisioning →
+//! failed → provisioning`.
 
 pub mod add;
+pub mod change;
 pub mod check;
+pub mod clear;
 pub mod cordon;
 pub mod dev;
 pub mod fleet;
 pub mod forget;
 pub mod hands;
 pub mod list;
+pub mod maintain;
+pub mod patch;
+pub mod provision;
 pub mod register;
+pub mod remove;
 pub mod store;
+pub mod update;

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::store::Facts;
 use super::{hands, store};
 use crate::audit::record::{Actor, Event};
+use crate::health::visitor;
 use crate::operation::answer::failure_of;
 use crate::plane::Core;
 
@@ -47,6 +48,7 @@ impl Operation for Register {
             }
             Step::Secure => {
                 let facts = look_again(&self.core, cx, &id).await.map_err(for_the_caller)?;
+                open_to_tenants(&self.core, cx, &id).await.map_err(for_the_caller)?;
                 let fleet = self.core.fleet.clone();
                 let operation = cx.operation;
                 let engine = cx.engine();
@@ -101,15 +103,15 @@ pub fn subject(cx: &Cx) -> Result<String, Failure> {
     id.map(str::to_owned).ok_or_else(|| Failure::permanent("bad_subject", "the operation is not about a server"))
 }
 
-/// Whoever adds a server is there to read the reason: nothing waits for a person who is already waiting.
-fn for_the_caller(mut failure: Failure) -> Failure {
+/// Whoever adds a server, or waits for one, is there to read the reason: nothing waits for a person besides.
+pub(super) fn for_the_caller(mut failure: Failure) -> Failure {
     if failure.class == Class::Stuck {
         failure.class = Class::Permanent;
     }
     failure
 }
 
-async fn record(tx: &mut PgConnection, id: &str, facts: &Facts) -> Result<(), Failure> {
+pub(super) async fn record(tx: &mut PgConnection, id: &str, facts: &Facts) -> Result<(), Failure> {
     match store::record_facts(tx, id, facts).await {
         Err(error) if crate::http::problem::constraint(&error) == Some("server_cluster") => Err(Failure::permanent(
             "cluster_registered",
@@ -135,6 +137,14 @@ pub async fn probe(core: &Core, holder: &impl hands::Holder, id: &str) -> Result
         extensions: serde_json::json!(facts.available_extensions),
         findings: settings,
     })
+}
+
+/// Tenants get in where they are told to connect: tried with a login that is health's from then on.
+pub async fn open_to_tenants(core: &Core, cx: &Cx, id: &str) -> Result<(), Failure> {
+    let server = hands::server(core, id).await?;
+    let admin = hands::admin(core, cx, &server, None).await?;
+    let visitor = visitor::ensure(core, &admin, id).await?;
+    visitor::comes_in(core, &server, &visitor).await
 }
 
 /// Facts, with what is not closed to strangers; closing is an ensure and may be repeated.

@@ -39,17 +39,22 @@ pub async fn ready(State(plane): State<Plane>) -> (StatusCode, Json<Health>) {
     let mut checks =
         vec![HealthCheck { name: "store".into(), healthy: store.is_none(), critical: true, message: store }];
     if checks[0].healthy
-        && let Ok(Ok(servers)) = tokio::time::timeout(PATIENCE, plane.fleet.servers(&plane.store)).await
+        && let Ok(Ok(servers)) = tokio::time::timeout(PATIENCE, plane.fleet.rows(&plane.store)).await
     {
-        checks.extend(servers.iter().filter(|server| server.row.state != "failed").map(|server| {
-            let healthy = matches!(server.row.health.as_str(), "healthy" | "unknown");
-            HealthCheck {
-                name: format!("server:{}", server.row.id),
-                healthy,
-                critical: false,
-                message: (!healthy).then(|| format!("it is {}; GET /v1/servers has the reason", server.row.health)),
-            }
-        }));
+        checks.extend(
+            servers.iter().filter(|server| server.row.state != "failed" || server.row.state_before.is_some()).map(
+                |server| {
+                    let healthy = matches!(server.row.health.as_str(), "healthy" | "unknown");
+                    HealthCheck {
+                        name: format!("server:{}", server.row.id),
+                        healthy,
+                        critical: false,
+                        message: (!healthy)
+                            .then(|| format!("it is {}; GET /v1/servers has the reason", server.row.health)),
+                    }
+                },
+            ),
+        );
     }
     let ready = checks.iter().all(|check| check.healthy || !check.critical);
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

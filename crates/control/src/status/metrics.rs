@@ -1,15 +1,21 @@
-//! `/metrics` for Prometheus. Counters and histograms are kept where things happen; gauges are read from the store at
+//! `/metrics` for Prometheus. Counters and histograms are kept where things happen; the rest is read from the store at
 //! each scrape, from counts that do not grow with the number of tenants listed.
 
+use std::collections::HashMap;
 use std::sync::OnceLock;
 
-use axum::extract::State;
+use axum::extract::State as Given;
 use axum::http::header;
 use axum::response::IntoResponse;
+use freehold_durable::State;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
+use super::exposition::Scrape;
 use crate::plane::{Answer, Plane};
+use crate::server::store::ServerWithUse;
+use crate::stats::show as stats;
 use crate::stock::show as stock;
+use crate::truth::{show as truth_show, store as truth};
 
 static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
 const SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
@@ -29,29 +35,152 @@ pub fn install() {
 /// Metrics in Prometheus' text format
 #[utoipa::path(get, path = "/metrics", tag = "health", security(()),
     responses((status = 200, description = "Prometheus text format", body = String, content_type = "text/plain")))]
-pub async fn metrics(State(plane): State<Plane>) -> Answer<impl IntoResponse> {
-    let tenants: Vec<(String, i64)> =
-        sqlx::query_as("SELECT state, count(*) FROM tenant GROUP BY state").fetch_all(&plane.store).await?;
-    for (state, count) in tenants {
-        metrics::gauge!("freehold_tenants", "state" => state).set(count as f64);
+pub async fn metrics(Given(plane): Given<Plane>) -> Answer<impl IntoResponse> {
+    let mut scrape = Scrape::default();
+    counts(&plane, &mut scrape).await?;
+    let servers = plane.fleet.servers(&plane.store).await?;
+    for server in servers.iter() {
+        of_server(&mut scrape, server);
+    }
+    activity(&plane, &mut scrape).await?;
+    loops(&plane, &mut scrape).await?;
+    let counted = RECORDER.get().map(PrometheusHandle::render).unwrap_or_default();
+    let text = scrape.render() + &counted;
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text))
+}
+
+async fn counts(plane: &Plane, scrape: &mut Scrape) -> Answer<()> {
+    let tenants: HashMap<String, i64> = sqlx::query_as("SELECT state, count(*) FROM tenant GROUP BY state")
+        .fetch_all(&plane.store)
+        .await?
+        .into_iter()
+        .collect();
+    for state in ["creating", "active", "failed", "suspended", "deleted"] {
+        let count = tenants.get(state).copied().unwrap_or(0);
+        scrape.gauge("freehold_tenants", "Tenants by state.", &[("state", state)], count as f64);
     }
     for level in stock::levels(&plane.core).await? {
-        let labels = [("server", level.server.to_string()), ("template", level.template.to_string())];
-        metrics::gauge!("freehold_stock_ready", &labels).set(f64::from(level.ready));
-        metrics::gauge!("freehold_stock_wanted", &labels).set(f64::from(level.wanted));
+        let labels = [("server", level.server.as_str()), ("template", level.template.as_str())];
+        scrape.gauge("freehold_stock_ready", "Databases ready to be claimed.", &labels, f64::from(level.ready));
+        scrape.gauge("freehold_stock_wanted", "Databases that should be ready.", &labels, f64::from(level.wanted));
     }
-    for (state, count) in plane.engine.counts().await? {
-        metrics::gauge!("freehold_operations", "state" => state.as_str()).set(count as f64);
+    let operations: HashMap<State, i64> = plane.engine.counts().await?.into_iter().collect();
+    for state in State::ALL.iter().filter(|state| !state.is_over()) {
+        let count = operations.get(state).copied().unwrap_or(0);
+        scrape.gauge(
+            "freehold_operations",
+            "Operations in flight by state.",
+            &[("state", state.as_str())],
+            count as f64,
+        );
     }
-    for server in plane.fleet.servers(&plane.store).await?.iter() {
-        let healthy = matches!(server.row.health.as_str(), "healthy");
-        metrics::gauge!("freehold_server_healthy", "server" => server.row.id.clone()).set(if healthy {
-            1.0
-        } else {
-            0.0
-        });
-        metrics::gauge!("freehold_server_databases", "server" => server.row.id.clone()).set(server.used as f64);
+    let quota = stats::quota(&plane.core).await?;
+    for (resource, percent, count) in [
+        ("storage", "80", quota.storage_80),
+        ("storage", "100", quota.storage_100),
+        ("connections", "80", quota.connections_80),
+        ("connections", "100", quota.connections_100),
+    ] {
+        let help = "Tenants that use this much of their plan, or more.";
+        let labels = [("resource", resource), ("percent", percent)];
+        scrape.gauge("freehold_tenants_near_quota", help, &labels, count as f64);
     }
-    let text = RECORDER.get().map(PrometheusHandle::render).unwrap_or_default();
-    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text))
+    Ok(())
+}
+
+fn of_server(scrape: &mut Scrape, found: &ServerWithUse) {
+    let row = &found.row;
+    let server = [("server", row.id.as_str())];
+    let healthy = if row.health == "healthy" { 1.0 } else { 0.0 };
+    scrape.gauge("freehold_server_healthy", "1 where the last look found nothing wrong.", &server, healthy);
+    let state = [("server", row.id.as_str()), ("state", row.state.as_str())];
+    scrape.gauge("freehold_server_state", "1 for the state that it is in.", &state, 1.0);
+    for finding in &row.health_findings.0 {
+        let severity = finding.severity.as_str();
+        let labels = [("server", row.id.as_str()), ("code", finding.code.as_str()), ("severity", severity)];
+        scrape.gauge("freehold_server_finding", "1 for each thing that health found.", &labels, 1.0);
+    }
+    let at = |time: Option<jiff_sqlx::Timestamp>| time.map(|time| time.to_jiff().as_second() as f64);
+    let wide = |count: Option<i32>| count.map(f64::from);
+    let huge = |count: Option<i64>| count.map(|count| count as f64);
+    scrape.known(
+        "freehold_server_checked_timestamp_seconds",
+        "When it was last looked at.",
+        &server,
+        at(row.checked_at),
+    );
+    scrape.known(
+        "freehold_server_truth_timestamp_seconds",
+        "When it was last compared with the store.",
+        &server,
+        at(row.truth_at),
+    );
+    scrape.gauge("freehold_server_databases", "Databases that the store knows there.", &server, found.used as f64);
+    scrape.gauge("freehold_server_tenants", "Tenants there.", &server, found.tenants as f64);
+    scrape.gauge("freehold_server_capacity", "Tenants and stock that fit.", &server, f64::from(row.capacity));
+    scrape.known("freehold_server_connections", "Client sessions.", &server, wide(row.connections));
+    scrape.known(
+        "freehold_server_connections_max",
+        "Client sessions that it admits.",
+        &server,
+        wide(row.connections_max),
+    );
+    scrape.known("freehold_server_size_bytes", "All databases together.", &server, huge(row.size_bytes));
+    scrape.known("freehold_server_data_free_bytes", "Free where its data is.", &server, huge(row.data_free_bytes));
+    scrape.known(
+        "freehold_server_data_total_bytes",
+        "All there is where its data is.",
+        &server,
+        huge(row.data_total_bytes),
+    );
+    let help = "Since the oldest open transaction began; 0 where there is none.";
+    let oldest = row.observed_at.map(|_| row.oldest_transaction_seconds.unwrap_or(0.0));
+    scrape.known("freehold_server_oldest_transaction_seconds", help, &server, oldest);
+    scrape.known(
+        "freehold_server_xid_age",
+        "Transactions since the oldest row that is not frozen.",
+        &server,
+        huge(row.xid_age),
+    );
+    let help = "Of the standby, subscriber or slot that is furthest behind.";
+    scrape.known("freehold_server_replication_lag_bytes", help, &server, huge(row.replication_lag_bytes));
+}
+
+async fn activity(plane: &Plane, scrape: &mut Scrape) -> Answer<()> {
+    for round in stats::rounds(&plane.core).await? {
+        let server = [("server", round.server_id.as_str())];
+        let help = "Committed and rolled back, since it was first looked at.";
+        scrape.counter("freehold_server_transactions_total", help, &server, round.transactions as f64);
+        scrape.counter("freehold_server_blocks_hit_total", "Blocks found in memory.", &server, round.blocks_hit as f64);
+        scrape.counter(
+            "freehold_server_blocks_read_total",
+            "Blocks read from disk.",
+            &server,
+            round.blocks_read as f64,
+        );
+        scrape.counter("freehold_server_deadlocks_total", "Deadlocks.", &server, round.deadlocks as f64);
+        scrape.counter(
+            "freehold_server_temp_bytes_total",
+            "Written to temporary files.",
+            &server,
+            round.temp_bytes as f64,
+        );
+    }
+    for (server, rank, count) in truth::counts(&plane.store).await? {
+        let labels = [("server", server.as_str()), ("kind", truth_show::kind_of(rank).as_str())];
+        scrape.gauge("freehold_drift", "What differs between store and server now.", &labels, count as f64);
+    }
+    Ok(())
+}
+
+async fn loops(plane: &Plane, scrape: &mut Scrape) -> Answer<()> {
+    for row in plane.engine.loops().await? {
+        let labels = [("loop", row.name.as_str())];
+        let help = "When it last came to its end.";
+        let at = row.finished_at.map(|at| at.as_second() as f64);
+        scrape.known("freehold_loop_finished_timestamp_seconds", help, &labels, at);
+        let failed = if row.error.is_some() { 1.0 } else { 0.0 };
+        scrape.gauge("freehold_loop_failed", "1 where the last run failed.", &labels, failed);
+    }
+    Ok(())
 }

@@ -1,16 +1,20 @@
 //! `GET /v1/status`: stuck operations, servers, stock, failed templates, what is frozen. Reads the store only.
 
 use axum::extract::State;
-use freehold_api::server::Severity;
+use freehold_api::drift::DriftKind;
+use freehold_api::server::{Server, Severity};
 use freehold_api::status::{Concern, OperationCounts, Status, TenantCounts};
 use freehold_durable::{Filter, State as OpState};
 
-use super::freeze;
+use super::{freeze, servers};
 use crate::http::extract::Json;
 use crate::operation::answer::failure_of;
 use crate::plane::{Answer, Plane};
 use crate::schema::store as templates;
+use crate::server_pool::list as pools;
+use crate::stats::show as stats;
 use crate::stock::show as stock;
+use crate::truth::{show as truth_show, store as truth};
 
 /// What is wrong, worst first, each with the next command to type
 #[utoipa::path(get, path = "/v1/status", tag = "status",
@@ -18,7 +22,9 @@ use crate::stock::show as stock;
 pub async fn show(State(plane): State<Plane>) -> Answer<Json<Status>> {
     let stock = stock::levels(&plane.core).await?;
     let frozen = freeze::all(&plane).await?;
-    let mut concerns = Vec::new();
+    let fleet: Vec<Server> = plane.fleet.servers(&plane.store).await?.iter().cloned().map(Server::from).collect();
+    let mut concerns = servers::concerns(&fleet);
+    concerns.extend(pools::concerns(&plane.core).await?);
     let mut concern = |severity, code: &str, message: String, next: String| {
         concerns.push(Concern { severity, code: code.into(), message, next: Some(next) });
     };
@@ -38,40 +44,6 @@ pub async fn show(State(plane): State<Plane>) -> Answer<Json<Status>> {
             let what = row.subject.clone().unwrap_or_default();
             let text = format!("{} on {what} failed {} times ({code}): {message}", row.kind, row.attempt);
             concern(Severity::Medium, "operation_retrying", text, format!("freehold operation watch {}", row.id));
-        }
-    }
-    for server in plane.fleet.servers(&plane.store).await?.iter() {
-        let id = &server.row.id;
-        let message = server.row.health_message.as_deref().unwrap_or("no reason recorded");
-        let next = format!("freehold server check {id}");
-        match (server.row.state.as_str(), server.row.health.as_str()) {
-            ("failed", _) => concern(
-                Severity::High,
-                "server_failed",
-                format!("server {id} failed: {message}"),
-                format!("freehold server show {id}"),
-            ),
-            (_, "unhealthy") => {
-                concern(Severity::High, "server_unhealthy", format!("server {id} does not answer: {message}"), next)
-            }
-            (_, "degraded") => {
-                concern(Severity::Medium, "server_degraded", format!("server {id} missed a check: {message}"), next)
-            }
-            ("cordoned", _) => concern(
-                Severity::Low,
-                "server_cordoned",
-                format!("server {id} takes no new tenants"),
-                format!("freehold server uncordon {id}"),
-            ),
-            _ => {}
-        }
-        for finding in server.row.findings.iter().filter(|finding| finding.severity == Severity::High) {
-            concern(
-                Severity::Medium,
-                "server_finding",
-                format!("server {id}: {}", finding.message),
-                format!("freehold server show {id}"),
-            );
         }
     }
     for build in templates::failed_builds(&plane.store).await? {
@@ -99,6 +71,31 @@ pub async fn show(State(plane): State<Plane>) -> Answer<Json<Status>> {
                 level.template, level.server, level.building
             );
             concern(Severity::Low, "stock_empty", message, "freehold operation list --kind stock.build".into());
+        }
+    }
+    for (server, rank, count) in truth::counts(&plane.store).await? {
+        let (severity, message) = match truth_show::kind_of(rank) {
+            DriftKind::Lost => {
+                (Severity::High, format!("{count} databases are lost on server {server}: in the store, not there"))
+            }
+            DriftKind::Bent => {
+                (Severity::Medium, format!("{count} databases on server {server} are bent and could not be mended yet"))
+            }
+            DriftKind::Ghost => (
+                Severity::Low,
+                format!("{count} databases or roles on server {server} were made by Freehold and are nobody's"),
+            ),
+            DriftKind::Foreign => continue,
+        };
+        let code = format!("drift_{}", truth_show::kind_of(rank).as_str());
+        concern(severity, &code, message, format!("freehold server drift {server}"));
+    }
+    let quota = stats::quota(&plane.core).await?;
+    for (resource, reached) in [("storage", quota.storage_100), ("connections", quota.connections_100)] {
+        if reached > 0 {
+            let order = if resource == "storage" { "size" } else { "connections" };
+            let message = format!("{reached} tenants use all of the {resource} that their plan grants");
+            concern(Severity::Medium, "quota_reached", message, format!("freehold top --once --order {order}"));
         }
     }
     for freeze in &frozen {
@@ -135,6 +132,7 @@ pub async fn show(State(plane): State<Plane>) -> Answer<Json<Status>> {
     concerns.sort_by_key(|concern| std::cmp::Reverse(concern.severity));
     Ok(Json(Status {
         concerns,
+        servers: servers::lines(fleet),
         tenants,
         stock,
         operations: OperationCounts {

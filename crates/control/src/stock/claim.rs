@@ -4,6 +4,7 @@
 use freehold_api::plan::Plan;
 use freehold_api::problem::Code;
 use freehold_api::template::{Names, Template};
+use freehold_api::tenant::Labels;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -33,6 +34,7 @@ pub struct Given {
 pub struct Claim<'a> {
     pub tenant: &'a str,
     pub region: Option<&'a str>,
+    pub labels: &'a Labels,
     pub plan: &'a Plan,
     pub template: &'a Template,
     pub names: Option<&'a Names>,
@@ -40,13 +42,21 @@ pub struct Claim<'a> {
     pub fleet: &'a [ServerWithUse],
 }
 
-pub async fn claim(core: &Core, tx: &mut PgConnection, wanted: &Claim<'_>) -> Answer<Given> {
+impl Claim<'_> {
+    pub fn want<'a>(&'a self, core: &'a Core) -> Want<'a> {
+        let rules = &core.settings.placement;
+        Want { kind: self.plan.server, region: self.region, labels: self.labels, template: self.template, rules }
+    }
+}
+
+/// None, and nothing done, where no server of this look at the fleet has a slot.
+pub async fn claim(core: &Core, tx: &mut PgConnection, wanted: &Claim<'_>) -> Answer<Option<Given>> {
     let Claim { tenant, plan, template, names, .. } = *wanted;
-    let want = Want { kind: plan.server, region: wanted.region, template };
-    let ranked = placement::rank(&want, wanted.fleet);
+    let ranked = placement::rank(&wanted.want(core), wanted.fleet);
+    let stocked = placement::candidates(&ranked);
     let plan_name = plan.name.as_str();
-    let claimed = store::claim(tx, tenant, template.name.as_str(), &template.version, plan_name, &ranked).await?;
-    let Some(claimed) = claimed else { return make_room(core, tx, wanted, &want).await };
+    let claimed = store::claim(tx, tenant, template.name.as_str(), &template.version, plan_name, &stocked).await?;
+    let Some(claimed) = claimed else { return make_room(core, tx, wanted, &ranked).await };
     if let Some(names) = names {
         let named = store::set_names(tx, claimed.id, &names.database, claimed.access.login, &names.login).await;
         named.map_err(|error| taken(error, names))?;
@@ -55,7 +65,7 @@ pub async fn claim(core: &Core, tx: &mut PgConnection, wanted: &Claim<'_>) -> An
     if other_plan {
         store::set_plan(tx, claimed.id, plan_name).await?;
     }
-    Ok(Given {
+    Ok(Some(Given {
         database: claimed.id,
         server: claimed.server_id,
         missing: claimed.missing,
@@ -63,41 +73,45 @@ pub async fn claim(core: &Core, tx: &mut PgConnection, wanted: &Claim<'_>) -> An
         other_plan,
         to_make: false,
         access: Some(claimed.access),
-    })
+    }))
 }
 
 /// Without stock a create is only slower: it takes a free slot, or the slot of somebody else's stock.
-async fn make_room(core: &Core, tx: &mut PgConnection, wanted: &Claim<'_>, want: &Want<'_>) -> Answer<Given> {
+async fn make_room(
+    core: &Core,
+    tx: &mut PgConnection,
+    wanted: &Claim<'_>,
+    ranked: &[&ServerWithUse],
+) -> Answer<Option<Given>> {
     let Claim { tenant, plan, template, names, .. } = *wanted;
     let minted = declare::mint(core, template.manifest.password.length).await;
-    // Looked at afresh: a server may have come, gone or emptied since the snapshot.
-    let fleet = servers::all_with_use(&mut *tx).await?;
-    for server in placement::rank(want, &fleet) {
-        let room = match servers::lock_free_slots(tx, &server).await? {
+    for server in ranked {
+        let server = server.row.id.as_str();
+        let room = match servers::lock_free_slots(tx, server).await? {
             Some(free) if free > 0 => true,
-            Some(0) => store::displace(tx, &server).await?,
+            Some(0) => store::displace(tx, server).await?,
             Some(_) | None => false,
         };
         if !room {
             continue;
         }
         let plan = plan.name.as_str();
-        let wanted = Wanted { server: &server, template, plan, tenant: Some(tenant), names: names.cloned() };
+        let wanted = Wanted { server, template, plan, tenant: Some(tenant), names: names.cloned() };
         let row = declare::declare(tx, &wanted, minted).await.map_err(|error| match names {
             Some(names) => taken(error, names),
             None => error.into(),
         })?;
-        return Ok(Given {
+        return Ok(Some(Given {
             database: row.id,
-            server,
+            server: server.to_owned(),
             missing: Vec::new(),
             renamed: names.is_some(),
             other_plan: false,
             to_make: true,
             access: None,
-        });
+        }));
     }
-    Err(placement::explain_refusal(want, &fleet))
+    Ok(None)
 }
 
 fn taken(error: sqlx::Error, names: &Names) -> Refused {

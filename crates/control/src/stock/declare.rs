@@ -56,6 +56,16 @@ pub fn open(sealer: &Sealer, login: &LoginRow) -> Result<Password, String> {
 pub async fn declare(tx: &mut PgConnection, wanted: &Wanted<'_>, minted: Minted) -> sqlx::Result<DatabaseRow> {
     let base = opaque_name();
     let names = wanted.names.clone().unwrap_or_else(|| opaque_names(&base));
+    declare_as(tx, wanted, base, names, minted).await
+}
+
+async fn declare_as(
+    tx: &mut PgConnection,
+    wanted: &Wanted<'_>,
+    base: String,
+    names: Names,
+    minted: Minted,
+) -> sqlx::Result<DatabaseRow> {
     let row = DatabaseRow {
         id: Uuid::now_v7(),
         server_id: wanted.server.to_owned(),
@@ -75,6 +85,18 @@ pub async fn declare(tx: &mut PgConnection, wanted: &Wanted<'_>, minted: Minted)
         store::insert_login(tx, wanted.server, &login).await?;
     }
     Ok(row)
+}
+
+/// A database that is there already, for a tenant that takes it over: its name stays, its roles are new.
+pub async fn declare_existing(
+    tx: &mut PgConnection,
+    wanted: &Wanted<'_>,
+    database: &str,
+    minted: Minted,
+) -> sqlx::Result<DatabaseRow> {
+    let base = opaque_name();
+    let names = Names { database: database.to_owned(), ..opaque_names(&base) };
+    declare_as(tx, wanted, base, names, minted).await
 }
 
 /// What a database and its login are made as: after the owner role, which is never renamed.

@@ -33,11 +33,15 @@ impl Loop for Fill {
     async fn run(&self, cx: &LoopCx) -> Result<(), Failure> {
         self.clear_out(cx).await?;
         let levels = store::levels(&self.core.store).await?;
-        let fleet = self.core.fleet.servers(&self.core.store).await?;
+        let fleet = self.core.fleet.rows(&self.core.store).await?;
         for server in fleet.iter() {
-            let usable =
-                server.row.state == "active" && server.row.kind == "shared" && server.row.health != "unhealthy";
-            if usable {
+            // A dedicated server that has its tenant keeps nothing ready.
+            let wants = match server.row.kind.as_str() {
+                "shared" => true,
+                "dedicated" => server.tenants_by_now() == 0,
+                _ => false,
+            };
+            if wants && server.row.state == "active" && server.row.health != "unhealthy" {
                 self.fill(cx, server, &levels).await?;
             }
         }
@@ -56,10 +60,14 @@ impl Fill {
             if !stocked || turns <= 0 {
                 continue;
             }
-            if !self.is_built(cx, &server.row.id, template).await? {
+            let wanted = match server.row.kind.as_str() {
+                "dedicated" => self.wanted_by_one(template),
+                _ => self.wanted(template),
+            };
+            if wanted.is_empty() || !self.is_built(cx, &server.row.id, template).await? {
                 continue;
             }
-            for (plan, wanted) in self.wanted(template) {
+            for (plan, wanted) in wanted {
                 let have = here.iter().filter(|level| {
                     level.template == template.name.as_str()
                         && level.template_version == template.version
@@ -87,6 +95,16 @@ impl Fill {
             wanted.insert(plan.name.to_string(), i64::from(count));
         }
         wanted
+    }
+
+    /// A spare dedicated server has one slot: a database of the default template waits there, with the limits of the
+    /// lowest dedicated plan, so that a create is a commit there too. For another template or plan it gives way.
+    fn wanted_by_one(&self, template: &Template) -> BTreeMap<String, i64> {
+        let settings = &self.core.settings;
+        let dedicated = settings.plans.iter().filter(|plan| plan.server == freehold_api::server::ServerKind::Dedicated);
+        let plan = dedicated.min_by_key(|plan| (plan.rank, plan.name.as_str()));
+        let plan = plan.filter(|_| template.name == settings.tenants.default_template);
+        plan.map(|plan| (plan.name.to_string(), 1)).into_iter().collect()
     }
 
     /// Starts the build when there is none. A failed one waits until somebody adds the template or checks the

@@ -8,7 +8,7 @@ use crate::plane::Core;
 /// One line per active shared server and stocked template.
 pub async fn levels(core: &Core) -> sqlx::Result<Vec<StockLevel>> {
     let found = store::levels(&core.store).await?;
-    let fleet = core.fleet.servers(&core.store).await?;
+    let fleet = core.fleet.rows(&core.store).await?;
     let templates = core.catalog.all(&core.store).await?;
     let mut levels = Vec::new();
     for server in fleet.iter().filter(|server| server.row.state == "active" && server.row.kind == "shared") {

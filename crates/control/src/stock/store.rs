@@ -110,7 +110,7 @@ pub async fn claim(
             SELECT d.id FROM tenant_database d JOIN server s ON s.id = d.server_id
             WHERE d.state = 'ready' AND d.template = $2 AND d.template_version = $3
               AND s.state = 'active' AND d.server_id = ANY($5)
-            ORDER BY (d.plan = $4) DESC, array_position($5, d.server_id), d.created_at
+            ORDER BY (d.plan = $4) DESC, array_position($5, d.server_id), d.created_at DESC
             LIMIT 1 FOR UPDATE OF d SKIP LOCKED)
         UPDATE tenant_database d SET state = 'claimed', tenant_id = $1, claimed_at = now()
         FROM pick, login l, server s
@@ -118,6 +118,20 @@ pub async fn claim(
         RETURNING d.id, d.server_id, d.plan, d.missing, l.id AS login, l.version, l.role, l.password, d.database,
             s.tenant_host, s.tenant_port, s.tenant_sslmode, s.ca_certificate";
     sqlx::query_as(sql).bind(tenant).bind(template).bind(version).bind(plan).bind(servers).fetch_optional(tx).await
+}
+
+/// The server whose ready database [`claim`] would take now.
+pub async fn peek(
+    store: &PgPool,
+    template: &str,
+    version: &str,
+    plan: &str,
+    servers: &[String],
+) -> sqlx::Result<Option<String>> {
+    let sql = "SELECT d.server_id FROM tenant_database d JOIN server s ON s.id = d.server_id
+        WHERE d.state = 'ready' AND d.template = $1 AND d.template_version = $2 AND s.state = 'active' AND d.server_id = ANY($4)
+        ORDER BY (d.plan = $3) DESC, array_position($4, d.server_id), d.created_at DESC LIMIT 1";
+    sqlx::query_scalar(sql).bind(template).bind(version).bind(plan).bind(servers).fetch_optional(store).await
 }
 
 /// Records the names that a claimed database and its login are going to have. A name that somebody has breaks a
@@ -213,7 +227,8 @@ pub async fn logins_of_server(store: &PgPool, server: &str) -> sqlx::Result<Vec<
 
 /// What could not be repaired; empty where all is as it should be. Writes only what changed: a server holds thousands.
 pub async fn record_drift(store: &PgPool, databases: &[Uuid], drift: &serde_json::Value) -> sqlx::Result<()> {
-    let sql = "UPDATE tenant_database SET drift = $2 WHERE id = ANY($1) AND drift <> $2";
+    let sql = "UPDATE tenant_database SET drift = $2, drift_since = CASE WHEN $2 = '[]' THEN NULL ELSE coalesce(drift_since, now()) END
+        WHERE id = ANY($1) AND drift <> $2";
     sqlx::query(sql).bind(databases).bind(drift).execute(store).await?;
     Ok(())
 }

@@ -3,8 +3,9 @@
 use axum::extract::State;
 use freehold_api::id::TenantId;
 use freehold_api::problem::Code;
-use freehold_api::tenant::{Connection, Endpoint};
+use freehold_api::tenant::{self, Connection, Endpoint};
 use freehold_drivers::secrets::Context;
+use freehold_drivers::server::sql::HostPort;
 use uuid::Uuid;
 
 use super::change;
@@ -69,22 +70,32 @@ pub fn open(core: &Core, access: &Access) -> Answer<Connection> {
     Ok(Connection { direct, pooled: None, ca_certificate: access.ca_certificate.clone() })
 }
 
+/// A server's address for tenants is one host, or several with their ports.
+fn hosts(host: &str, port: u16) -> Vec<HostPort> {
+    let one = || vec![HostPort { host: host.to_owned(), port }];
+    if host.contains(',') { HostPort::parse_list(host, port).unwrap_or_else(|_| one()) } else { one() }
+}
+
 fn endpoint(row: &Access, password: &str) -> Endpoint {
     let encode =
         |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20");
     let port = u16::try_from(row.tenant_port).unwrap_or(5432);
-    let host = if row.tenant_host.contains(':') { format!("[{}]", row.tenant_host) } else { row.tenant_host.clone() };
+    let hosts = hosts(&row.tenant_host, port);
+    let target = if hosts.len() > 1 { "&target_session_attrs=read-write" } else { "" };
     let url = format!(
-        "postgres://{}:{}@{host}:{port}/{}?sslmode={}",
+        "postgres://{}:{}@{}/{}?sslmode={}{target}",
         encode(&row.role),
         encode(password),
+        HostPort::list(&hosts),
         encode(&row.database),
         row.tenant_sslmode
     );
+    let told = |at: &HostPort| tenant::HostPort { host: at.host.clone(), port: at.port };
     Endpoint {
         url,
-        host: row.tenant_host.clone(),
-        port,
+        host: hosts[0].host.clone(),
+        port: hosts[0].port,
+        hosts: if hosts.len() > 1 { hosts.iter().map(told).collect() } else { Vec::new() },
         database: row.database.clone(),
         user: row.role.clone(),
         password: password.to_owned(),

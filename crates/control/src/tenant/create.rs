@@ -1,34 +1,40 @@
 //! Creates a tenant: one transaction when there is stock; else the operation `tenant.create` makes what is missing.
 //! Every create is idempotent: what exists is answered, when every field that the caller gave agrees.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use freehold_api::id::{PlanName, TemplateName};
 use freehold_api::key::Scope;
 use freehold_api::operation::Operation;
+use freehold_api::plan::Plan;
 use freehold_api::problem::Code;
-use freehold_api::tenant::{Connection, CreateTenant, TenantState, TenantWithConnection};
-use freehold_durable::{New, StartError, Started};
+use freehold_api::template::{Names, Template};
+use freehold_api::tenant::{Connection, CreateTenant, Labels, TenantState, TenantWithConnection};
+use freehold_durable::{New, Started};
 use serde_json::json;
 use sqlx::PgConnection;
-use uuid::Uuid;
 
 use super::instant::{self, Instant};
 use super::placement::{self, Want};
 use super::provision::{self, Provision};
-use super::store::{self, TenantRow};
+use super::store::{self, By, TenantRow};
 use super::{change, connection};
 use crate::audit::record::{Actor, Event};
 use crate::edge::store::{self as edges, External};
 use crate::http::access::Caller;
 use crate::http::extract::{Json, text};
-use crate::http::idempotency::Carries;
+use crate::http::idempotency::{Carries, Once};
 use crate::http::problem::Refused;
 use crate::http::request::Wait;
 use crate::operation::answer;
-use crate::plane::{Answer, Plane};
+use crate::plane::{Answer, Core, Plane};
+use crate::server::store::ServerWithUse;
+use crate::server_pool;
+use crate::server_pool::wait::{self, Asking, Awaited};
 use crate::stock::claim;
 
 /// Create a tenant
@@ -40,11 +46,13 @@ use crate::stock::claim;
 pub async fn create(
     State(plane): State<Plane>,
     caller: Caller,
+    once: Once,
     Wait(wait): Wait,
     Json(body): Json<CreateTenant>,
 ) -> Answer<Response> {
     caller.require_tenant(&body.id)?;
-    let ensured = ensure(&plane, &caller.actor(), Some(caller.key.0), &body, wait, None).await?;
+    let by = By { once, ..caller.by() };
+    let ensured = ensure(&plane, &caller.actor(), &by, &body, wait, None).await?;
     match ensured {
         Ensured::There { tenant, created, connection } => {
             let connection = match connection {
@@ -63,7 +71,11 @@ pub async fn create(
             }
             Ok(response)
         }
-        Ensured::OnItsWay { operation } => Ok(answer::accepted(*operation)),
+        Ensured::OnItsWay { operation } => {
+            let mut response = answer::accepted(*operation);
+            response.extensions_mut().insert(Carries::Unfinished);
+            Ok(response)
+        }
     }
 }
 
@@ -83,22 +95,27 @@ pub enum Ensured {
 pub async fn ensure(
     plane: &Plane,
     actor: &Actor,
-    key: Option<Uuid>,
+    by: &By,
     body: &CreateTenant,
     wait: Duration,
     via: Option<&External<'_>>,
 ) -> Answer<Ensured> {
     check(body)?;
-    let (operation, created) = match begin(plane, actor, key, body, via).await? {
+    let (operation, created) = match begin(plane, actor, by, body, via).await? {
         Begun::Ready(tenant, connection) => return Ok(Ensured::There { tenant, created: true, connection }),
         Begun::Started(started) => {
             let id = started.id;
             plane.engine.go(started);
             (id, true)
         }
-        Begun::Exists(tenant) => match (tenant.state(), tenant.operation) {
-            (TenantState::Creating, Some(operation)) => (operation, false),
-            _ => return Ok(Ensured::There { tenant, created: false, connection: None }),
+        Begun::Exists(tenant) => match (tenant.state(), tenant.operation, by.made(&tenant)) {
+            (TenantState::Creating, Some(operation), mine) => (operation, mine),
+            (_, _, false) => return Ok(Ensured::There { tenant, created: false, connection: None }),
+            (_, _, true) => {
+                // Handed out a second time: a read like any other.
+                let connection = connection::read(plane, actor, &tenant.id).await?.map(Box::new);
+                return Ok(Ensured::There { tenant, created: true, connection });
+            }
         },
     };
     let row = plane.engine.wait(operation, wait).await?;
@@ -106,7 +123,12 @@ pub async fn ensure(
         Some(row) if row.state == freehold_durable::State::Succeeded => {
             let tenant = store::find(&plane.store, body.id.as_str()).await?;
             let tenant = tenant.ok_or_else(|| Refused::new(Code::NotFound, "the tenant was purged meanwhile"))?;
-            let connection = if created { connection::find(&plane.core, &body.id).await?.map(Box::new) } else { None };
+            let connection = match (created, by.once.repeated) {
+                (false, _) => None,
+                (true, false) => connection::find(&plane.core, &body.id).await?,
+                (true, true) => connection::read(plane, actor, &tenant.id).await?,
+            };
+            let connection = connection.map(Box::new);
             Ok(Ensured::There { tenant: Box::new(tenant), created, connection })
         }
         Some(row) if row.state.is_over() => Err(change::refused_by(&format!("create tenant {}", body.id), &row)),
@@ -126,54 +148,79 @@ enum Begun {
 async fn begin(
     plane: &Plane,
     actor: &Actor,
-    key: Option<Uuid>,
+    by: &By,
     body: &CreateTenant,
     via: Option<&External<'_>>,
 ) -> Answer<Begun> {
-    let settings = &plane.settings;
-    let plan = match &body.plan {
-        Some(name) => settings.plan(name.as_str()).ok_or_else(|| {
-            let known: Vec<_> = settings.plans.iter().map(|plan| plan.name.as_str()).collect();
-            Refused::new(Code::UnknownPlan, format!("there is no plan {name}; there are: {}", known.join(", ")))
-        })?,
-        None => settings.default_plan(),
-    };
-    let template_name = body.template.as_ref().unwrap_or(&settings.tenants.default_template);
-    let templates = plane.catalog.all(&plane.store).await?;
-    let (template, stocked) = templates.get(template_name.as_str()).ok_or_else(|| {
-        Refused::new(
-            Code::UnknownTemplate,
-            format!("there is no template {template_name}; `freehold template list` shows them"),
-        )
-    })?;
-    let id = body.id.as_str();
+    let plan = plan_of(&plane.core, body.plan.as_ref())?;
+    let (template, stocked) = template_of(&plane.core, body.template.as_ref()).await?;
+    let template = &*template;
     // Before the transaction, which holds a connection: whoever waits for a second one while holding a first may wait for ever.
     let fleet = plane.fleet.servers(&plane.store).await?;
     let labels = body.labels.clone().unwrap_or_default();
     let names = template.names_for(&body.id, &labels).map_err(|error| Refused::field("id", error.to_string()))?;
-    let want = Want { kind: plan.server, region: body.region.as_deref(), template };
-    let subject = format!("tenant:{id}");
-    let mut tx = plane.store.begin().await?;
+    let want = Want {
+        kind: plan.server,
+        region: body.region.as_deref(),
+        labels: &labels,
+        template,
+        rules: &plane.settings.placement,
+    };
     if names.is_none() && template.claim.is_none() && via.is_none() {
         let wanted = Instant {
             body,
             plan: plan.name.as_str(),
             template: template.name.as_str(),
             version: &template.version,
-            servers: &placement::rank(&want, &fleet),
-            created_by: key,
+            servers: &placement::candidates(&placement::rank(&want, &fleet)),
+            by,
+            actor,
         };
-        if let Some((tenant, access)) = instant::create(&mut tx, &wanted).await? {
-            let connection = Box::new(connection::open(&plane.core, &access)?);
-            let details = json!({"plan": plan.name, "template": template.name, "server": tenant.server_id});
-            finished(plane, &mut tx, actor, &subject, details).await?;
-            tx.commit().await?;
+        if let Some((tenant, access)) = instant::create(&plane.quick, &wanted).await? {
             plane.engine.wake("stock");
-            begin_stocking(plane, template.name.as_str(), *stocked).await?;
+            plane.fleet.placed(tenant.server_id.as_deref().unwrap_or_default()).await;
+            begin_stocking(plane, template.name.as_str(), stocked).await?;
+            let connection = Box::new(connection::open(&plane.core, &access)?);
             return Ok(Begun::Ready(Box::new(tenant), Some(connection)));
         }
     }
-    if !store::insert(&mut tx, body, plan.name.as_str(), template.name.as_str(), key).await? {
+    let chosen = Chosen { plan, template, stocked, labels: &labels, names: names.as_ref() };
+    if let Some(begun) = begin_at(plane, actor, by, body, via, &chosen, &fleet, None).await? {
+        return Ok(begun);
+    }
+    // Nobody had a slot a moment ago: a server may have come or emptied since, or comes when it is asked for.
+    let fleet = plane.fleet.no_older_than(&plane.store, wait::SURE).await?;
+    let otherwise = wait::decide(&plane.core, &want, &fleet, Asking::Anew).await;
+    let begun = begin_at(plane, actor, by, body, via, &chosen, &fleet, Some(otherwise)).await?;
+    begun.ok_or_else(|| Refused::new(Code::NoRoom, "no server can take the tenant"))
+}
+
+/// What a tenant is going to be.
+struct Chosen<'a> {
+    plan: &'a Plan,
+    template: &'a Template,
+    stocked: bool,
+    labels: &'a Labels,
+    names: Option<&'a Names>,
+}
+
+/// None, and nothing done, where no server of this look at the fleet has a slot and it is not said what happens then.
+#[expect(clippy::too_many_arguments, reason = "one caller, which says it twice")]
+async fn begin_at(
+    plane: &Plane,
+    actor: &Actor,
+    by: &By,
+    body: &CreateTenant,
+    via: Option<&External<'_>>,
+    chosen: &Chosen<'_>,
+    fleet: &[ServerWithUse],
+    otherwise: Option<Answer<Awaited>>,
+) -> Answer<Option<Begun>> {
+    let Chosen { plan, template, stocked, labels, names } = *chosen;
+    let id = body.id.as_str();
+    let subject = format!("tenant:{id}");
+    let mut tx = plane.store.begin().await?;
+    if !store::insert(&mut tx, body, plan.name.as_str(), template.name.as_str(), by).await? {
         let existing = store::lock(&mut tx, id).await?;
         // Purged between the two statements: the caller's next try finds the id free.
         let existing =
@@ -182,53 +229,72 @@ async fn begin(
             edges::require(&mut tx, external, &body.id).await?;
         }
         if existing.state() != TenantState::Failed || existing.operation.is_some() {
-            return agrees(body, existing);
+            return agrees(body, existing).map(Some);
         }
-        store::begin_again(&mut tx, body, plan.name.as_str(), template.name.as_str()).await?;
+        store::begin_again(&mut tx, body, plan.name.as_str(), template.name.as_str(), by).await?;
     }
     if let Some(external) = via {
         edges::bind(&mut tx, external, &body.id).await?;
     }
-    let wanted = claim::Claim {
-        tenant: id,
-        region: body.region.as_deref(),
-        plan,
-        template,
-        names: names.as_ref(),
-        fleet: &fleet,
+    let wanted = claim::Claim { tenant: id, region: body.region.as_deref(), labels, plan, template, names, fleet };
+    let given = match (claim::claim(&plane.core, &mut tx, &wanted).await?, otherwise) {
+        (Some(given), _) => given,
+        (None, None) => return Ok(None),
+        (None, Some(otherwise)) => {
+            let awaited = otherwise?;
+            store::wait_for(&mut tx, id, &awaited).await?;
+            let new = provision::new(&plane.core, actor, id, provision::Step::Place);
+            let started = change::started(id, plane.engine.start::<Provision>(&mut tx, new).await)?;
+            let details = json!({"plan": plan.name, "template": template.name, "server_pool": awaited.pool});
+            Event::done(actor, "tenant.create.begin", subject).with(details).save(&mut *tx).await?;
+            plane.engine.wake_in(&mut tx, server_pool::LOOP).await?;
+            tx.commit().await?;
+            begin_stocking(plane, template.name.as_str(), stocked).await?;
+            return Ok(Some(Begun::Started(started)));
+        }
     };
-    let given = claim::claim(&plane.core, &mut tx, &wanted).await?;
     let first = provision::first_step(&given, template.claim.is_some());
     let placed = store::place(&mut tx, id, &given.server, &template.version, &given.missing, first.is_none()).await?;
     let details = json!({"plan": plan.name, "template": template.name, "server": given.server});
     let begun = match first {
         None => {
             finished(plane, &mut tx, actor, &subject, details).await?;
-            let tenant = TenantRow { labels: sqlx::types::Json(labels), ..placed };
-            let connection = given.access.map(|access| connection::open(&plane.core, &access)).transpose()?;
+            let tenant = TenantRow { labels: sqlx::types::Json(labels.clone()), ..placed };
+            let connection = given.access.as_ref().map(|access| connection::open(&plane.core, access)).transpose()?;
             Begun::Ready(Box::new(tenant), connection.map(Box::new))
         }
         Some(step) => {
-            let new = New {
-                subject: Some(subject.clone()),
-                deadline: Some(Duration::from_secs(settings.tenants.create_deadline_seconds)),
-                requested_by: Some(actor.reference.clone()),
-                request_id: actor.request.clone(),
-                ..New::of("tenant.create", step)
-            };
-            let started = plane.engine.start::<Provision>(&mut tx, new).await.map_err(|error| match error {
-                StartError::Busy { operation, kind } => change::busy(id, operation, &kind),
-                StartError::Store(error) => error.into(),
-            })?;
+            // From stock: the brake never stops these.
+            let new = New { urgent: !given.to_make, ..provision::new(&plane.core, actor, id, step) };
+            let started = change::started(id, plane.engine.start::<Provision>(&mut tx, new).await)?;
             Event::done(actor, "tenant.create.begin", subject).with(details).save(&mut *tx).await?;
             Begun::Started(started)
         }
     };
     tx.commit().await?;
+    plane.fleet.placed(&given.server).await;
     // One was taken from stock, or there was none.
     plane.engine.wake("stock");
-    begin_stocking(plane, template.name.as_str(), *stocked).await?;
-    Ok(begun)
+    begin_stocking(plane, template.name.as_str(), stocked).await?;
+    Ok(Some(begun))
+}
+
+/// The plan of this name, or the default one.
+pub fn plan_of<'a>(core: &'a Core, name: Option<&PlanName>) -> Answer<&'a Plan> {
+    let settings = &core.settings;
+    let Some(name) = name else { return Ok(settings.default_plan()) };
+    settings.plan(name.as_str()).ok_or_else(|| {
+        let known: Vec<_> = settings.plans.iter().map(|plan| plan.name.as_str()).collect();
+        Refused::new(Code::UnknownPlan, format!("there is no plan {name}; there are: {}", known.join(", ")))
+    })
+}
+
+/// The current template of this name, or the default one; and whether stock of it is kept.
+pub async fn template_of(core: &Core, name: Option<&TemplateName>) -> Answer<(Arc<Template>, bool)> {
+    let name = name.unwrap_or(&core.settings.tenants.default_template);
+    core.catalog.all(&core.store).await?.get(name.as_str()).cloned().ok_or_else(|| {
+        Refused::new(Code::UnknownTemplate, format!("there is no template {name}; `freehold template list` shows them"))
+    })
 }
 
 /// The record of a create that was one transaction: an operation that is over, and the audit.

@@ -8,21 +8,19 @@ use freehold_api::id::{OperationId, TenantId};
 use freehold_api::operation::Operation as OperationBody;
 use freehold_api::problem::Code;
 use freehold_api::tenant::{DeleteTenant, Tenant, TenantState};
-use freehold_durable::{Cx, Failure, Operation, OperationRow, Outcome, Resolution, State as OpState, steps};
-use serde::{Deserialize, Serialize};
+use freehold_durable::State as OpState;
 use sqlx::PgConnection;
-use uuid::Uuid;
 
 use super::purge::{Purge, PurgeStep};
-use super::suspend::tenant_of;
-use super::{change, fence, store};
-use crate::audit::record::{Actor, Event};
+use super::turn::{Step, Turn, Turning};
+use super::{change, store};
+use crate::audit::record::Event;
 use crate::http::access::Caller;
 use crate::http::extract::{Id, Json, Query};
 use crate::http::problem::Refused;
 use crate::http::request::Wait;
 use crate::operation::answer;
-use crate::plane::{Answer, Core, Plane};
+use crate::plane::{Answer, Plane};
 
 /// Delete a tenant, or destroy it with ?purge=true
 #[utoipa::path(delete, path = "/v1/tenants/{id}", tag = "tenants",
@@ -77,9 +75,8 @@ pub async fn delete(
         };
     }
     let grace = plane.settings.tenants.deletion_grace_seconds;
-    let new = change::new::<Delete>("tenant.delete", id.as_str(), DeleteStep::Refuse { grace }, &caller.actor());
-    let started = change::started(id.as_str(), plane.engine.start::<Delete>(&mut tx, new).await)?;
-    Event::done(&caller.actor(), "tenant.delete.begin", format!("tenant:{id}")).save(&mut *tx).await?;
+    let step = Step::Refuse { reason: None, grace };
+    let started = Turning::<Deleting>::start(&plane, &mut tx, id.as_str(), step, &caller.actor()).await?;
     tx.commit().await?;
     change::finish(&plane, &id, "delete", started, wait).await
 }
@@ -110,147 +107,35 @@ pub async fn undelete(
             return Err(change::wrong_state(id.as_str(), &row.state, "undeleted", "a deleted tenant"));
         }
     }
-    let admit = row.state_before.as_deref() == Some("active");
-    let new = change::new::<Undelete>("tenant.undelete", id.as_str(), UndeleteStep::Admit { admit }, &caller.actor());
-    let started = change::started(id.as_str(), plane.engine.start::<Undelete>(&mut tx, new).await)?;
-    Event::done(&caller.actor(), "tenant.undelete.begin", format!("tenant:{id}")).save(&mut *tx).await?;
+    let started = Turning::<Undeleting>::start(&plane, &mut tx, id.as_str(), Step::Admit, &caller.actor()).await?;
     tx.commit().await?;
     change::finish(&plane, &id, "undelete", started, wait).await
 }
 
-steps! {
-    /// What is left of deleting.
-    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-    pub enum DeleteStep {
-        Refuse { grace: u64 },
-        /// The way back: the logins of a tenant that was active are admitted again.
-        Admit,
-    }
-}
-
-pub struct Delete {
-    pub core: Core,
-}
+pub struct Deleting;
 
 #[async_trait]
-impl Operation for Delete {
-    type Step = DeleteStep;
+impl Turn for Deleting {
+    const KIND: &'static str = "tenant.delete";
+    const REFUSES: bool = true;
 
-    fn kind(&self) -> &'static str {
-        "tenant.delete"
-    }
-
-    async fn run(&self, cx: &Cx, step: DeleteStep) -> Result<Outcome<DeleteStep>, Failure> {
-        let tenant = fence::tenant(cx)?;
-        match step {
-            DeleteStep::Refuse { grace } => {
-                fence::refuse(&self.core, cx, &tenant).await?;
-                let actor = Actor::operation(cx.operation, None);
-                Ok(Outcome::done().recording(move |tx| {
-                    Box::pin(async move {
-                        store::delete(tx, &tenant, grace).await?;
-                        Ok(Event::done(&actor, "tenant.delete", format!("tenant:{tenant}")).save(tx).await?)
-                    })
-                }))
-            }
-            DeleteStep::Admit => {
-                let row = store::find(&self.core.store, &tenant).await?;
-                if row.is_some_and(|row| row.state() == TenantState::Active) {
-                    fence::admit(&self.core, cx, &tenant).await?;
-                }
-                Ok(Outcome::done())
-            }
-        }
-    }
-
-    fn undo(&self, _failed: &DeleteStep) -> Option<DeleteStep> {
-        Some(DeleteStep::Admit)
-    }
-
-    async fn failed(&self, tx: &mut PgConnection, operation: &OperationRow) -> Result<(), sqlx::Error> {
-        change::record_failure(tx, operation).await
-    }
-
-    async fn resolved(
-        &self,
-        tx: &mut PgConnection,
-        step: &DeleteStep,
-        operation: Uuid,
-        resolution: Resolution,
-    ) -> Result<(), sqlx::Error> {
-        let tenant = tenant_of(tx, operation).await?;
-        match (resolution, step, tenant) {
-            (Resolution::Succeeded, DeleteStep::Refuse { grace }, Some(tenant)) => {
-                store::delete(tx, &tenant, *grace).await
-            }
-            _ => Ok(()),
-        }
+    async fn record(tx: &mut PgConnection, tenant: &str, step: &Step) -> sqlx::Result<()> {
+        let grace = match step {
+            Step::Refuse { grace, .. } => *grace,
+            Step::Admit => 0,
+        };
+        store::delete(tx, tenant, grace).await
     }
 }
 
-steps! {
-    /// What is left of undeleting.
-    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-    pub enum UndeleteStep {
-        /// Only a tenant that was active before gets its logins back.
-        Admit { admit: bool },
-        /// The way back.
-        Refuse,
-    }
-}
-
-pub struct Undelete {
-    pub core: Core,
-}
+pub struct Undeleting;
 
 #[async_trait]
-impl Operation for Undelete {
-    type Step = UndeleteStep;
+impl Turn for Undeleting {
+    const KIND: &'static str = "tenant.undelete";
+    const REFUSES: bool = false;
 
-    fn kind(&self) -> &'static str {
-        "tenant.undelete"
-    }
-
-    async fn run(&self, cx: &Cx, step: UndeleteStep) -> Result<Outcome<UndeleteStep>, Failure> {
-        let tenant = fence::tenant(cx)?;
-        match step {
-            UndeleteStep::Admit { admit } => {
-                if admit {
-                    fence::admit(&self.core, cx, &tenant).await?;
-                }
-                let actor = Actor::operation(cx.operation, None);
-                Ok(Outcome::done().recording(move |tx| {
-                    Box::pin(async move {
-                        store::undelete(tx, &tenant).await?;
-                        Ok(Event::done(&actor, "tenant.undelete", format!("tenant:{tenant}")).save(tx).await?)
-                    })
-                }))
-            }
-            UndeleteStep::Refuse => {
-                fence::refuse(&self.core, cx, &tenant).await?;
-                Ok(Outcome::done())
-            }
-        }
-    }
-
-    fn undo(&self, _failed: &UndeleteStep) -> Option<UndeleteStep> {
-        Some(UndeleteStep::Refuse)
-    }
-
-    async fn failed(&self, tx: &mut PgConnection, operation: &OperationRow) -> Result<(), sqlx::Error> {
-        change::record_failure(tx, operation).await
-    }
-
-    async fn resolved(
-        &self,
-        tx: &mut PgConnection,
-        _step: &UndeleteStep,
-        operation: Uuid,
-        resolution: Resolution,
-    ) -> Result<(), sqlx::Error> {
-        match (resolution, tenant_of(tx, operation).await?) {
-            (Resolution::Succeeded, Some(tenant)) => store::undelete(tx, &tenant).await,
-            _ => Ok(()),
-        }
+    async fn record(tx: &mut PgConnection, tenant: &str, _step: &Step) -> sqlx::Result<()> {
+        store::undelete(tx, tenant).await
     }
 }

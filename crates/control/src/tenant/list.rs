@@ -16,6 +16,7 @@ use crate::http::access::Caller;
 use crate::http::extract::{Id, Json, Query, cursor, limit, next_cursor, text};
 use crate::http::problem::Refused;
 use crate::plane::{Answer, Plane};
+use crate::stats::show as stats;
 
 /// Where a page ended.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -30,7 +31,9 @@ enum Cursor {
 #[utoipa::path(get, path = "/v1/tenants/{id}", tag = "tenants", params(("id" = TenantId, Path, description = "The tenant's id")),
     responses((status = 200, description = "The tenant", body = Tenant)))]
 pub async fn show(State(plane): State<Plane>, Id(id): Id<TenantId>) -> Answer<Response> {
-    Ok(change::shown(change::find(&plane, &id).await?))
+    let row = change::find(&plane, &id).await?;
+    let usage = stats::usage(&plane.core, &row.id).await?;
+    Ok(change::shown_with(row, usage))
 }
 
 /// List tenants

@@ -1,16 +1,22 @@
 //! Tenants: `creating → active | failed`; `failed → creating | purged`; `active ⇄ suspended`;
 //! `active | suspended → deleted`; `deleted → its former state | purged`.
 
+pub mod adopt;
 pub mod change;
 pub mod connection;
 pub mod create;
 pub mod delete;
+pub mod diagnose;
 pub mod fence;
 pub mod instant;
 pub mod list;
 pub mod patch;
+pub mod place;
 pub mod placement;
 pub mod provision;
 pub mod purge;
+pub mod report;
+pub mod sessions;
 pub mod store;
 pub mod suspend;
+pub mod turn;

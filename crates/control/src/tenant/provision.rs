@@ -1,5 +1,6 @@
 //! `tenant.create`: whatever of a new tenant's database stock did not have ready.
 //!
+//! no room:    place, once there is a slot for it; then as the others
 //! no stock:   create → own → probe → rename → claim → active
 //! from stock: rename → limits → claim → active, each only when it is needed; with none, no operation runs at all.
 
@@ -7,12 +8,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use freehold_drivers::server::sql::Session;
-use freehold_durable::{Cx, Failure, Operation, OperationRow, Outcome, Resolution, steps};
+use freehold_durable::{Cx, Failure, New, Operation, OperationRow, Outcome, Resolution, steps};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::store as tenants;
+use super::turn::tenant_of as tenant_of_id;
+use super::{change, place, store as tenants};
 use crate::audit::record::{Actor, Event};
 use crate::operation::answer::failure_of;
 use crate::plane::Core;
@@ -29,6 +31,8 @@ steps! {
     /// What is left to do.
     #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
     pub enum Step {
+        /// Waits until a server has a slot for it.
+        Place,
         /// Roles, and a copy of the template's database; builds that first where it is missing.
         Create { database: Uuid },
         /// The copy handed to its owner and closed to others.
@@ -47,15 +51,26 @@ steps! {
 }
 
 impl Step {
-    fn database(&self) -> Uuid {
-        let (Self::Create { database }
-        | Self::Own { database }
-        | Self::Probe { database }
-        | Self::Rename { database, .. }
-        | Self::Limits { database }
-        | Self::Claim { database }
-        | Self::Remove { database }) = self;
-        *database
+    /// None before it has one.
+    fn database(&self) -> Option<Uuid> {
+        match self {
+            Self::Place => None,
+            Self::Create { database }
+            | Self::Own { database }
+            | Self::Probe { database }
+            | Self::Rename { database, .. }
+            | Self::Limits { database }
+            | Self::Claim { database }
+            | Self::Remove { database } => Some(*database),
+        }
+    }
+}
+
+/// The operation that makes this tenant, beginning here.
+pub fn new(core: &Core, actor: &Actor, tenant: &str, step: Step) -> New<Step> {
+    New {
+        deadline: Some(Duration::from_secs(core.settings.tenants.create_deadline_seconds)),
+        ..change::new::<Provision>("tenant.create", tenant, step, actor)
     }
 }
 
@@ -91,13 +106,14 @@ impl Operation for Provision {
 
     async fn run(&self, cx: &Cx, step: Step) -> Result<Outcome<Step>, Failure> {
         let core = &self.core;
-        let database = step.database();
+        let Some(database) = step.database() else { return place::run(core, cx).await };
         if cx.undoing && databases::find(&core.store, database).await?.is_none() {
             return Ok(Outcome::done());
         }
         let making = Making::find(core, database).await?;
         let has_claim = making.template.claim.is_some();
         match step {
+            Step::Place => place::run(core, cx).await,
             Step::Create { .. } => {
                 let Some(build) = making.build(core).await? else {
                     self.ensure_template(cx, &making).await?;
@@ -159,7 +175,7 @@ impl Operation for Provision {
     }
 
     fn undo(&self, failed: &Step) -> Option<Step> {
-        Some(Step::Remove { database: failed.database() })
+        failed.database().map(|database| Step::Remove { database })
     }
 
     async fn failed(&self, tx: &mut PgConnection, operation: &OperationRow) -> Result<(), sqlx::Error> {
@@ -177,7 +193,15 @@ impl Operation for Provision {
         operation: Uuid,
         resolution: Resolution,
     ) -> Result<(), sqlx::Error> {
-        let database = step.database();
+        let Some(database) = step.database() else {
+            let Some(tenant) = tenant_of_id(tx, operation).await? else { return Ok(()) };
+            return tenants::fail(
+                tx,
+                &tenant,
+                &format!("operation {operation} was resolved by hand, without a database"),
+            )
+            .await;
+        };
         let Some(row) = databases::find(&mut *tx, database).await? else { return Ok(()) };
         let Some(tenant) = row.tenant_id else { return Ok(()) };
         match resolution {
@@ -198,8 +222,10 @@ pub fn tenant_of(operation: &OperationRow) -> &str {
 }
 
 fn activate(cx: &Cx, making: &Making) -> Outcome<Step> {
-    let tenant = making.row.tenant_id.clone().unwrap_or_default();
-    let missing = making.row.missing.clone();
+    activated(cx, making.row.tenant_id.clone().unwrap_or_default(), making.row.missing.clone())
+}
+
+pub(super) fn activated(cx: &Cx, tenant: String, missing: Vec<String>) -> Outcome<Step> {
     let operation = cx.operation;
     Outcome::done().recording(move |tx| {
         Box::pin(async move {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::suspend::tenant_of;
+use super::turn::tenant_of;
 use super::{change, fence, provision, store};
 use crate::audit::record::{Actor, Event};
 use crate::plane::Core;

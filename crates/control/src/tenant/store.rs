@@ -7,6 +7,9 @@ use sqlx::types::Json;
 use sqlx::{PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
 
+use crate::http::idempotency::Once;
+use crate::server_pool::wait::Awaited;
+
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct TenantRow {
     pub id: String,
@@ -27,10 +30,28 @@ pub struct TenantRow {
     pub purge_began_at: Option<Timestamp>,
     pub missing_extensions: Vec<String>,
     pub revision: i64,
+    pub created_by: Option<Uuid>,
+    pub created_once: Option<String>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
     pub labels: Json<Labels>,
     pub operation: Option<Uuid>,
+}
+
+/// Whose request makes a tenant, and which of his.
+#[derive(Debug, Clone, Default)]
+pub struct By {
+    /// The API key; None: no key of anybody's.
+    pub key: Option<Uuid>,
+    pub once: Once,
+}
+
+impl By {
+    /// Whether this is the very request that made the tenant, come again because its first answer was lost.
+    pub fn made(&self, row: &TenantRow) -> bool {
+        let same = self.key.is_some() && self.key == row.created_by;
+        same && self.once.repeated && self.once.key.is_some() && self.once.key == row.created_once
+    }
 }
 
 impl TenantRow {
@@ -69,6 +90,7 @@ impl From<TenantRow> for Tenant {
             deleted_at: row.deleted_at.map(Timestamp::to_jiff),
             purge_at: row.purge_at.map(Timestamp::to_jiff),
             missing_extensions: row.missing_extensions,
+            usage: None,
             operation: row.operation.map(OperationId),
             created_at: row.created_at.to_jiff(),
             updated_at: row.updated_at.to_jiff(),
@@ -105,10 +127,11 @@ pub async fn insert(
     body: &CreateTenant,
     plan: &str,
     template: &str,
-    by: Option<Uuid>,
+    by: &By,
 ) -> sqlx::Result<bool> {
-    let sql = "INSERT INTO tenant (id, name, plan, region, template, state, deletion_protection, created_by)
-        VALUES ($1, $2, $3, $4, $5, 'creating', $6, $7) ON CONFLICT (id) DO NOTHING";
+    let sql =
+        "INSERT INTO tenant (id, name, plan, region, template, state, deletion_protection, created_by, created_once)
+        VALUES ($1, $2, $3, $4, $5, 'creating', $6, $7, $8) ON CONFLICT (id) DO NOTHING";
     let done = sqlx::query(sql)
         .bind(body.id.as_str())
         .bind(body.name.as_deref().unwrap_or(body.id.as_str()))
@@ -116,7 +139,8 @@ pub async fn insert(
         .bind(&body.region)
         .bind(template)
         .bind(body.deletion_protection.unwrap_or(false))
-        .bind(by)
+        .bind(by.key)
+        .bind(&by.once.key)
         .execute(&mut *tx)
         .await?;
     if done.rows_affected() == 0 {
@@ -129,8 +153,15 @@ pub async fn insert(
 }
 
 /// `failed → creating`, with what the new request says.
-pub async fn begin_again(tx: &mut PgConnection, body: &CreateTenant, plan: &str, template: &str) -> sqlx::Result<()> {
+pub async fn begin_again(
+    tx: &mut PgConnection,
+    body: &CreateTenant,
+    plan: &str,
+    template: &str,
+    by: &By,
+) -> sqlx::Result<()> {
     let sql = "UPDATE tenant SET name = $2, plan = $3, region = $4, template = $5, deletion_protection = $6, state = 'creating',
+        created_by = $7, created_once = $8,
         state_since = now(), state_reason = NULL, server_id = NULL, template_version = NULL, missing_extensions = '{}',
         revision = revision + 1, updated_at = now() WHERE id = $1 AND state = 'failed'";
     sqlx::query(sql)
@@ -140,6 +171,8 @@ pub async fn begin_again(tx: &mut PgConnection, body: &CreateTenant, plan: &str,
         .bind(&body.region)
         .bind(template)
         .bind(body.deletion_protection.unwrap_or(false))
+        .bind(by.key)
+        .bind(&by.once.key)
         .execute(&mut *tx)
         .await?;
     sqlx::query("DELETE FROM tenant_label WHERE tenant_id = $1").bind(body.id.as_str()).execute(&mut *tx).await?;
@@ -171,9 +204,17 @@ pub async fn place(
     ready: bool,
 ) -> sqlx::Result<TenantRow> {
     let sql = "UPDATE tenant SET server_id = $2, template_version = $3, missing_extensions = $4, updated_at = now(),
-            state = CASE WHEN $5 THEN 'active' ELSE 'creating' END
+            waiting_for = NULL, state_reason = NULL, state = CASE WHEN $5 THEN 'active' ELSE 'creating' END
         WHERE id = $1 AND state = 'creating' RETURNING *, '{}'::jsonb AS labels, NULL::uuid AS operation";
     sqlx::query_as(sql).bind(id).bind(server).bind(version).bind(missing).bind(ready).fetch_one(tx).await
+}
+
+/// Until a server of this pool has a slot for it.
+pub async fn wait_for(tx: &mut PgConnection, id: &str, awaited: &Awaited) -> sqlx::Result<()> {
+    let sql = "UPDATE tenant SET waiting_for = $2, state_reason = $3, updated_at = now()
+        WHERE id = $1 AND state = 'creating' AND (waiting_for, state_reason) IS DISTINCT FROM ($2, $3)";
+    sqlx::query(sql).bind(id).bind(awaited.pool.as_str()).bind(awaited.message()).execute(tx).await?;
+    Ok(())
 }
 
 pub async fn activate(tx: &mut PgConnection, id: &str, missing: &[String]) -> sqlx::Result<()> {
@@ -184,7 +225,7 @@ pub async fn activate(tx: &mut PgConnection, id: &str, missing: &[String]) -> sq
 }
 
 pub async fn fail(tx: &mut PgConnection, id: &str, reason: &str) -> sqlx::Result<()> {
-    let sql = "UPDATE tenant SET state = 'failed', state_since = now(), state_reason = $2, server_id = NULL,
+    let sql = "UPDATE tenant SET state = 'failed', state_since = now(), state_reason = $2, server_id = NULL, waiting_for = NULL,
         revision = revision + 1, updated_at = now() WHERE id = $1 AND state = 'creating'";
     sqlx::query(sql).bind(id).bind(reason).execute(tx).await?;
     Ok(())
@@ -245,6 +286,7 @@ pub async fn erase(tx: &mut PgConnection, id: &str) -> sqlx::Result<()> {
         "DELETE FROM tenant_database WHERE tenant_id = $1",
         "DELETE FROM edge_tenant WHERE tenant_id = $1",
         "DELETE FROM idempotency WHERE connection_of = $1",
+        "DELETE FROM report WHERE tenant_id = $1",
     ] {
         sqlx::query(sql).bind(id).execute(&mut *tx).await?;
     }

@@ -7,17 +7,14 @@ use axum::response::Response;
 use freehold_api::id::TenantId;
 use freehold_api::operation::Operation as OperationBody;
 use freehold_api::tenant::{SuspendTenant, Tenant, TenantState};
-use freehold_durable::{Cx, Failure, Operation, OperationRow, Outcome, Resolution, steps};
-use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
-use uuid::Uuid;
 
-use super::{change, fence, store};
-use crate::audit::record::{Actor, Event};
+use super::turn::{Step, Turn, Turning};
+use super::{change, store};
 use crate::http::access::Caller;
 use crate::http::extract::{Id, Json, text};
 use crate::http::request::Wait;
-use crate::plane::{Answer, Core, Plane};
+use crate::plane::{Answer, Plane};
 
 /// Refuse a tenant's logins and end its sessions, at once
 #[utoipa::path(post, path = "/v1/tenants/{id}/suspend", tag = "tenants", params(("id" = TenantId, Path, description = "The tenant's id")),
@@ -45,14 +42,8 @@ pub async fn suspend(
             return Err(change::wrong_state(id.as_str(), &row.state, "suspended", "an active tenant"));
         }
     }
-    let new = change::new::<Suspend>(
-        "tenant.suspend",
-        id.as_str(),
-        SuspendStep::Refuse { reason: body.reason },
-        &caller.actor(),
-    );
-    let started = change::started(id.as_str(), plane.engine.start::<Suspend>(&mut tx, new).await)?;
-    Event::done(&caller.actor(), "tenant.suspend.begin", format!("tenant:{id}")).save(&mut *tx).await?;
+    let step = Step::Refuse { reason: body.reason, grace: 0 };
+    let started = Turning::<Suspending>::start(&plane, &mut tx, id.as_str(), step, &caller.actor()).await?;
     tx.commit().await?;
     change::finish(&plane, &id, "suspend", started, wait).await
 }
@@ -78,150 +69,35 @@ pub async fn resume(
             return Err(change::wrong_state(id.as_str(), &row.state, "resumed", "a suspended tenant"));
         }
     }
-    let new = change::new::<Resume>("tenant.resume", id.as_str(), ResumeStep::Admit, &caller.actor());
-    let started = change::started(id.as_str(), plane.engine.start::<Resume>(&mut tx, new).await)?;
-    Event::done(&caller.actor(), "tenant.resume.begin", format!("tenant:{id}")).save(&mut *tx).await?;
+    let started = Turning::<Resuming>::start(&plane, &mut tx, id.as_str(), Step::Admit, &caller.actor()).await?;
     tx.commit().await?;
     change::finish(&plane, &id, "resume", started, wait).await
 }
 
-steps! {
-    /// What is left of suspending.
-    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-    pub enum SuspendStep {
-        Refuse { reason: Option<String> },
-        /// The way back: logins are admitted again.
-        Admit,
-    }
-}
-
-pub struct Suspend {
-    pub core: Core,
-}
+pub struct Suspending;
 
 #[async_trait]
-impl Operation for Suspend {
-    type Step = SuspendStep;
+impl Turn for Suspending {
+    const KIND: &'static str = "tenant.suspend";
+    const REFUSES: bool = true;
 
-    fn kind(&self) -> &'static str {
-        "tenant.suspend"
-    }
-
-    async fn run(&self, cx: &Cx, step: SuspendStep) -> Result<Outcome<SuspendStep>, Failure> {
-        let tenant = fence::tenant(cx)?;
-        match step {
-            SuspendStep::Refuse { reason } => {
-                fence::refuse(&self.core, cx, &tenant).await?;
-                let actor = Actor::operation(cx.operation, None);
-                Ok(Outcome::done().recording(move |tx| {
-                    Box::pin(async move {
-                        store::suspend(tx, &tenant, reason.as_deref()).await?;
-                        Ok(Event::done(&actor, "tenant.suspend", format!("tenant:{tenant}")).save(tx).await?)
-                    })
-                }))
-            }
-            SuspendStep::Admit => {
-                fence::admit(&self.core, cx, &tenant).await?;
-                Ok(Outcome::done())
-            }
-        }
-    }
-
-    fn undo(&self, _failed: &SuspendStep) -> Option<SuspendStep> {
-        Some(SuspendStep::Admit)
-    }
-
-    async fn failed(&self, tx: &mut PgConnection, operation: &OperationRow) -> Result<(), sqlx::Error> {
-        change::record_failure(tx, operation).await
-    }
-
-    async fn resolved(
-        &self,
-        tx: &mut PgConnection,
-        step: &SuspendStep,
-        operation: Uuid,
-        resolution: Resolution,
-    ) -> Result<(), sqlx::Error> {
+    async fn record(tx: &mut PgConnection, tenant: &str, step: &Step) -> sqlx::Result<()> {
         let reason = match step {
-            SuspendStep::Refuse { reason } => reason.as_deref(),
-            SuspendStep::Admit => None,
+            Step::Refuse { reason, .. } => reason.as_deref(),
+            Step::Admit => None,
         };
-        match resolution {
-            Resolution::Succeeded => match tenant_of(tx, operation).await? {
-                Some(tenant) => store::suspend(tx, &tenant, reason).await,
-                None => Ok(()),
-            },
-            Resolution::Failed | Resolution::Cancelled => Ok(()),
-        }
+        store::suspend(tx, tenant, reason).await
     }
 }
 
-steps! {
-    /// What is left of resuming.
-    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-    pub enum ResumeStep {
-        Admit,
-        /// The way back: logins are refused again.
-        Refuse,
-    }
-}
-
-pub struct Resume {
-    pub core: Core,
-}
+pub struct Resuming;
 
 #[async_trait]
-impl Operation for Resume {
-    type Step = ResumeStep;
+impl Turn for Resuming {
+    const KIND: &'static str = "tenant.resume";
+    const REFUSES: bool = false;
 
-    fn kind(&self) -> &'static str {
-        "tenant.resume"
+    async fn record(tx: &mut PgConnection, tenant: &str, _step: &Step) -> sqlx::Result<()> {
+        store::resume(tx, tenant).await
     }
-
-    async fn run(&self, cx: &Cx, step: ResumeStep) -> Result<Outcome<ResumeStep>, Failure> {
-        let tenant = fence::tenant(cx)?;
-        match step {
-            ResumeStep::Admit => {
-                fence::admit(&self.core, cx, &tenant).await?;
-                let actor = Actor::operation(cx.operation, None);
-                Ok(Outcome::done().recording(move |tx| {
-                    Box::pin(async move {
-                        store::resume(tx, &tenant).await?;
-                        Ok(Event::done(&actor, "tenant.resume", format!("tenant:{tenant}")).save(tx).await?)
-                    })
-                }))
-            }
-            ResumeStep::Refuse => {
-                fence::refuse(&self.core, cx, &tenant).await?;
-                Ok(Outcome::done())
-            }
-        }
-    }
-
-    fn undo(&self, _failed: &ResumeStep) -> Option<ResumeStep> {
-        Some(ResumeStep::Refuse)
-    }
-
-    async fn failed(&self, tx: &mut PgConnection, operation: &OperationRow) -> Result<(), sqlx::Error> {
-        change::record_failure(tx, operation).await
-    }
-
-    async fn resolved(
-        &self,
-        tx: &mut PgConnection,
-        _step: &ResumeStep,
-        operation: Uuid,
-        resolution: Resolution,
-    ) -> Result<(), sqlx::Error> {
-        match (resolution, tenant_of(tx, operation).await?) {
-            (Resolution::Succeeded, Some(tenant)) => store::resume(tx, &tenant).await,
-            _ => Ok(()),
-        }
-    }
-}
-
-/// The tenant that an operation is about, by its row.
-pub async fn tenant_of(tx: &mut PgConnection, operation: Uuid) -> Result<Option<String>, sqlx::Error> {
-    let sql = "SELECT substr(subject, 8) FROM operation WHERE id = $1 AND subject LIKE 'tenant:%'";
-    sqlx::query_scalar(sql).bind(operation).fetch_optional(tx).await
 }

@@ -4,6 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use freehold_drivers::server::sql::{Limits, Observed, ObservedDatabase, ObservedRole};
 
+/// The connection limit of a database that is half dropped.
+const INVALID: i32 = -2;
+
 /// What was seen, by name: a server may hold thousands of each.
 pub struct Seen<'a> {
     roles: HashMap<&'a str, &'a ObservedRole>,
@@ -38,18 +41,24 @@ pub struct Expected<'a> {
     pub can_login: bool,
     /// Whether the template gives the database itself to the tenant.
     pub tenant_owns_database: bool,
+    /// Every role on the server that is some tenant's.
+    pub neighbours: &'a HashSet<&'a str>,
 }
 
 /// What was found, by database; empty is the truth.
 #[derive(Debug, Default, PartialEq)]
 pub struct Drift {
     pub lost_database: bool,
+    /// Left by a DROP that was interrupted: it is there, and nobody gets in again.
+    pub invalid_database: bool,
     pub lost_roles: Vec<String>,
     /// Why the login must be restored.
     pub login: Vec<&'static str>,
     pub maintenance: Vec<&'static str>,
     pub grants: Vec<&'static str>,
     pub owned_as_login: bool,
+    /// Roles of other tenants that may connect to the database.
+    pub strangers: Vec<String>,
     /// Owner and extra roles that became members of something: they are meant to be members of nothing.
     pub joined: Vec<String>,
     /// Roles with an attribute that no tenant's role has: SUPERUSER, CREATEDB, CREATEROLE, REPLICATION, BYPASSRLS.
@@ -61,15 +70,24 @@ impl Drift {
         *self == Self::default()
     }
 
+    /// What only a restore brings back.
+    pub fn is_lost(&self) -> bool {
+        self.lost_database || self.invalid_database || !self.lost_roles.is_empty()
+    }
+
     /// For the store, the API and the log.
     pub fn codes(&self) -> Vec<String> {
         let mut codes: Vec<String> = self.lost_roles.iter().map(|role| format!("lost_role:{role}")).collect();
         if self.lost_database {
             codes.push("lost_database".into());
         }
+        if self.invalid_database {
+            codes.push("database_invalid".into());
+        }
         if self.owned_as_login {
             codes.push("owned_as_login".into());
         }
+        codes.extend(self.strangers.iter().map(|role| format!("stranger_admitted:{role}")));
         codes.extend(self.joined.iter().map(|role| format!("memberships_changed:{role}")));
         codes.extend(self.raised.iter().map(|role| format!("attributes_changed:{role}")));
         codes.extend(self.login.iter().chain(&self.maintenance).chain(&self.grants).map(|code| (*code).to_owned()));
@@ -102,7 +120,11 @@ pub fn compare(expected: &Expected<'_>, seen: &Seen<'_>) -> Drift {
         drift.maintenance = maintenance_drift(expected, maintenance);
     }
     match seen.databases.get(expected.database) {
-        Some(database) => drift.grants = grant_drift(expected, database),
+        Some(database) if database.conn_limit == INVALID => drift.invalid_database = true,
+        Some(database) => {
+            drift.grants = grant_drift(expected, database);
+            drift.strangers = strangers(expected, database);
+        }
         None => drift.lost_database = true,
     }
     drift.owned_as_login = seen.owned_as_login.contains(&(expected.login, expected.database));
@@ -200,95 +222,23 @@ fn grant_drift(expected: &Expected<'_>, database: &ObservedDatabase) -> Vec<&'st
     if !is_owner && !database.connect.iter().any(|role| role == expected.owner) {
         drift.push("connect_revoked");
     }
+    if !database.allow_connections {
+        drift.push("database_closed");
+    }
+    if database.conn_limit != -1 {
+        drift.push("database_limit_changed");
+    }
     drift
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn observed() -> Observed {
-        let role = |name: &str, member_of: &[&str], verifier: &str, config: &[&str]| ObservedRole {
-            name: name.into(),
-            can_login: name != "o",
-            superuser: false,
-            createdb: false,
-            createrole: false,
-            replication: false,
-            bypass_rls: false,
-            conn_limit: 20,
-            config: config.iter().map(|entry| (*entry).to_owned()).collect(),
-            config_in: Default::default(),
-            member_of: member_of.iter().map(|role| (*role).to_owned()).collect(),
-            members: Vec::new(),
-            verifier: Some(verifier.into()),
-        };
-        Observed {
-            roles: vec![
-                role("o", &[], "", &[]),
-                role("l", &["o"], "v", &["role=o", "idle_in_transaction_session_timeout=60000"]),
-                role("m", &["o"], "w", &["role=o"]),
-            ],
-            databases: vec![ObservedDatabase {
-                name: "d".into(),
-                owner: "admin".into(),
-                public_connect: false,
-                connect: vec!["o".into()],
-                conn_limit: -1,
-                allow_connections: true,
-                is_template: false,
-                config: Vec::new(),
-            }],
-            owned_as_login: Vec::new(),
-        }
-    }
-
-    fn judge(observed: &Observed) -> Vec<String> {
-        let limits = Limits { connection_limit: 20, idle_in_transaction_timeout_ms: 60_000, ..Limits::default() };
-        let expected = Expected {
-            login: "l",
-            owner: "o",
-            maintenance: "m",
-            verifier: "v",
-            maintenance_verifier: "w",
-            database: "d",
-            extra: &[],
-            limits: &limits,
-            can_login: true,
-            tenant_owns_database: false,
-        };
-        compare(&expected, &Seen::of(observed)).codes()
-    }
-
-    #[test]
-    fn truth_finds_nothing_where_nothing_is_bent() {
-        assert_eq!(judge(&observed()), Vec::<String>::new());
-    }
-
-    #[test]
-    fn truth_names_each_thing_that_a_tenant_can_bend() {
-        type Bend = fn(&mut Observed);
-        let bends: [(Bend, &str); 15] = [
-            (|o| o.roles[0].member_of.push("other".into()), "memberships_changed:o"),
-            (|o| o.roles[2].member_of.push("other".into()), "maintenance_memberships_changed"),
-            (|o| o.roles[0].superuser = true, "attributes_changed:o"),
-            (|o| o.roles[1].createrole = true, "attributes_changed:l"),
-            (|o| o.roles[1].verifier = Some("x".into()), "verifier_changed"),
-            (|o| o.roles[1].can_login = false, "admission_changed"),
-            (|o| o.roles[1].conn_limit = -1, "connection_limit_changed"),
-            (|o| o.roles[1].config[0] = "role=none".into(), "settings_changed"),
-            (|o| o.roles[1].config.push("work_mem=1GB".into()), "settings_changed"),
-            (|o| drop(o.roles[1].config_in.insert("d".into(), vec!["role=none".into()])), "settings_changed"),
-            (|o| o.roles[1].member_of.push("other".into()), "memberships_changed"),
-            (|o| o.databases[0].public_connect = true, "public_connect"),
-            (|o| o.databases[0].owner = "o".into(), "database_owner_changed"),
-            (|o| o.owned_as_login.push(("l".into(), "d".into())), "owned_as_login"),
-            (|o| drop(o.roles.remove(2)), "lost_role:m"),
-        ];
-        for (bend, code) in bends {
-            let mut bent = observed();
-            bend(&mut bent);
-            assert_eq!(judge(&bent), [code]);
-        }
-    }
+fn strangers(expected: &Expected<'_>, database: &ObservedDatabase) -> Vec<String> {
+    let own = |role: &str| {
+        [expected.owner, expected.login, expected.maintenance].contains(&role)
+            || expected.extra.iter().any(|extra| extra == role)
+    };
+    let let_in = database.connect.iter();
+    let_in.filter(|role| expected.neighbours.contains(role.as_str()) && !own(role)).cloned().collect()
 }
+
+#[cfg(test)]
+mod tests;

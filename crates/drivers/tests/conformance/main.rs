@@ -1,6 +1,8 @@
 //! One suite, run on every engine and with every kind of admin: the oldest and the newest PostgreSQL, a superuser
 //! and a role with CREATEDB + CREATEROLE alone. An engine that is not installed fails by name.
 
+mod activity;
+mod adopt;
 mod bench;
 mod clusters;
 mod hostile;
@@ -8,6 +10,7 @@ mod life;
 mod sessions;
 mod templates;
 mod tls;
+mod watch;
 
 macro_rules! stories {
     ($($place:ident :: $story:ident),* $(,)?) => {
@@ -32,6 +35,10 @@ macro_rules! stories {
 }
 
 stories!(
+    adopt::a_legacy_database_is_taken_over_whole,
+    adopt::a_kept_login_works_on_as_the_owner,
+    adopt::a_legacy_database_is_given_back_as_it_was,
+    activity::sessions_are_seen_and_the_tenants_alone_are_ended,
     life::a_database_lives_its_whole_life_and_every_step_may_run_twice,
     life::names_that_need_quoting_or_are_not_ascii_work_everywhere,
     life::a_rotation_overlaps_two_logins_and_leaves_nothing_of_the_first,
@@ -47,4 +54,7 @@ stories!(
     sessions::lower_epochs_are_fenced_and_others_left_alone,
     templates::a_frozen_template_is_copied_and_its_objects_change_hands,
     templates::extra_roles_read_or_write_what_comes_later,
+    watch::vitals_are_what_goes_on,
+    watch::counters_and_sizes_are_of_every_database,
+    watch::a_visitor_gets_in_and_no_further,
 );

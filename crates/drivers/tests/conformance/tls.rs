@@ -1,4 +1,4 @@
-//! Every sslmode against a server with a certificate for `localhost` (15: the newest engine here is built without TLS).
+//! Every sslmode against a server with a certificate for `localhost`.
 
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
@@ -12,6 +12,12 @@ use crate::bench::{Engine, ask, directory, options, tcp};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tls_modes_encrypt_and_verify_as_their_names_say() {
+    for engine in [Engine::Pg15, Engine::Pg18] {
+        modes_of(engine).await;
+    }
+}
+
+async fn modes_of(engine: Engine) {
     let dir = directory();
     let at = |name: &str| dir.path().join(name);
     authority(dir.path(), "ca");
@@ -25,7 +31,7 @@ async fn tls_modes_encrypt_and_verify_as_their_names_say() {
         "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 10 -copy_extensions copy -out server.pem",
     );
 
-    let mut options = options(Engine::Pg15, dir.path());
+    let mut options = options(engine, dir.path());
     for (name, file) in [("ssl_cert_file", "server.pem"), ("ssl_key_file", "server.key")] {
         options.settings.insert(name.into(), at(file).display().to_string());
     }

@@ -32,6 +32,33 @@ async fn story_retries_and_sleeps() {
     }
 }
 
+/// What waits says for what, is no failure, is woken when it is there, and says it again when its time is up.
+#[tokio::test(flavor = "multi_thread")]
+async fn story_waits_for_something_and_is_roused() {
+    let world = World::new().await;
+    let (engine, _guard) = world.running();
+    let id = world.queue::<Play>(&engine, play("waits")).await;
+    let late = New { deadline: Some(Duration::from_secs(2)), ..play("waits") };
+    let late = world.queue::<Play>(&engine, late).await;
+    let row = loop {
+        let row = engine.get(id).await.unwrap().unwrap();
+        if row.state == State::Waiting {
+            break row;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert_eq!((code(&row), row.attempt), ("told", 0), "it waits, and nothing failed");
+    let mut tx = world.pool.begin().await.unwrap();
+    sqlx::query("insert into effect values ($1, 'it is there')").bind(id).execute(&mut *tx).await.unwrap();
+    engine.rouse_in(&mut tx, "play", "Play").await.unwrap();
+    tx.commit().await.unwrap();
+    let row = ends(&engine, id, State::Succeeded).await;
+    assert_eq!(row.error, None);
+    let row = ends(&engine, late, State::Failed).await;
+    assert_eq!(code(&row), "timed_out");
+    assert!(row.failed_error.unwrap().message.contains("until it is there"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn story_survives_the_death_of_the_store() {
     let mut world = World::new().await;

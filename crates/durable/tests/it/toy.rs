@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// Longer than anything here takes.
-pub const LONG: Duration = Duration::from_secs(30);
+pub const LONG: Duration = Duration::from_secs(90);
 
 /// Three effects, each with its undo. An effect is a row.
 pub struct Toy {
@@ -147,6 +147,9 @@ impl Operation for Play {
             "twice" if cx.attempt < 3 => return Err(Failure::transient("told", "as told")),
             "again" => return Ok(Outcome::again(Duration::from_millis(300), Act::Next)),
             "asleep" => return Ok(Outcome::again(Duration::from_secs(3600), step)),
+            "waits" if !is_there(cx).await? => {
+                return Ok(Outcome::again(Duration::from_secs(3600), step).waiting_for("told", "until it is there"));
+            }
             "two steps" => {
                 tokio::time::sleep(Duration::from_millis(400)).await;
                 return Ok(Outcome::step(Act::Next));
@@ -192,10 +195,18 @@ impl Operation for Play {
     }
 }
 
+/// What "waits" waits for.
+async fn is_there(cx: &Cx) -> Result<bool, Failure> {
+    let sql = "select exists (select from effect where operation = $1 and name = 'it is there')";
+    Ok(sqlx::query_scalar(sql).bind(cx.operation).fetch_one(cx.store()).await?)
+}
+
 /// As if another worker had claimed it.
 async fn rob(cx: &Cx) -> Result<(), Failure> {
     sqlx::query("update operation set epoch = epoch + 1 where id = $1").bind(cx.operation).execute(cx.store()).await?;
     assert_eq!(cx.still_mine().await, Err(Failure::fenced()));
+    let mut tx = cx.store().begin().await?;
+    assert_eq!(cx.still_mine_in(&mut tx).await, Err(Failure::fenced()));
     Ok(())
 }
 
@@ -219,7 +230,13 @@ impl World {
         let cluster = Cluster::start(15);
         let dsn = cluster.dsn(ADMIN);
         let pool = connect(&dsn).await;
-        sqlx::raw_sql(include_str!("../../../../migrations/0001_durable.sql")).execute(&pool).await.expect("migrate");
+        for migration in [
+            include_str!("../../../../migrations/0001_durable.sql"),
+            include_str!("../../../../migrations/0006_operation_finished.sql"),
+            include_str!("../../../../migrations/0008_operation_urgent.sql"),
+        ] {
+            sqlx::raw_sql(migration).execute(&pool).await.expect("migrate");
+        }
         sqlx::raw_sql("create table effect (operation uuid, name text, primary key (operation, name))")
             .execute(&pool)
             .await

@@ -96,6 +96,41 @@ fn blocks_of_secure_run() {
 }
 
 #[test]
+fn blocks_of_servers_run() {
+    run("docs/servers.md");
+}
+
+#[test]
+fn blocks_of_server_pools_run() {
+    run("docs/server-pools.md");
+}
+
+#[test]
+fn blocks_of_saasodoo_run() {
+    run("docs/saasodoo.md");
+}
+
+#[test]
+fn blocks_of_health_run() {
+    run("docs/health.md");
+}
+
+#[test]
+fn blocks_of_runbooks_for_servers_run() {
+    run("docs/runbooks/servers.md");
+}
+
+#[test]
+fn blocks_of_runbooks_for_tenants_run() {
+    run("docs/runbooks/tenants.md");
+}
+
+#[test]
+fn blocks_of_runbooks_for_the_control_plane_run() {
+    run("docs/runbooks/control-plane.md");
+}
+
+#[test]
 fn blocks_of_api_run() {
     run("docs/api.md");
 }

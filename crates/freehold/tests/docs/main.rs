@@ -1,5 +1,6 @@
 //! The documentation is true: its commands run, its paths and settings exist, its tables are the code's.
 
+mod alerts;
 mod blocks;
 mod commands;
 mod demo;
@@ -20,10 +21,12 @@ fn read(path: &str) -> String {
 /// Every page for people, by its path in the repository.
 fn pages() -> Vec<String> {
     let mut pages: Vec<String> = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"].map(str::to_owned).into();
-    let docs = std::fs::read_dir(root().join("docs")).expect("docs/").flatten();
-    pages.extend(
-        docs.map(|entry| format!("docs/{}", entry.file_name().to_string_lossy())).filter(|path| path.ends_with(".md")),
-    );
+    for directory in ["docs", "docs/runbooks"] {
+        let docs =
+            std::fs::read_dir(root().join(directory)).unwrap_or_else(|error| panic!("read {directory}: {error}"));
+        let names = docs.flatten().map(|entry| format!("{directory}/{}", entry.file_name().to_string_lossy()));
+        pages.extend(names.filter(|path| path.ends_with(".md")));
+    }
     pages.sort();
     pages
 }

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use freehold_api::plan::Plan;
 use freehold_api::problem::Code;
-use freehold_control::settings::Settings;
+use freehold_control::settings::{DockerPlatform, NomadPlatform, ProcessPlatform, ServerPool, Settings};
 use regex::Regex;
 
 use crate::{read, root};
 
 /// The rows of the table under this heading, as cells without backticks.
-fn table(page: &str, heading: &str) -> Vec<Vec<String>> {
+pub fn table(page: &str, heading: &str) -> Vec<Vec<String>> {
     let text = read(page);
     let (_, below) = text.split_once(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("{page} has no {heading:?}"));
     let lines = below.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
@@ -21,7 +21,7 @@ fn table(page: &str, heading: &str) -> Vec<Vec<String>> {
     lines.skip(2).map(cells).collect()
 }
 
-fn firsts(rows: &[Vec<String>]) -> BTreeSet<String> {
+pub fn firsts(rows: &[Vec<String>]) -> BTreeSet<String> {
     rows.iter().map(|row| row[0].clone()).collect()
 }
 
@@ -48,24 +48,30 @@ fn exit_codes_are_the_command_line_s() {
 #[test]
 fn findings_are_the_drivers() {
     let pattern = Regex::new(
-        r#"(?:Finding::new\(|Low,|Medium,|High,|when\()\s*"([a-z_]+)"|,\s*"([a-z_]+)",\s*(?:Low|Medium|High)"#,
+        r#"(?:[Ff]inding(?:::new)?\(|Low,|Medium,|High,|when\()\s*"([a-z_]+)"|,\s*"([a-z_]+)",\s*(?:Low|Medium|High)"#,
     )
     .expect("a pattern");
-    let found: BTreeSet<String> = sources("crates/drivers/src/server/sql")
+    let found: BTreeSet<String> = ["crates/drivers/src/server/sql", "crates/drivers/src/server/managed"]
         .iter()
-        .flat_map(|source| pattern.captures_iter(source).collect::<Vec<_>>())
-        .filter_map(|found| found.get(1).or(found.get(2)).map(|code| code.as_str().to_owned()))
+        .flat_map(|directory| sources(directory))
+        .flat_map(|source| {
+            pattern
+                .captures_iter(&source)
+                .filter_map(|found| found.get(1).or(found.get(2)).map(|code| code.as_str().to_owned()))
+                .collect::<Vec<_>>()
+        })
         .collect();
     assert_eq!(firsts(&table("docs/secure.md", "## Findings")), found);
 }
 
 #[test]
 fn metrics_are_those_that_are_counted() {
-    let pattern = Regex::new(r#"metrics::(counter|gauge|histogram)!\(\s*"([a-z_]+)""#).expect("a pattern");
+    let pattern = r#"(?:metrics::(?:counter|gauge|histogram)!|scrape\.(?:gauge|counter|known))\(\s*"([a-z_]+)""#;
+    let pattern = Regex::new(pattern).expect("a pattern");
     let found: BTreeSet<String> = ["crates/control/src", "crates/durable/src", "crates/drivers/src"]
         .iter()
         .flat_map(|directory| sources(directory))
-        .flat_map(|source| pattern.captures_iter(&source).map(|found| found[2].to_owned()).collect::<Vec<_>>())
+        .flat_map(|source| pattern.captures_iter(&source).map(|found| found[1].to_owned()).collect::<Vec<_>>())
         .collect();
     assert_eq!(firsts(&table("docs/operate.md", "## Metrics")), found);
 }
@@ -77,10 +83,14 @@ fn settings_are_those_that_are_read_with_their_defaults() {
     assert_eq!(
         firsts(&rows),
         declared(),
-        "the settings that docs/operate.md lists, and those of crates/control/src/settings.rs"
+        "the settings that docs/operate.md lists, and those of crates/control/src/settings"
     );
     let head = "[store]\nurl = \"postgres://x\"\n[secrets]\nkey_file = \"k\"\n";
     let settings: Settings = toml::from_str(head).expect("two settings are enough");
+    let pool = "name = \"p\"\nplatform = \"process\"\npostgres = 18";
+    let pool: ServerPool = toml::from_str(pool).expect("a pool needs three");
+    let process: ProcessPlatform = toml::from_str("data_dir = \"/d\"").expect("a directory is enough");
+    let (docker, nomad) = (DockerPlatform::default(), NomadPlatform::default());
     let plan: Plan = toml::from_str("name = \"p\"").expect("a plan needs a name");
     let defaults = BTreeMap::from([
         ("listen", settings.listen.to_string()),
@@ -95,6 +105,35 @@ fn settings_are_those_that_are_read_with_their_defaults() {
         ("operations.keep_days", settings.operations.keep_days.to_string()),
         ("http.timeout_seconds", settings.http.timeout_seconds.to_string()),
         ("http.body_limit", settings.http.body_limit.to_string()),
+        ("health.period_seconds", settings.health.period_seconds.to_string()),
+        ("health.timeout_seconds", settings.health.timeout_seconds.to_string()),
+        ("stats.period_seconds", settings.stats.period_seconds.to_string()),
+        ("stats.size_period_seconds", settings.stats.size_period_seconds.to_string()),
+        ("plan.on_storage_quota", plan.on_storage_quota.as_str().to_owned()),
+        ("server_pool.kind", pool.kind.as_str().to_owned()),
+        ("server_pool.maximum_servers", pool.maximum_servers.to_string()),
+        ("server_pool.priority", pool.priority.to_string()),
+        ("server_pool.storage_mode", pool.storage_mode.clone()),
+        ("server_pool.tls", pool.tls.to_string()),
+        ("server_pool.provision_deadline_seconds", pool.provision_deadline_seconds.to_string()),
+        ("servers.remove_failed_after_seconds", settings.servers.remove_failed_after_seconds.to_string()),
+        ("placement.minimum_free_percent", settings.placement.minimum_free_percent.to_string()),
+        ("placement.maximum_connections_percent", settings.placement.maximum_connections_percent.to_string()),
+        ("platform.process.address", process.address.clone()),
+        ("platform.process.ports", process.ports.to_string()),
+        ("platform.docker.host", docker.host.clone()),
+        ("platform.docker.ports", docker.ports.to_string()),
+        ("platform.docker.instance", docker.instance.clone()),
+        ("platform.docker.bind_address", docker.bind_address.clone()),
+        ("platform.docker.log_driver", docker.log_driver.clone()),
+        ("platform.docker.health_interval_seconds", docker.health_interval_seconds.to_string()),
+        ("platform.docker.prepare_deadline_seconds", docker.prepare_deadline_seconds.to_string()),
+        ("platform.nomad.url", nomad.url.clone()),
+        ("platform.nomad.ports", nomad.ports.to_string()),
+        ("platform.nomad.namespace", nomad.namespace.clone()),
+        ("platform.nomad.instance", nomad.instance.clone()),
+        ("platform.nomad.mhz_per_core", nomad.mhz_per_core.to_string()),
+        ("platform.nomad.prepare_deadline_seconds", nomad.prepare_deadline_seconds.to_string()),
         ("plan.rank", plan.rank.to_string()),
         ("plan.server", plan.server.as_str().to_owned()),
         ("plan.connection_limit", plan.connection_limit.to_string()),
@@ -136,26 +175,35 @@ fn keys_of_template_toml_are_those_that_are_read() {
 
 /// Every key that the settings file may have, from the types that read it.
 fn declared() -> BTreeSet<String> {
-    let source = read("crates/control/src/settings.rs");
-    let plan = read("crates/api/src/plan.rs");
-    let mut keys = BTreeSet::new();
-    for (field, kind) in fields(&source, "Settings") {
-        let (prefix, inner) = match kind.as_str() {
-            "Vec<Plan>" => ("plan".to_owned(), fields(&plan, "Plan")),
-            "Vec<Edge>" => ("edge".to_owned(), fields(&source, "Edge")),
-            kind => (field.clone(), fields(&source, kind)),
-        };
-        match inner.is_empty() {
-            true => {
-                keys.insert(field);
+    let mut source = read("crates/control/src/settings.rs");
+    source.push_str(&sources("crates/control/src/settings").concat());
+    source.push_str(&read("crates/api/src/plan.rs"));
+    keys(&source, "Settings", "")
+}
+
+/// Of a struct and of those in it.
+fn keys(source: &str, name: &str, prefix: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for (field, kind) in fields(source, name) {
+        // Repeated ones are called in the singular.
+        let (key, inner) = match kind.strip_prefix("Vec<").and_then(|kind| kind.strip_suffix('>')) {
+            Some(inner) if !fields(source, inner).is_empty() => (field.trim_end_matches('s').to_owned(), inner),
+            _ => {
+                let inner = kind.strip_prefix("Option<").and_then(|kind| kind.strip_suffix('>'));
+                (field.clone(), inner.unwrap_or(&kind))
             }
-            false => keys.extend(inner.into_iter().map(|(key, kind)| match kind.starts_with("BTreeMap") {
-                true => format!("{prefix}.{key}.*"),
-                false => format!("{prefix}.{key}"),
-            })),
-        }
+        };
+        let key = format!("{prefix}{key}");
+        match (fields(source, inner).is_empty() || ["Size", "Ports"].contains(&inner), inner.starts_with("BTreeMap")) {
+            (true, true) => found.insert(format!("{key}.*")),
+            (true, false) => found.insert(key),
+            (false, _) => {
+                found.extend(keys(source, inner, &format!("{key}.")));
+                true
+            }
+        };
     }
-    keys
+    found
 }
 
 /// The public fields of a struct, with their types; none where there is no such struct.

@@ -18,7 +18,7 @@ async fn coverage_every_step_and_every_point_is_passed_by_a_scenario() {
     let mut rig: Option<Runs> = None;
     for scenario in Scenario::ALL {
         // Those that want the same rig share one.
-        let mut runs = match rig.take().filter(|runs| runs.scenario.shares_rig() && scenario.shares_rig()) {
+        let mut runs = match rig.take().filter(|runs| runs.scenario.shares_rig_with(scenario)) {
             Some(runs) => runs.with(scenario),
             None => Runs::new(scenario).await,
         };

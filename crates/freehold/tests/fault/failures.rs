@@ -59,7 +59,7 @@ impl Runs {
     async fn stuck_and_retried(&mut self, kind: &str, step: &str, reference: &crate::kill::Reference) {
         let (id, number) = self.next();
         let mut serve = self.rig.serve("").await;
-        self.scenario.prepare(&serve, &id).await;
+        self.scenario.prepare(&self.rig, &serve, &id).await;
         self.end(&mut serve).await;
         let since = self.rig.since().await;
         let mut serve = self.rig.serve(&format!("{kind}/{step}/after=stuck*1")).await;
@@ -100,6 +100,12 @@ failure_tests! {
     failure_in_template_build_retire_and_stock_drop: Version, 2;
     failure_in_server_register: Register, 1;
     failure_in_server_check: Check, 1;
+    failure_in_server_provision: Grow, 1;
+    failure_in_a_create_that_waits_for_a_server: WaitForRoom, 1;
+    failure_in_server_update: UpdateServer, 1;
+    failure_in_server_remove: RemoveServer, 1;
+    failure_in_server_purge: PurgeServer, 1;
+    failure_in_server_remove_of_one_that_was_registered: Forget, 1;
 }
 
 /// A person ends a stuck create as undone: the tenant is free, failed with the reason, and the next create works.

@@ -54,7 +54,7 @@ impl Runs {
     pub async fn one(&mut self, faults: &str, dies: bool) -> Reference {
         let (id, number) = self.next();
         let mut serve = self.rig.serve("").await;
-        self.scenario.prepare(&serve, &id).await;
+        self.scenario.prepare(&self.rig, &serve, &id).await;
         self.end(&mut serve).await;
         let since = self.rig.since().await;
         let before = self.rig.picture(&since, &id).await;
@@ -92,7 +92,8 @@ impl Runs {
             let points = passed(&undone.output, &[kind]).into_iter().filter(|point| !steps.contains(&point.step));
             back.extend(points.map(|point| (failing.clone(), point)));
             let about = *kind == self.scenario.kinds()[0] && self.scenario != Scenario::Version;
-            if about && self.scenario != Scenario::Purge && self.scenario != Scenario::Register {
+            let changes = [Scenario::Purge, Scenario::Register, Scenario::Forget].contains(&self.scenario);
+            if about && !changes {
                 same(&format!("{kind} was undone, and left"), &undone.before.server, &undone.after.server);
             }
         }
@@ -144,4 +145,16 @@ kill_tests! {
     kill_template_build_retire_and_stock_drop: Version, 5, 2;
     kill_server_register: Register, 2, 1;
     kill_server_check: Check, 1, 1;
+    kill_server_provision: Grow, 3, 2;
+    kill_tenant_create_that_waits_for_a_server: WaitForRoom, 3, 1;
+    kill_server_update: UpdateServer, 3, 2;
+    kill_server_remove: RemoveServer, 2, 1;
+    kill_server_remove_with_its_data: RemoveWithData, 2, 1;
+    kill_server_purge: PurgeServer, 1, 1;
+    kill_server_remove_of_one_that_was_registered: Forget, 2, 1;
+    kill_tenant_sessions: Sessions, 1, 0;
+    kill_tenant_diagnose: Diagnose, 1, 0;
+    kill_tenant_adopt_check: AdoptCheck, 1, 0;
+    kill_tenant_adopt: Adopt, 8, 4;
+    kill_tenant_terminate_sessions: Terminate, 2, 0;
 }

@@ -1,19 +1,27 @@
 //! What breaks, and what is left of it: kills inside every step, failures of every class, servers and stores that go
 //! away, processes that hang, clocks that jump. The real program, on real PostgreSQL.
 
+mod client;
 mod clock;
 mod control_store;
 mod coverage;
 mod disk;
 mod failures;
+mod ghosts;
+mod health;
 mod kill;
 mod leaders;
+mod legacy;
 mod picture;
 mod points;
+mod quota;
 mod railzway;
 mod rig;
 mod room;
 mod scenario;
 mod server;
+mod servers;
 mod serving;
+mod sweep;
 mod two;
+mod way;

@@ -43,6 +43,8 @@ const INSIDE: &[&str] = &[
         WHERE nspname NOT LIKE 'pg\\_%' AND nspname <> 'information_schema' AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = p.oid AND d.deptype = 'e')",
     "SELECT format('extension %s owner=%s', extname, extowner::regrole) FROM pg_extension",
     "SELECT format('default acl of %s: %s', defaclrole::regrole, defaclacl) FROM pg_default_acl",
+    "SELECT format('type %s owner=%s', oid::regtype, typowner::regrole) FROM pg_type WHERE oid >= 16384 AND typtype IN ('r', 'm')",
+    "SELECT format('event trigger %s enabled=%s', evtname, evtenabled) FROM pg_event_trigger",
 ];
 
 const OF_STORE: &[&str] = &[
@@ -54,6 +56,7 @@ const OF_STORE: &[&str] = &[
     "SELECT format('build %s of %s state=%s current=%s missing=%s', database, name, state,
         (SELECT current FROM template t WHERE t.name = b.name AND t.version = b.version), missing) FROM template_build b",
     "SELECT format('server %s state=%s superuser=%s capacity=%s version=%s identifier=%s', id, state, superuser, capacity, version_num, system_identifier IS NOT NULL) FROM server",
+    "SELECT format('visitor %s', role) FROM visitor",
     "SELECT format('label %s %s=%s', tenant_id, key, value) FROM tenant_label",
     "SELECT format('edge %s', edge_tenant) FROM edge_tenant",
 ];
@@ -74,7 +77,9 @@ impl Rig {
         }
         let verifiers: BTreeMap<String, String> =
             pairs(&admin, "SELECT rolname::text, coalesce(rolpassword, '') FROM pg_authid").await;
-        for (role, verifier) in pairs(&self.sql, "SELECT role, verifier FROM login").await {
+        for (role, verifier) in
+            pairs(&self.sql, "SELECT role, verifier FROM login UNION ALL SELECT role, verifier FROM visitor JOIN server s ON s.id = server_id AND s.platform IS NULL").await
+        {
             let found = verifiers
                 .get(&role)
                 .map_or("no such role", |found| if *found == verifier { "the stored one" } else { "another" });
@@ -92,7 +97,7 @@ impl Rig {
                 server.extend(rows.into_iter().map(|line| format!("in {database}: row {line}")));
             }
         }
-        let mut store = Vec::new();
+        let mut store = self.platform();
         for sql in OF_STORE {
             store.extend(lines(&self.sql, sql).await);
         }
@@ -116,6 +121,7 @@ impl Rig {
         known.extend(pairs(&self.sql, sql).await);
         let sql = "SELECT owner, '<build of ' || name || CASE WHEN current THEN '>' ELSE ' before>' END FROM template_build JOIN template USING (name, version)";
         known.extend(pairs(&self.sql, sql).await);
+        known.extend(pairs(&self.sql, "SELECT role, '<visitor of ' || server_id || '>' FROM visitor").await);
         Names {
             known,
             tenant: tenant.to_owned(),

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use freehold_drivers::secrets::Sealer;
-use freehold_testkit::{ADMIN, ADMIN_PASSWORD, Cluster, Directory};
+use freehold_testkit::{ADMIN, ADMIN_PASSWORD, Cluster, Directory, Ports};
 use serde_json::json;
 use tokio_postgres::Client;
 
@@ -23,6 +23,8 @@ pub struct Rig {
     pub sql: Client,
     pub key: String,
     pub settings: PathBuf,
+    /// For servers of pools.
+    _ports: Ports,
     directory: Directory,
 }
 
@@ -52,13 +54,22 @@ impl Rig {
             .await
             .expect("make the store");
         let settings = directory.path().join("freehold.toml");
-        let text = format!(
+        let ports = Ports::reserve();
+        let mut text = format!(
             "[store]\nurl = \"{}\"\n[secrets]\nkey_file = \"{}\"\n[operations]\nlease_seconds = {}\n{}",
             store.dsn_with(ADMIN, ADMIN_PASSWORD, STORE),
             key_file.display(),
             wanted.lease,
             wanted.settings
         );
+        if wanted.settings.contains("[[server_pool]]") {
+            let dir = directory.path().join("p");
+            let (first, last) = (ports.first, ports.last);
+            text.push_str(&format!(
+                "[platform.process]\ndata_dir = \"{}\"\nports = \"{first}-{last}\"\n",
+                dir.display()
+            ));
+        }
         std::fs::write(&settings, text).expect("write the settings");
         for args in [
             &["store", "migrate"][..],
@@ -70,7 +81,7 @@ impl Rig {
             if args[0] == "key" {
                 let key = String::from_utf8(output.stdout).expect("a key is text").trim().to_owned();
                 let sql = store.connect(STORE).await;
-                return Self { store, apart: wanted.apart, sql, key, settings, directory };
+                return Self { store, apart: wanted.apart, sql, key, settings, _ports: ports, directory };
             }
         }
         unreachable!("the last command made the key")
@@ -78,6 +89,11 @@ impl Rig {
 
     pub fn directory(&self) -> &std::path::Path {
         self.directory.path()
+    }
+
+    /// Where the `process` platform keeps its services.
+    pub fn platform_dir(&self) -> PathBuf {
+        self.directory.path().join("p")
     }
 
     /// Where tenants live.

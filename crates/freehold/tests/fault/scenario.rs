@@ -6,9 +6,11 @@ use freehold_testkit::{ADMIN, Cluster};
 use reqwest::Method;
 use serde_json::{Value as Json, json};
 
+use crate::legacy;
 use crate::picture::Picture;
 use crate::points;
 use crate::rig::{Rig, Wanted};
+use crate::servers::POOL;
 use crate::serving::{PATIENCE, Serve, until};
 
 /// `made` has no stock, `kept` has one database ready; both have everything that a template can have.
@@ -43,10 +45,29 @@ pub enum Scenario {
     Version,
     Register,
     Check,
+    /// Who is in a tenant's database.
+    Sessions,
+    Terminate,
+    Diagnose,
+    /// What taking a database over would do.
+    AdoptCheck,
+    Adopt,
+    /// A server of a pool, made.
+    Grow,
+    /// A tenant that waits for one.
+    WaitForRoom,
+    /// Restarted with other limits.
+    UpdateServer,
+    /// Its service goes, its data stays.
+    RemoveServer,
+    RemoveWithData,
+    PurgeServer,
+    /// One that was registered.
+    Forget,
 }
 
 impl Scenario {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 22] = [
         Self::Made,
         Self::FromStock,
         Self::Suspend,
@@ -55,8 +76,20 @@ impl Scenario {
         Self::Undelete,
         Self::Purge,
         Self::Version,
+        Self::Sessions,
+        Self::Terminate,
+        Self::Diagnose,
+        Self::AdoptCheck,
+        Self::Adopt,
         Self::Register,
         Self::Check,
+        Self::Forget,
+        Self::Grow,
+        Self::WaitForRoom,
+        Self::UpdateServer,
+        Self::RemoveServer,
+        Self::RemoveWithData,
+        Self::PurgeServer,
     ];
 
     /// Kinds that are broken in it; the first is what it is about.
@@ -72,21 +105,38 @@ impl Scenario {
             Self::Version => &["template.build", "stock.drop", "template.retire"],
             Self::Register => &["server.register"],
             Self::Check => &["server.check"],
+            Self::Grow => &["server.provision"],
+            Self::WaitForRoom => &["tenant.create", "server.provision"],
+            Self::UpdateServer => &["server.update"],
+            Self::RemoveServer | Self::RemoveWithData | Self::Forget => &["server.remove"],
+            Self::PurgeServer => &["server.purge"],
+            Self::Sessions => &["tenant.sessions"],
+            Self::Terminate => &["tenant.terminate_sessions"],
+            Self::Diagnose => &["tenant.diagnose"],
+            Self::AdoptCheck => &["tenant.adopt_check"],
+            Self::Adopt => &["tenant.adopt"],
         }
     }
 
-    /// Whether its rig is the one with templates and stock.
-    pub fn shares_rig(self) -> bool {
-        !matches!(self, Self::Register | Self::Check)
+    /// Whether both want the same rig: the one with templates and stock, or the one with a pool.
+    pub fn shares_rig_with(self, other: Self) -> bool {
+        let alone = |scenario| matches!(scenario, Self::Register | Self::Check | Self::Forget);
+        !alone(self) && !alone(other) && self.has_pool() == other.has_pool()
     }
 
     /// A rig with servers, templates and stock, as far as this one needs them.
     pub async fn rig(self) -> (Rig, Serve) {
-        let apart = (self == Self::Register).then(|| Cluster::start(15));
-        let rig = Rig::new(Wanted { apart, settings: SETTINGS, ..Wanted::default() }).await;
+        let apart = matches!(self, Self::Register | Self::Forget).then(|| Cluster::start(15));
+        let settings = if self.has_pool() { POOL } else { SETTINGS };
+        let rig = Rig::new(Wanted { apart, settings, ..Wanted::default() }).await;
         let mut serve = rig.serve("").await;
         match self {
             Self::Register => rig.stop_filling().await,
+            // Health comes in with a login of its own, at its own time.
+            _ if self.has_pool() || self == Self::Forget => {
+                rig.stop_filling().await;
+                rig.freeze("health").await;
+            }
             Self::Check => {
                 rig.stop_filling().await;
                 rig.add_server(&serve, 50, None).await;
@@ -100,10 +150,23 @@ impl Scenario {
         (rig, serve)
     }
 
-    pub async fn prepare(self, serve: &Serve, id: &str) {
+    pub async fn prepare(self, rig: &Rig, serve: &Serve, id: &str) {
         match self {
+            _ if self.has_pool() => self.prepare_server(serve).await,
+            Self::Forget => {
+                let (status, body) = serve.post("/v1/servers", another(rig)).await;
+                assert_eq!(status, 201, "{body}\n{}", serve.output());
+            }
             Self::Made | Self::FromStock | Self::Version | Self::Register | Self::Check => {}
-            Self::Suspend | Self::Resume | Self::Delete | Self::Undelete | Self::Purge => {
+            Self::AdoptCheck | Self::Adopt => legacy::make(rig, id).await,
+            Self::Suspend
+            | Self::Resume
+            | Self::Delete
+            | Self::Undelete
+            | Self::Purge
+            | Self::Sessions
+            | Self::Terminate
+            | Self::Diagnose => {
                 let (status, body) = serve.post("/v1/tenants", json!({"id": id, "template": "made"})).await;
                 assert_eq!(status, 201, "{body}\n{}", serve.output());
                 let then = match self {
@@ -116,6 +179,7 @@ impl Scenario {
                     assert_eq!(status, 200, "{path}: {body}");
                 }
             }
+            other => unreachable!("{other:?} is about servers of pools"),
         }
     }
 
@@ -133,11 +197,15 @@ impl Scenario {
             Self::Undelete => (Method::POST, tenant("undelete"), None),
             Self::Purge => (Method::DELETE, format!("/v1/tenants/{id}?confirm={id}&purge=true"), None),
             Self::Version => (Method::POST, "/v1/templates".into(), Some(template("kept", number))),
-            Self::Register => {
-                let dsn = rig.server().dsn(ADMIN);
-                (Method::POST, "/v1/servers".into(), Some(json!({"id": "another", "dsn": dsn, "capacity": 5})))
-            }
+            Self::Register => (Method::POST, "/v1/servers".into(), Some(another(rig))),
+            _ if self.has_pool() || self == Self::Forget => self.act_on_server(id),
             Self::Check => (Method::POST, "/v1/servers/one/check".into(), None),
+            Self::Sessions => (Method::GET, tenant("sessions"), None),
+            Self::Terminate => (Method::POST, tenant("sessions/terminate"), Some(json!({"idle_for_seconds": 60}))),
+            Self::Diagnose => (Method::POST, tenant("diagnose"), Some(json!({}))),
+            Self::AdoptCheck => (Method::POST, tenant("adopt"), Some(legacy::adopt(id, true))),
+            Self::Adopt => (Method::POST, tenant("adopt"), Some(legacy::adopt(id, false))),
+            other => unreachable!("{other:?} is about servers of pools"),
         };
         serve.begin(method, &path, body).await;
     }
@@ -145,7 +213,8 @@ impl Scenario {
     /// Everything that was begun is over, or stuck.
     pub async fn settled(self, rig: &Rig, serve: &mut Serve) {
         let stock: &[(&str, i64)] = match self {
-            Self::Register | Self::Check => &[],
+            Self::Register | Self::Check | Self::Forget => &[],
+            _ if self.has_pool() => &[],
             _ => &[("kept", 1)],
         };
         rig.settled(serve, stock).await;
@@ -155,6 +224,7 @@ impl Scenario {
     pub async fn clean(self, rig: &Rig, serve: &mut Serve, id: &str) {
         match self {
             Self::Check => {}
+            _ if self.has_pool() => self.clean_servers(rig, serve, id).await,
             Self::Version => {
                 // One that could not be built left no stock: another version does.
                 let sql = "SELECT count(*) FROM template_build JOIN template USING (name, version) WHERE current AND state = 'failed'";
@@ -164,7 +234,14 @@ impl Scenario {
                     assert_eq!(status, 201, "{body}");
                 }
             }
-            Self::Register => {
+            Self::Register | Self::Forget => {
+                let visitors = "SELECT role FROM visitor WHERE server_id = 'another'";
+                for row in rig.sql.query(visitors, &[]).await.expect("read health's login") {
+                    let sql = format!("DROP OWNED BY {0}; DROP ROLE {0}", row.get::<_, String>(0));
+                    let admin = rig.server().connect("postgres").await;
+                    // Declared, and not made where the run broke.
+                    let _ = admin.batch_execute(&sql).await;
+                }
                 let sql = "DELETE FROM server WHERE id = 'another'";
                 rig.sql.batch_execute(sql).await.expect("forget the server");
             }
@@ -174,11 +251,18 @@ impl Scenario {
             | Self::Resume
             | Self::Delete
             | Self::Undelete
-            | Self::Purge => {
+            | Self::Purge
+            | Self::Sessions
+            | Self::Terminate
+            | Self::Diagnose
+            | Self::AdoptCheck
+            | Self::Adopt => {
                 if serve.get(&format!("/v1/tenants/{id}")).await.0 == 200 {
                     serve.purge(id).await;
                 }
+                legacy::remove(rig, id).await;
             }
+            other => unreachable!("{other:?} is about servers of pools"),
         }
         self.settled(rig, serve).await;
     }
@@ -213,6 +297,10 @@ impl Scenario {
     }
 }
 
+fn another(rig: &Rig) -> Json {
+    json!({"id": "another", "dsn": rig.server().dsn(ADMIN), "capacity": 5})
+}
+
 pub struct Run {
     pub picture: Picture,
     pub serve: Serve,
@@ -220,9 +308,13 @@ pub struct Run {
 }
 
 impl Rig {
+    pub async fn freeze(&self, target: &str) {
+        let sql = "INSERT INTO \"freeze\" (target, by) VALUES ($1, 'test')";
+        self.sql.execute(sql, &[&target]).await.expect("freeze the loop");
+    }
+
     pub async fn stop_filling(&self) {
-        let sql = "INSERT INTO \"freeze\" (target, by) VALUES ('stock', 'test')";
-        self.sql.batch_execute(sql).await.expect("freeze the loop");
+        self.freeze("stock").await;
     }
 }
 

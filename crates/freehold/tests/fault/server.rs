@@ -74,7 +74,7 @@ async fn server_down_leaves_the_service_ready_and_is_reported() {
     })
     .await;
     let (_, body) = serve.get("/v1/status").await;
-    assert!(body["concerns"].to_string().contains("server_unhealthy"), "{body}");
+    assert!(body["concerns"].to_string().contains("server_failed"), "{body}");
 }
 
 /// Stuck with the reason, not tried again and again; a retry after the password is right goes through.

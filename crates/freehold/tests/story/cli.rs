@@ -4,6 +4,8 @@ use std::process::Command;
 
 use serde_json::Value as Json;
 
+use freehold_testkit::Directory;
+
 use crate::common::{BINARY, create, dev, exits, stderr, stdout, until_stock};
 
 #[tokio::test]
@@ -72,6 +74,12 @@ async fn story_the_command_line_tells_programs_and_people() {
     for shell in ["bash", "zsh", "fish"] {
         let script = stdout(&exits(cli(&["completions", shell]), 0));
         assert!(script.contains("tenant") && script.contains("undelete"), "{shell}");
+    }
+    let pages = Directory::new();
+    let pages = pages.path().join("man1");
+    exits(cli(&["man", pages.to_str().unwrap()]), 0);
+    for page in ["freehold.1", "freehold-tenant-create.1", "freehold-dev.1"] {
+        assert!(std::fs::read_to_string(pages.join(page)).unwrap().contains(".TH"), "{page}");
     }
     assert!(stdout(&exits(cli(&["--version"]), 0)).contains(env!("CARGO_PKG_VERSION")));
     for noun in [

@@ -5,6 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use freehold_testkit::{Directory, Plane, Port, as_tenant, processes_under};
 use serde_json::{Value as Json, json};
 
@@ -186,4 +189,121 @@ async fn story_one_data_directory_has_one_dev_and_one_sealing_key() {
     // The refused starts named other ports; the plane came back to its own.
     log_in(&again).await;
     assert!(stdout(&second).is_empty(), "{}", stdout(&second));
+}
+
+async fn states_of(plane: &Plane) -> Vec<(String, String)> {
+    let text = |server: &Json, name: &str| server[name].as_str().unwrap().to_owned();
+    walk(plane, "/v1/servers", 50).await.iter().map(|server| (text(server, "id"), text(server, "state"))).collect()
+}
+
+fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+    expected.iter().map(|(id, state)| ((*id).to_owned(), (*state).to_owned())).collect()
+}
+
+/// A tenant on this server, because the others take none meanwhile.
+async fn tenant_on(plane: &Plane, server: &str) -> Json {
+    let others: Vec<String> = states_of(plane).await.into_iter().map(|(id, _)| id).filter(|id| id != server).collect();
+    for other in &others {
+        expect(&plane.post(&format!("/v1/servers/{other}/cordon"), json!({})).await, 200);
+    }
+    let id = format!("on-{server}");
+    let made = create(plane, &id).await;
+    assert_eq!(plane.get(&format!("/v1/tenants/{id}")).await.2["server"], server);
+    for other in &others {
+        expect(&plane.post(&format!("/v1/servers/{other}/uncordon"), json!({})).await, 200);
+    }
+    made
+}
+
+#[tokio::test]
+async fn story_dev_runs_several_servers_and_keeps_those_that_tenants_live_on() {
+    let mut plane = dev().stock(1).arg("--servers").arg("3").start().await;
+    let all = [("local-1", "active"), ("local-2", "active"), ("local-3", "active")];
+    assert_eq!(states_of(&plane).await, pairs(&all));
+    let output = plane.output();
+    for name in ["local-1", "local-2", "local-3"] {
+        assert!(output.contains(&format!("({name})")), "{name} is not in {output}");
+        assert!(plane.data_dir().join("servers").join(name).join("PG_VERSION").is_file());
+    }
+    let made = tenant_on(&plane, "local-2").await;
+    let session = log_in(&made["connection"]).await;
+    session.batch_execute("CREATE TABLE kept AS SELECT 'here'::text AS body").await.unwrap();
+    drop(session);
+
+    // As if the power failed: all three come back, on their ports.
+    plane.kill_everything().await;
+    plane.start_again().await;
+    assert_eq!(states_of(&plane).await, pairs(&all));
+    assert_eq!(text(&log_in(&made["connection"]).await, "SELECT body FROM kept").await, "here");
+
+    // Fewer are asked for: the one with a tenant runs on, the one without does not.
+    let status = plane.sigterm_and_wait().await;
+    assert_eq!(status.code(), Some(0), "{}", plane.output());
+    assert_eq!(processes_under(&plane.data_dir()), [], "something runs on");
+    let before = plane.output().len();
+    plane.set_args(&["--stock", "1", "--servers", "1"]);
+    plane.start_again().await;
+    let parked = [("local-1", "active"), ("local-2", "active"), ("local-3", "maintenance")];
+    assert_eq!(states_of(&plane).await, pairs(&parked));
+    let said = plane.output()[before..].to_owned();
+    assert!(said.contains("local-2 is more than --servers asks for"), "{said}");
+    assert!(said.contains("local-3 is not started") && said.contains("--servers 3"), "{said}");
+    let data = plane.data_dir().join("servers");
+    assert_eq!(processes_under(&data.join("local-3")), []);
+    assert_eq!(text(&log_in(&made["connection"]).await, "SELECT body FROM kept").await, "here");
+    // What is not started is no trouble.
+    let status = stdout(&plane.cli(&["status"]));
+    assert!(!status.contains("local-3 does not answer"), "{status}");
+
+    // Said nothing, it is as before; asked for again, it is there again, as it was.
+    plane.sigterm_and_wait().await;
+    plane.set_args(&["--stock", "1"]);
+    plane.start_again().await;
+    assert_eq!(states_of(&plane).await, pairs(&parked));
+    plane.sigterm_and_wait().await;
+    plane.set_args(&["--stock", "1", "--servers", "3"]);
+    plane.start_again().await;
+    assert_eq!(states_of(&plane).await, pairs(&all));
+    tenant_on(&plane, "local-3").await;
+}
+
+#[tokio::test]
+async fn story_dev_stops_its_servers_together() {
+    let mut plane = dev().stock(0).arg("--servers").arg("3").start().await;
+    let data = plane.data_dir().join("servers");
+    let postmaster = |name: &str| {
+        let file = std::fs::read_to_string(data.join(name).join("postmaster.pid")).unwrap();
+        Pid::from_raw(file.lines().next().unwrap().parse().unwrap())
+    };
+    // While the second hangs, the others end.
+    let hung = postmaster("local-2");
+    kill(hung, Signal::SIGSTOP).unwrap();
+    kill(Pid::from_raw(plane.pid().cast_signed()), Signal::SIGTERM).unwrap();
+    for name in ["local-1", "local-3"] {
+        crate::common::until(name, async || match processes_under(&data.join(name)) {
+            none if none.is_empty() => Ok(()),
+            some => Err(format!("{some:?}")),
+        })
+        .await;
+    }
+    kill(hung, Signal::SIGCONT).unwrap();
+    let status = plane.sigterm_and_wait().await;
+    assert_eq!(status.code(), Some(0), "{}", plane.output());
+    assert_eq!(processes_under(&data), [], "something runs on");
+}
+
+#[tokio::test]
+async fn story_dev_refuses_a_strange_number_of_servers() {
+    let directory = Directory::new();
+    let data = directory.path().join("new");
+    for n in ["0", "65"] {
+        let ended = exits(dev_ends(&data, &["--servers", n]), 3);
+        assert!(stderr(&ended).contains("--servers"), "{}", stderr(&ended));
+    }
+    exits(dev_ends(&data, &["--servers", "many"]), 2);
+    assert!(!data.join("servers").exists());
+    std::fs::create_dir_all(&data).unwrap();
+    std::fs::write(data.join("dev.toml"), "postgres_port = \"x\"").unwrap();
+    let ended = exits(dev_ends(&data, &[]), 3);
+    assert!(stderr(&ended).contains("dev.toml"), "{}", stderr(&ended));
 }

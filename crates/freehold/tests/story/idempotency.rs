@@ -108,3 +108,65 @@ async fn story_a_repeat_that_comes_too_early_is_told_so() {
     assert_eq!(bodies.len(), 1);
     assert!(all.iter().all(|answer| answer.0 == 201 || answer.2["code"] == "idempotency_in_flight"));
 }
+
+/// As if the process had died after the commit and before it kept its answer.
+async fn lose_the_answer(plane: &Plane, once: &str) {
+    let sql =
+        "UPDATE idempotency SET status = NULL, headers = NULL, body = NULL, connection_of = NULL, lease_until = now()
+        WHERE key = $1";
+    assert_eq!(store(plane).await.execute(sql, &[&once]).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn story_a_create_whose_answer_was_lost_is_answered_as_that_create() {
+    let plane = dev().stock(1).start().await;
+    until_stock(&plane, "default", 1).await;
+    let mine = key(&plane, &["provision"], None).await;
+    let ask = async |authorization: &str, once: &str, id: &str| {
+        let headers = [("idempotency-key", once), ("authorization", authorization), ("prefer", "wait=30")];
+        plane.request(Method::POST, "/v1/tenants", &headers, Some(json!({"id": id}))).await
+    };
+
+    // From stock, and without: the second has nothing to take.
+    for (id, once) in [("one", "k1"), ("two", "k2")] {
+        let first = ask(&mine, once, id).await;
+        let made = expect(&first, 201).clone();
+        lose_the_answer(&plane, once).await;
+        let again = ask(&mine, once, id).await;
+        assert_eq!(expect(&again, 201), &made);
+        assert!(!again.1.contains_key("idempotency-replayed"), "it was asked, not replayed");
+        log_in(&again.2["connection"]).await;
+        // Kept now, so replayed.
+        assert_eq!(ask(&mine, once, id).await.1["idempotency-replayed"], "true");
+
+        // Another request of the same key, and the same request of another, did not create it: not when they are new
+        // and not when they are repeated.
+        let other = key(&plane, &["provision"], None).await;
+        for (authorization, once) in [(&mine, format!("{once}-else")), (&other, format!("{once}-other"))] {
+            for _ in 0..2 {
+                let found = ask(authorization, &once, id).await;
+                assert!(expect(&found, 200).get("connection").is_none(), "{}", found.2);
+                lose_the_answer(&plane, &once).await;
+            }
+        }
+        let found = ask(&other, once, id).await;
+        assert!(expect(&found, 200).get("connection").is_none(), "a key's name is its own");
+    }
+    let read = plane.get("/v1/audit?action=credential.read&subject=tenant:one").await;
+    assert_eq!(expect(&read, 200)["items"].as_array().unwrap().len(), 2, "handed out again, and replayed");
+}
+
+#[tokio::test]
+async fn story_a_create_that_went_on_is_answered_when_it_is_asked_for_again() {
+    let plane = dev().stock(0).start().await;
+    let mine = key(&plane, &["provision"], None).await;
+    let ask = async |wait: &str| {
+        let headers = [("idempotency-key", "k"), ("authorization", mine.as_str()), ("prefer", wait)];
+        plane.request(Method::POST, "/v1/tenants", &headers, Some(json!({"id": "acme"}))).await
+    };
+    let begun = ask("wait=0").await;
+    expect(&begun, 202);
+    let made = ask("wait=60").await;
+    log_in(&expect(&made, 201)["connection"]).await;
+    assert_eq!(expect(&ask("wait=0").await, 201), &made.2);
+}

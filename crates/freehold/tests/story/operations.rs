@@ -163,3 +163,18 @@ async fn story_a_stuck_operation_waits_for_a_person_who_retries_or_resolves_it()
     log_in(expect(&connection, 200)).await;
     log_in(&create(&plane, "resolved").await["connection"]).await;
 }
+
+#[tokio::test]
+async fn story_creates_from_stock_that_take_steps_go_on_while_all_is_frozen() {
+    let plane = dev().stock(2).start().await;
+    // The first use begins its stock. It has names by pattern: what is claimed is renamed.
+    let wanted = |id: &str| json!({"id": id, "template": "railzway", "labels": {"tier": "gold"}});
+    assert!(plane.post("/v1/tenants", wanted("first")).await.0 < 300);
+    until_stock(&plane, "railzway", 2).await;
+    expect(&plane.post("/v1/freezes", json!({"target": "all"})).await, 201);
+    let answer = plane.post("/v1/tenants", wanted("second")).await;
+    log_in(&expect(&answer, 201)["connection"]).await;
+    let operations = plane.get("/v1/operations?subject=tenant:second").await.2;
+    assert_eq!(operations["items"][0]["state"], "succeeded", "{operations}");
+    expect(&plane.delete("/v1/freezes/all").await, 204);
+}

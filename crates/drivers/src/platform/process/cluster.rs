@@ -28,6 +28,8 @@ pub struct ClusterOptions {
     pub socket_dir: PathBuf,
     pub port: u16,
     pub max_connections: u32,
+    /// How many clusters share this machine, this one included: what one takes of the memory.
+    pub neighbours: u32,
     /// Only when Freehold is root, as which PostgreSQL refuses to run. None: `postgres`, else `nobody`.
     pub run_as: Option<String>,
     pub durability: Durability,
@@ -72,6 +74,7 @@ impl ClusterOptions {
             socket_dir: socket_dir.into(),
             port,
             max_connections: 300,
+            neighbours: 1,
             run_as: None,
             durability: Durability::Safe,
             settings: BTreeMap::new(),
@@ -112,7 +115,7 @@ impl Cluster {
         preflight::port_is_free(options.port)?;
         initialise::private_dir(&options.socket_dir, &self.account)?;
         preflight::is_enterable(&options.socket_dir, &self.account)?;
-        settings::write(&options.data_dir, options, &self.machine_users())?;
+        settings::write(&options.data_dir, options, &self.account.machine_users())?;
         let supervisor = Supervisor::start(options.clone(), self.account.clone())?;
         match self.until_ready(&supervisor).await {
             Ok(()) => {
@@ -183,18 +186,10 @@ impl Cluster {
         file.try_lock().map_err(|_| ProcessError::Locked { dir: self.options.data_dir.clone() })?;
         Ok(file)
     }
-
-    /// Who is the admin on the socket: this process, and PostgreSQL's own user for hand work.
-    fn machine_users(&self) -> Vec<String> {
-        let me = User::from_uid(Uid::effective()).ok().flatten().map(|user| user.name);
-        let mut users = vec![self.account.name.clone()];
-        users.extend(me.filter(|me| *me != self.account.name));
-        users
-    }
 }
 
 impl Account {
-    fn choose(wanted: Option<&str>) -> Result<Self, ProcessError> {
+    pub(super) fn choose(wanted: Option<&str>) -> Result<Self, ProcessError> {
         let find = |name: &str| User::from_name(name).ok().flatten();
         let me = Uid::effective();
         let (user, switch) = match (me.is_root(), wanted) {
@@ -206,6 +201,14 @@ impl Account {
             || ProcessError::NoSuchUser { user: wanted.map_or_else(|| format!("number {me}"), str::to_owned) };
         let user = user.ok_or_else(missing)?;
         Ok(Self { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw(), switch })
+    }
+
+    /// Who is the admin on the socket: this process, and PostgreSQL's own user for hand work.
+    pub(super) fn machine_users(&self) -> Vec<String> {
+        let me = User::from_uid(Uid::effective()).ok().flatten().map(|user| user.name);
+        let mut users = vec![self.name.clone()];
+        users.extend(me.filter(|me| *me != self.name));
+        users
     }
 
     /// A command as this user, in `dir`, with nothing of Freehold's environment: it may hold secrets.

@@ -1,7 +1,9 @@
-//! PostgreSQL clusters as child processes of this machine: what `freehold dev`, small installations and tests use.
+//! PostgreSQL clusters as processes of this machine, in two ways.
 //!
-//! A killed Freehold leaves its postmaster running; the next one finds it by the data directory it works in, stops
-//! it cleanly and starts its own. Absent: containers, and upgrades between major versions.
+//! A [`Cluster`] is a child: what `freehold dev` and tests run, and it ends with them. A killed Freehold leaves its
+//! postmaster running; the next one finds it by the data directory it works in, stops it cleanly and starts its own.
+//! [`Processes`] is the platform: its servers outlive Freehold, and the next one adopts them. Absent: containers, and
+//! upgrades between major versions.
 
 mod binaries;
 mod cluster;
@@ -9,9 +11,11 @@ mod error;
 mod initialise;
 mod orphan;
 mod preflight;
+mod service;
 mod settings;
 mod supervise;
 
 pub use binaries::{Binaries, NotFound, find_binaries};
 pub use cluster::{ADMIN_ROLE, Cluster, ClusterOptions, Durability};
 pub use error::ProcessError;
+pub use service::{Processes, ProcessesOptions};

@@ -16,7 +16,7 @@ use super::error::ProcessError;
 pub(super) async fn stop(options: &ClusterOptions) -> Result<bool, ProcessError> {
     let Ok(dir) = fs::canonicalize(&options.data_dir) else { return Ok(false) };
     if running_in(&dir).is_empty() {
-        forget_postmaster(options)?;
+        forget(options)?;
         return Ok(false);
     }
     tracing::warn!(dir = %dir.display(), "stopping a PostgreSQL that an earlier Freehold left behind");
@@ -34,7 +34,7 @@ pub(super) async fn stop(options: &ClusterOptions) -> Result<bool, ProcessError>
         let deadline = Instant::now() + Duration::from_secs(patience);
         while Instant::now() < deadline {
             if running_in(&dir).is_empty() {
-                forget_postmaster(options)?;
+                forget(options)?;
                 return Ok(true);
             }
             sleep(Duration::from_millis(50)).await;
@@ -43,17 +43,29 @@ pub(super) async fn stop(options: &ClusterOptions) -> Result<bool, ProcessError>
     match running_in(&dir).first() {
         Some(&pid) => Err(ProcessError::OrphanStays { dir, pid }),
         None => {
-            forget_postmaster(options)?;
+            forget(options)?;
             Ok(true)
         }
     }
 }
 
+/// A postmaster does not wait for its log collector, which ends when the last line is written.
+pub(super) async fn none_left(data_dir: &Path) {
+    let Ok(dir) = fs::canonicalize(data_dir) else { return };
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !running_in(&dir).is_empty() && Instant::now() < deadline {
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn forget(options: &ClusterOptions) -> Result<(), ProcessError> {
+    forget_postmaster(&options.data_dir, &options.socket_dir, options.port)
+}
+
 /// Nobody works here: the pid in the lock files is a zombie's, or by now somebody else's, and PostgreSQL would not start
 /// because of it.
-fn forget_postmaster(options: &ClusterOptions) -> Result<(), ProcessError> {
-    let socket = format!(".s.PGSQL.{}.lock", options.port);
-    for file in [options.data_dir.join("postmaster.pid"), options.socket_dir.join(socket)] {
+pub(super) fn forget_postmaster(data_dir: &Path, socket_dir: &Path, port: u16) -> Result<(), ProcessError> {
+    for file in [data_dir.join("postmaster.pid"), socket_dir.join(format!(".s.PGSQL.{port}.lock"))] {
         match fs::remove_file(&file) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(ProcessError::io("remove", file)(error));
@@ -65,7 +77,7 @@ fn forget_postmaster(options: &ClusterOptions) -> Result<(), ProcessError> {
 }
 
 /// Every postgres process working in this directory: the postmaster and its children alike.
-fn running_in(dir: &Path) -> Vec<i32> {
+pub(super) fn running_in(dir: &Path) -> Vec<i32> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     entries
         .flatten()
@@ -74,7 +86,7 @@ fn running_in(dir: &Path) -> Vec<i32> {
         .collect()
 }
 
-fn is_postgres_in(pid: i32, dir: &Path) -> bool {
+pub(super) fn is_postgres_in(pid: i32, dir: &Path) -> bool {
     let link = |what: &str| fs::read_link(format!("/proc/{pid}/{what}")).ok();
     // A package upgrade replaces the binary under a running server: "postgres (deleted)".
     let is_postgres = link("exe")
@@ -82,6 +94,6 @@ fn is_postgres_in(pid: i32, dir: &Path) -> bool {
     is_postgres && link("cwd").is_some_and(|cwd| cwd == dir)
 }
 
-fn postmaster(dir: &Path) -> Option<i32> {
+pub(super) fn postmaster(dir: &Path) -> Option<i32> {
     fs::read_to_string(dir.join("postmaster.pid")).ok()?.lines().next()?.trim().parse().ok()
 }

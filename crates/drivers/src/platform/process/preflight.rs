@@ -17,6 +17,19 @@ pub(super) fn port_is_free(port: u16) -> Result<(), ProcessError> {
     }
 }
 
+/// The same where it listens on `*`, which takes every address, or on one of loopback's.
+pub(super) fn port_is_free_on(listen_addresses: &str, port: u16) -> Result<(), ProcessError> {
+    let address = match listen_addresses {
+        "*" => "0.0.0.0",
+        one => one,
+    };
+    let is_free = TcpListener::bind((address, port)).is_ok();
+    match is_free {
+        true => port_is_free(port),
+        false => Err(ProcessError::PortTaken { port }),
+    }
+}
+
 pub(super) fn has_room(dir: &Path, durability: Durability) -> Result<(), ProcessError> {
     // A fresh cluster takes 40 MB, but WAL is kept up to min_wal_size.
     let needed_mb = match durability {

@@ -58,13 +58,21 @@ fn render(options: &ClusterOptions) -> String {
     settings.insert("port", options.port.to_string());
     settings.insert("max_connections", options.max_connections.to_string());
     settings.insert("unix_socket_directories", options.socket_dir.display().to_string());
-    settings.insert("shared_buffers", format!("{}MB", shared_buffers_mb()));
+    settings.insert(
+        "shared_buffers",
+        format!("{}MB", (shared_buffers_mb() / u64::from(options.neighbours.max(1))).max(32)),
+    );
     if options.durability == Durability::ThrowAway {
         for name in ["fsync", "synchronous_commit", "full_page_writes"] {
             settings.insert(name, "off".into());
         }
     }
     settings.extend(options.settings.iter().map(|(name, value)| (name.as_str(), value.clone())));
+    file(settings.iter().map(|(name, value)| (*name, value.as_str())))
+}
+
+/// The text of a settings file.
+pub(super) fn file<'a>(settings: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     let mut text = String::from("# Written by Freehold before each start: changes made here are lost.\n");
     for (name, value) in settings {
         text.push_str(&format!("{name} = '{}'\n", value.replace('\\', "\\\\").replace('\'', "''")));
@@ -83,7 +91,7 @@ fn hba() -> String {
     )
 }
 
-fn ident(machine_users: &[String]) -> String {
+pub(super) fn ident(machine_users: &[String]) -> String {
     machine_users.iter().map(|user| format!("freehold \"{user}\" {ADMIN_ROLE}\n")).collect()
 }
 

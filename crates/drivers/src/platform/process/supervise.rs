@@ -95,6 +95,7 @@ async fn watch_over(
             }
             () = told(&mut stopped) => {
                 shut_down(&mut child, &dir).await;
+                orphan::none_left(&dir).await;
                 seen.pid.store(0, Ordering::Relaxed);
                 return;
             }

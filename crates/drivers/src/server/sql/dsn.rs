@@ -132,9 +132,14 @@ impl Dsn {
         Self { user: user.to_owned(), password: Some(password), ..self.clone() }
     }
 
+    /// Elsewhere: a host, or several as `one:5432,two:5433`, of which the one that takes writes is looked for.
     #[must_use]
     pub fn with_host(&self, host: &str, port: u16) -> Self {
-        Self { hosts: vec![HostPort { host: host.to_owned(), port }], ..self.clone() }
+        let several = host.contains(',').then(|| HostPort::parse_list(host, port).ok()).flatten();
+        match several {
+            Some(hosts) => Self { hosts, target_session_attrs: TargetSessionAttrs::ReadWrite, ..self.clone() },
+            None => Self { hosts: vec![HostPort { host: host.to_owned(), port }], ..self.clone() },
+        }
     }
 
     #[must_use]
@@ -207,6 +212,19 @@ impl Dsn {
 }
 
 impl HostPort {
+    /// `one:5432,two,[::1]:5433`; `port` is for those that name none.
+    ///
+    /// # Errors
+    /// An empty host, a port that is none, an address in brackets that are not closed.
+    pub fn parse_list(text: &str, port: u16) -> Result<Vec<Self>, BadDsn> {
+        parse::hosts(text, port)
+    }
+
+    /// As [`Self::parse_list`] reads it, ports and all.
+    pub fn list(hosts: &[Self]) -> String {
+        hosts.iter().map(Self::render).collect::<Vec<_>>().join(",")
+    }
+
     fn render(&self) -> String {
         match self.host.contains(':') {
             true => format!("[{}]:{}", self.host, self.port),

@@ -28,6 +28,8 @@ pub enum SqlErrorKind {
     Privilege,
     DiskFull,
     TooManyConnections,
+    /// Out of memory, locks or what else the server has too little of just now.
+    Exhausted,
     InUse,
     AlreadyExists,
     Missing,
@@ -54,6 +56,7 @@ impl SqlErrorKind {
             Self::Privilege => "privilege_missing",
             Self::DiskFull => "disk_full",
             Self::TooManyConnections => "too_many_connections",
+            Self::Exhausted => "server_exhausted",
             Self::InUse => "object_in_use",
             Self::AlreadyExists => "object_exists",
             Self::Missing => "object_missing",
@@ -85,13 +88,17 @@ impl SqlError {
         Self { doing: doing.into(), kind, sqlstate, position, message, source: Some(Box::new(source)) }
     }
 
+    /// The same error about several hosts.
+    pub(super) fn with_message(self, message: String) -> Self {
+        Self { message, ..self }
+    }
+
     /// Worth another attempt by itself, after a pause.
     pub fn is_transient(&self) -> bool {
         use SqlErrorKind::*;
         match self.kind {
-            Unreachable | StartingUp | DiskFull | TooManyConnections | InUse | Terminated | Contention | Timeout => {
-                true
-            }
+            Unreachable | StartingUp | DiskFull | TooManyConnections | Exhausted | InUse | Terminated | Contention
+            | Timeout => true,
             AuthFailed | Privilege | AlreadyExists | Missing | DependedOn | Tls | NotSupported | Unexpected | Other => {
                 false
             }
@@ -150,17 +157,23 @@ fn of_state(db: &DbError) -> SqlErrorKind {
         SqlState::DEPENDENT_OBJECTS_STILL_EXIST => DependedOn,
         SqlState::FEATURE_NOT_SUPPORTED => NotSupported,
         // PostgreSQL has no SQLSTATE of its own for two sessions that update one catalog row.
-        SqlState::INTERNAL_ERROR if db.message().starts_with("tuple concurrently") => Contention,
+        SqlState::INTERNAL_ERROR if updated_concurrently(db) => Contention,
         SqlState::INTERNAL_ERROR if cannot_write(db) => DiskFull,
         ref other if other.code().starts_with("08") => Unreachable,
+        ref other if other.code().starts_with("53") => Exhausted,
         _ => Other,
     }
+}
+
+/// By the function that raised it: messages come in the server's language, names of functions do not.
+fn updated_concurrently(db: &DbError) -> bool {
+    matches!(db.routine(), Some("simple_heap_update" | "simple_heap_delete"))
 }
 
 /// CREATE DATABASE grows files that are not written before a checkpoint: a full disk first shows in whatever comes
 /// after, under PostgreSQL's code for anything.
 fn cannot_write(db: &DbError) -> bool {
-    ["checkpoint request failed", "could not write init file"].contains(&db.message())
+    matches!(db.routine(), Some("RequestCheckpoint" | "write_relcache_init_file" | "write_item"))
 }
 
 fn describe(db: &DbError) -> String {
@@ -197,6 +210,10 @@ fn of_client(error: &tokio_postgres::Error) -> (SqlErrorKind, String) {
         message.push_str(
             " (the server presents a self-signed CA as its own certificate: sign a certificate with that CA instead)",
         );
+    }
+    if message.contains("does not allow writes") {
+        message.push_str(": it is a standby");
+        return (SqlErrorKind::Unreachable, message);
     }
     let tls = message.contains("TLS handshake")
         || message.contains("does not support TLS")

@@ -5,12 +5,15 @@
 //! the tenant's maintenance login. Absent: retries (operations and loops retry, `SqlError::is_transient` says
 //! when), and names (callers bring them).
 
+mod activity;
 mod admin;
+pub mod adopt;
 mod database;
 mod dsn;
 mod error;
 mod facts;
 mod fence;
+mod in_force;
 mod limits;
 mod login;
 mod note;
@@ -23,16 +26,29 @@ mod repair;
 mod roles;
 mod secure;
 mod session;
+mod standing;
+mod statistics;
+mod superuser;
 mod tls;
+mod visitor;
+mod vitals;
+mod way;
 
+pub use activity::{Activity, Ended, Which};
 pub use admin::{Admin, Timeouts};
 pub use database::{CreateDatabase, Ensured};
 pub use dsn::{BadDsn, Dsn, HostPort, SslMode, TargetSessionAttrs};
 pub use error::{SqlError, SqlErrorKind};
 pub use facts::{Finding, ServerFacts, Severity};
+pub use in_force::SettingInForce;
 pub use observe::{Observed, ObservedDatabase, ObservedRole};
 pub use own::OwnDatabase;
 pub use probe::assert_login;
 pub use rename::Names;
 pub use roles::{ExtraRole, Limits, Roles};
 pub use session::{Maintenance, Session};
+pub use standing::Standing;
+pub use statistics::{Counters, Sessions};
+pub use visitor::{Visit, not_admitted, visit};
+pub use vitals::{Disk, Vitals};
+pub use way::{Entered, dial, enter, resolve, secure};

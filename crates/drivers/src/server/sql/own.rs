@@ -134,7 +134,7 @@ fn extra_grants(extra: &ExtraRole, owner: &str) -> Vec<String> {
 }
 
 /// Rule 10. The admin's own; `note.rs` checks that it still is before every use.
-fn freehold_schema() -> Vec<String> {
+pub(super) fn freehold_schema() -> Vec<String> {
     vec![
         "CREATE SCHEMA IF NOT EXISTS freehold".into(),
         "REVOKE ALL ON SCHEMA freehold FROM PUBLIC".into(),

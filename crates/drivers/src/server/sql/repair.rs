@@ -6,7 +6,7 @@ use tokio_postgres::types::Type;
 use super::admin::Admin;
 use super::error::{SqlError, SqlErrorKind};
 use super::facts::Finding;
-use super::quote::{ident, literal, owned};
+use super::quote::{ident, idents, literal, owned};
 use super::roles::{Limits, Roles};
 
 impl Admin {
@@ -76,6 +76,26 @@ impl Admin {
             false => "NOCREATEDB NOCREATEROLE",
         };
         self.run(format!("take attributes from {role}"), &format!("ALTER ROLE {} {attributes}", ident(role))).await
+    }
+
+    /// These may not connect to a database any more, and who got in as one of them is thrown out.
+    pub async fn revoke_connect(&self, database: &str, roles: &[&str]) -> Result<(), SqlError> {
+        let doing = || format!("revoke CONNECT on {database} from {}", roles.join(", "));
+        self.run(
+            doing(),
+            &format!("REVOKE ALL ON DATABASE {} FROM {}", ident(database), idents(roles.iter().copied())),
+        )
+        .await?;
+        let sql = "select pg_terminate_backend(a.pid) from pg_stat_activity a join pg_roles r on r.rolname = any($2) \
+                   where a.datname = $1 and a.usename <> current_user and pg_has_role(a.usesysid, r.oid, 'MEMBER') \
+                   and not (select rolsuper from pg_roles u where u.oid = a.usesysid)";
+        self.rows(doing(), sql, &[(&database, Type::TEXT), (&owned(roles), Type::TEXT_ARRAY)]).await.map(drop)
+    }
+
+    /// Whoever may connect gets in, as many as want to.
+    pub async fn restore_admission(&self, database: &str) -> Result<(), SqlError> {
+        let sql = format!("ALTER DATABASE {} ALLOW_CONNECTIONS true CONNECTION LIMIT -1", ident(database));
+        self.run(format!("admit sessions to {database}"), &sql).await
     }
 
     /// Roles that a role is a member of without being meant to. On 16+ a grant is revoked as its grantor.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, Config, SimpleQueryMessage, SimpleQueryRow, config};
 
 use super::dsn::{Dsn, SslMode, TargetSessionAttrs};
@@ -98,18 +99,13 @@ impl Session {
         options: Option<&str>,
     ) -> Result<Self, SqlError> {
         let database = database.unwrap_or(dsn.database()).to_owned();
-        let doing = || format!("connect to {} as {}", dsn.with_database(&database).public(), dsn.user());
+        let doing = format!("connect to {} as {}", dsn.with_database(&database).public(), dsn.user());
         let mut config = configure(dsn);
         config.dbname(database.as_str()).application_name(application_name);
         if let Some(options) = options {
             config.options(options);
         }
-        // The client's own limit is for each socket; a server that accepts and then keeps silent needs this one.
-        let limit = dsn.connect_timeout * u32::try_from(dsn.hosts().len()).unwrap_or(1);
-        let (client, connection) = timeout(limit, config.connect(tls::connector(dsn)?))
-            .await
-            .map_err(|_| SqlError::new(doing(), SqlErrorKind::Unreachable, format!("no answer within {limit:?}")))?
-            .map_err(|error| SqlError::from_pg(doing(), error))?;
+        let (client, connection) = first_of(dsn, &config, &doing).await?;
         let version_num = connection.parameter("server_version").map_or(0, parse_version);
         let connection = tokio::spawn(async move {
             // Whoever waits for an answer gets this error there; nobody waiting means nobody to tell.
@@ -121,17 +117,53 @@ impl Session {
     }
 }
 
+/// The first host that lets us in and is what `target_session_attrs` wants. Where none does, the error that helps most:
+/// a refused password says more than the silence of another host.
+async fn first_of(dsn: &Dsn, config: &Config, doing: &str) -> Result<(Client, Connected), SqlError> {
+    let limit = per_host(dsn);
+    let mut errors = Vec::new();
+    for at in dsn.hosts() {
+        let mut config = config.clone();
+        config.host(&at.host).port(at.port);
+        // The client's own limit is for each socket; a server that accepts and then keeps silent needs this one.
+        match timeout(limit, config.connect(tls::connector(dsn)?)).await {
+            Ok(Ok(connected)) => return Ok(connected),
+            Ok(Err(error)) => errors.push((at, SqlError::from_pg(doing, error))),
+            Err(_) => {
+                let message = format!("no answer within {limit:?}");
+                errors.push((at, SqlError::new(doing, SqlErrorKind::Unreachable, message)));
+            }
+        }
+    }
+    let away = |error: &SqlError| matches!(error.kind, SqlErrorKind::Unreachable | SqlErrorKind::StartingUp);
+    let best = errors.iter().position(|(_, error)| !away(error)).unwrap_or(0);
+    if errors.len() == 1 {
+        return Err(errors.swap_remove(best).1);
+    }
+    let told: Vec<String> =
+        errors.iter().map(|(at, error)| format!("{}:{}: {}", at.host, at.port, error.message())).collect();
+    Err(errors.swap_remove(best).1.with_message(told.join("; ")))
+}
+
+type Connected = tokio_postgres::Connection<
+    tokio_postgres::Socket,
+    <tls::Connector as MakeTlsConnect<tokio_postgres::Socket>>::Stream,
+>;
+
+/// Of several hosts the first may be a black hole: the others get their turn within the time that one would have had.
+fn per_host(dsn: &Dsn) -> Duration {
+    let hosts = u32::try_from(dsn.hosts().len()).unwrap_or(u32::MAX);
+    (dsn.connect_timeout / hosts).max(Duration::from_secs(1)).min(dsn.connect_timeout)
+}
+
 fn configure(dsn: &Dsn) -> Config {
     let mut config = Config::new();
-    for at in dsn.hosts() {
-        config.host(&at.host).port(at.port);
-    }
     config.user(dsn.user());
     if let Some(password) = dsn.password() {
         config.password(password.expose());
     }
     config
-        .connect_timeout(dsn.connect_timeout)
+        .connect_timeout(per_host(dsn))
         .keepalives_idle(Duration::from_secs(15))
         .keepalives_interval(Duration::from_secs(5))
         .keepalives_retries(3)

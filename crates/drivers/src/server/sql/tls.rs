@@ -17,7 +17,9 @@ use super::error::{SqlError, SqlErrorKind};
 const SYSTEM_ROOTS: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
-pub(super) fn connector(dsn: &Dsn) -> Result<MakeRustlsConnect, SqlError> {
+pub(super) type Connector = MakeRustlsConnect;
+
+pub(super) fn connector(dsn: &Dsn) -> Result<Connector, SqlError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier: Arc<dyn ServerCertVerifier> = match dsn.sslmode() {
         SslMode::VerifyFull => webpki(dsn, &provider)?,

@@ -16,6 +16,18 @@ pub(super) fn parse(text: &str) -> Result<Dsn, BadDsn> {
     parts.finish()
 }
 
+pub(super) fn hosts(text: &str, port: u16) -> Result<Vec<HostPort>, BadDsn> {
+    let mut parts = Parts::default();
+    for host in text.split(',') {
+        parts.read_host(host.trim())?;
+    }
+    if parts.hosts.iter().any(String::is_empty) {
+        return Err(BadDsn::NoHost);
+    }
+    let ports = parts.ports.into_iter().map(|given| given.unwrap_or(port));
+    Ok(parts.hosts.into_iter().zip(ports).map(|(host, port)| HostPort { host, port }).collect())
+}
+
 #[derive(Default)]
 struct Parts {
     hosts: Vec<String>,
@@ -168,6 +180,8 @@ impl Parts {
         for (at, host) in self.hosts.iter().enumerate() {
             hosts.push(HostPort { host: host.clone(), port: port_of(at)? });
         }
+        // Of several hosts one is the primary, and nothing else is of use here.
+        let target = if hosts.len() > 1 { TargetSessionAttrs::ReadWrite } else { TargetSessionAttrs::Any };
         Ok(Dsn {
             hosts,
             user: self.user.filter(|user| !user.is_empty()).ok_or(BadDsn::NoUser)?,
@@ -175,7 +189,7 @@ impl Parts {
             database: self.database.filter(|database| !database.is_empty()),
             sslmode: self.sslmode.unwrap_or(SslMode::Prefer),
             roots: self.roots.unwrap_or(Roots::System),
-            target_session_attrs: self.target.unwrap_or(TargetSessionAttrs::Any),
+            target_session_attrs: self.target.unwrap_or(target),
             connect_timeout: self.connect_timeout.unwrap_or(Duration::from_secs(5)),
         })
     }

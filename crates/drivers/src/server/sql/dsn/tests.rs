@@ -30,6 +30,26 @@ fn dsn_reads_pairs_and_sockets() {
 }
 
 #[test]
+fn dsn_of_several_hosts_looks_for_the_primary() {
+    let several = Dsn::parse("postgres://u@one,two:5433/d").unwrap();
+    assert_eq!(several.target_session_attrs(), TargetSessionAttrs::ReadWrite);
+    let asked = Dsn::parse("postgres://u@one,two/d?target_session_attrs=any").unwrap();
+    assert_eq!(asked.target_session_attrs(), TargetSessionAttrs::Any);
+    let one = Dsn::parse("postgres://u@one/d").unwrap();
+    assert_eq!(one.target_session_attrs(), TargetSessionAttrs::Any);
+    let moved = one.with_host("three:5434,[::1]:5435,four", 5436);
+    assert_eq!(
+        moved.public(),
+        "postgres://u@three:5434,[::1]:5435,four:5436/d?sslmode=prefer&target_session_attrs=read-write"
+    );
+    assert_eq!(HostPort::list(moved.hosts()), "three:5434,[::1]:5435,four:5436");
+    assert_eq!(one.with_host("::1", 5).hosts(), [HostPort { host: "::1".into(), port: 5 }]);
+    for bad in ["", "a,,b", "a:0", "a,b:x", "[::1", "a:1:2"] {
+        assert!(HostPort::parse_list(bad, 1).is_err(), "{bad}");
+    }
+}
+
+#[test]
 fn dsn_refuses_what_it_does_not_understand() {
     for (text, error) in [
         ("", BadDsn::Form),

@@ -1,0 +1,61 @@
+//! Servers: register, look, take out of turn.
+
+use freehold_api::server::{AddServer, Server};
+use freehold_api::{Page, ServerId};
+use serde_json::json;
+
+use crate::client::{Client, ask};
+use crate::error::Error;
+use crate::follow::Settled;
+use crate::request::{Request, parse};
+
+impl Client {
+    /// Registers an external server, and waits until it was looked at.
+    ///
+    /// # Errors
+    /// `server_exists`, `prerequisite`, … in [`Error::Refused`]; as [`Client::settle`] besides.
+    pub async fn add_server(&self, server: &AddServer) -> Result<Server, Error> {
+        let request = Request::post(&["servers"]).body(server)?;
+        match self.settle(request, self.patience.settle_within, |_| {}).await? {
+            Settled::With(reply) => reply.parse(),
+            Settled::Done(_) | Settled::Begun(_) => self.server(&server.id).await,
+        }
+    }
+
+    /// # Errors
+    /// `not_found` in [`Error::Refused`]; as [`Client::send`] besides.
+    pub async fn server(&self, id: &ServerId) -> Result<Server, Error> {
+        self.get(&["servers", id.as_str()]).await
+    }
+
+    /// # Errors
+    /// As [`Client::send`].
+    pub async fn servers(&self) -> Result<Vec<Server>, Error> {
+        let page: Page<Server> = parse(&self.list(Request::get(&["servers"]), None).await?)?;
+        Ok(page.items)
+    }
+
+    /// Looks at it now; what was found is in its `health` and `findings`.
+    ///
+    /// # Errors
+    /// As [`Client::send`].
+    pub async fn check_server(&self, id: &ServerId) -> Result<Server, Error> {
+        ask(self, Request::post(&["servers", id.as_str(), "check"]).body(&json!({}))?).await
+    }
+
+    /// No new tenants.
+    ///
+    /// # Errors
+    /// As [`Client::send`].
+    pub async fn cordon_server(&self, id: &ServerId) -> Result<Server, Error> {
+        ask(self, Request::post(&["servers", id.as_str(), "cordon"]).body(&json!({}))?).await
+    }
+
+    /// New tenants again.
+    ///
+    /// # Errors
+    /// As [`Client::send`].
+    pub async fn uncordon_server(&self, id: &ServerId) -> Result<Server, Error> {
+        ask(self, Request::post(&["servers", id.as_str(), "uncordon"]).body(&json!({}))?).await
+    }
+}

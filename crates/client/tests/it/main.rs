@@ -1,0 +1,5 @@
+//! One integration binary: the client against a server that hangs up, stammers and loses answers.
+
+mod faults;
+mod flaky;
+mod streams;

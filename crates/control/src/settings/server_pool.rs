@@ -1,0 +1,398 @@
+//! `[[server_pool]]`: servers that Freehold makes by itself, and what placement goes by (`[placement]`, `[servers]`).
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use freehold_api::id::PoolName;
+use freehold_api::server::{ServerKind, ServerLimits};
+use freehold_drivers::server::managed::Log;
+use serde::Deserialize;
+
+use super::size::Size;
+use crate::server_pool::definition::Definition;
+
+/// Leaves room for the number that a server's name ends with.
+const NAME_MAX: usize = 40;
+/// Below it PostgreSQL starts, and does nothing else.
+const MEMORY_MIN: u64 = 256 << 20;
+const CAPACITY_DEFAULT: u32 = 50;
+const SPARE_DEFAULT: u32 = 10;
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerPool {
+    /// Its servers are called `name-1`, `name-2`, …
+    pub name: PoolName,
+    /// One that `[platform.…]` declares.
+    pub platform: String,
+    #[serde(default = "shared")]
+    pub kind: ServerKind,
+    /// PostgreSQL's major version.
+    pub postgres: u16,
+    /// What containers are made from; `name@sha256:…` says exactly what.
+    #[serde(default)]
+    pub image: Option<String>,
+    #[serde(default)]
+    pub registry_username: Option<String>,
+    #[serde(default)]
+    pub registry_password_file: Option<PathBuf>,
+    /// Tenants and stock that fit on one server.
+    #[serde(default)]
+    pub capacity: Option<u32>,
+    /// Slots without a tenant that are kept ready, over all its servers.
+    #[serde(default)]
+    pub minimum_spare: Option<u32>,
+    #[serde(default = "ten")]
+    pub maximum_servers: u32,
+    /// Cores; 0.5 is half of one.
+    #[serde(default)]
+    pub cpus: Option<f64>,
+    #[serde(default)]
+    pub memory: Option<Size>,
+    /// What the platform's scheduler sets aside.
+    #[serde(default)]
+    pub reserved_cpus: Option<f64>,
+    #[serde(default)]
+    pub reserved_memory: Option<Size>,
+    /// What its storage holds at most; WAL is bounded by it.
+    #[serde(default)]
+    pub disk: Option<Size>,
+    /// PostgreSQL's settings, above those that its limits and capacity give.
+    #[serde(default)]
+    pub settings: BTreeMap<String, String>,
+    /// Whether it speaks TLS, and then nothing else. Without, it is reached from this machine alone.
+    #[serde(default = "yes")]
+    pub tls: bool,
+    #[serde(default)]
+    pub region: Option<String>,
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Lower ones are filled first.
+    #[serde(default = "hundred")]
+    pub priority: i32,
+    /// Directory on the node, in which each server gets one of its own; the platform's own storage when absent.
+    #[serde(default)]
+    pub storage: Option<PathBuf>,
+    /// Of that directory, in octal.
+    #[serde(default = "private")]
+    pub storage_mode: String,
+    /// The overlay network that tenants are on too; a port of the platform's range when absent.
+    #[serde(default)]
+    pub network: Option<String>,
+    /// Where its servers may run, in the platform's words.
+    #[serde(default)]
+    pub constraints: Vec<String>,
+    /// How long a server may take from being wanted to taking tenants, in seconds.
+    #[serde(default = "ten_minutes")]
+    pub provision_deadline_seconds: u64,
+}
+
+fn yes() -> bool {
+    true
+}
+fn shared() -> ServerKind {
+    ServerKind::Shared
+}
+fn ten() -> u32 {
+    10
+}
+fn hundred() -> i32 {
+    100
+}
+fn private() -> String {
+    "0700".into()
+}
+fn ten_minutes() -> u64 {
+    600
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Placement {
+    /// Keys of labels that must be the same on a tenant and on its server; a server that carries one takes no others.
+    pub labels: Vec<String>,
+    /// A server whose disk has less free takes no new tenants, in percent of the disk. 10 GiB are always enough.
+    pub minimum_free_percent: u8,
+    /// A server with more of its connections in use takes no new tenants, in percent of its max_connections.
+    pub maximum_connections_percent: u8,
+}
+
+impl Default for Placement {
+    fn default() -> Self {
+        Self { labels: Vec::new(), minimum_free_percent: 5, maximum_connections_percent: 90 }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Servers {
+    /// When a managed server that failed and has no tenants is removed, in seconds. Its data is kept.
+    pub remove_failed_after_seconds: u64,
+}
+
+impl Default for Servers {
+    fn default() -> Self {
+        Self { remove_failed_after_seconds: 24 * 3600 }
+    }
+}
+
+impl ServerPool {
+    pub fn slots(&self) -> u32 {
+        match self.kind {
+            ServerKind::Dedicated => 1,
+            ServerKind::Shared | ServerKind::System => self.capacity.unwrap_or(CAPACITY_DEFAULT),
+        }
+    }
+
+    pub fn spare(&self) -> u32 {
+        let default = match self.kind {
+            // A server that waits for nobody is a whole server's cost.
+            ServerKind::Dedicated => 0,
+            ServerKind::Shared | ServerKind::System => SPARE_DEFAULT.min(self.slots()),
+        };
+        self.minimum_spare.unwrap_or(default)
+    }
+
+    pub fn limits(&self) -> ServerLimits {
+        ServerLimits {
+            cpus: self.cpus,
+            memory_bytes: self.memory.map(|size| size.0),
+            reserved_cpus: self.reserved_cpus,
+            reserved_memory_bytes: self.reserved_memory.map(|size| size.0),
+        }
+    }
+
+    pub fn storage_mode(&self) -> Option<u32> {
+        u32::from_str_radix(&self.storage_mode, 8).ok().filter(|mode| *mode <= 0o7777)
+    }
+
+    /// Where the settings are silent, what SaaSOdoo's environment says.
+    pub(super) fn fill_in(&mut self, var: impl Fn(&str) -> Option<String>) -> Result<(), String> {
+        let bad = |name: &str, why: String| format!("{:?}: the environment's {name}: {why}", self.name.as_str());
+        if self.capacity.is_none()
+            && self.kind == ServerKind::Shared
+            && let Some(text) = var("DB_POOL_MAX_INSTANCES")
+        {
+            let count = text.trim().parse().map_err(|_| bad("DB_POOL_MAX_INSTANCES", "it is no number".into()))?;
+            self.capacity = Some(count);
+        }
+        if self.cpus.is_none()
+            && let Some(text) = var("DB_POOL_CPU_LIMIT")
+        {
+            let count = text.trim().parse().map_err(|_| bad("DB_POOL_CPU_LIMIT", "it is no number of cores".into()))?;
+            self.cpus = Some(count);
+        }
+        if self.memory.is_none()
+            && let Some(text) = var("DB_POOL_MEMORY_LIMIT")
+        {
+            self.memory = Some(text.parse().map_err(|error| bad("DB_POOL_MEMORY_LIMIT", format!("{error}")))?);
+        }
+        Ok(())
+    }
+
+    /// What contradicts itself, in words for `[[server_pool]] "name": …`.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let slots = self.slots();
+        if self.name.as_str().len() > NAME_MAX {
+            return Err(format!("name may have at most {NAME_MAX} characters: its servers add a number"));
+        }
+        if !(15..=18).contains(&self.postgres) {
+            return Err(format!("postgres is {}; use 15, 16, 17 or 18", self.postgres));
+        }
+        match self.kind {
+            ServerKind::System => {
+                return Err("kind is system; tenants never live there: use shared or dedicated".into());
+            }
+            ServerKind::Dedicated if self.capacity.is_some_and(|capacity| capacity != 1) => {
+                return Err("capacity: a dedicated server has one tenant; leave it out".into());
+            }
+            ServerKind::Dedicated | ServerKind::Shared => {}
+        }
+        if !(1..=100_000).contains(&slots) {
+            return Err(format!("capacity is {slots}; use 1 to 100000"));
+        }
+        if !(1..=1000).contains(&self.maximum_servers) {
+            return Err(format!("maximum_servers is {}; use 1 to 1000", self.maximum_servers));
+        }
+        let all = u64::from(slots) * u64::from(self.maximum_servers);
+        if u64::from(self.spare()) > all {
+            return Err(format!("minimum_spare is {}, and all its servers together have {all} slots", self.spare()));
+        }
+        check_limits(&self.limits())?;
+        if self.image.as_ref().is_some_and(|image| image.trim().is_empty()) {
+            return Err("image is empty".into());
+        }
+        if self.registry_username.is_some() != self.registry_password_file.is_some() {
+            return Err("registry_username and registry_password_file go together".into());
+        }
+        if self.storage.as_ref().is_some_and(|path| !path.is_absolute()) {
+            return Err("storage must be an absolute path".into());
+        }
+        if self.storage_mode().is_none() {
+            return Err(format!("storage_mode is {:?}; expected octal digits, for example 0700", self.storage_mode));
+        }
+        if self.region.as_ref().is_some_and(|region| region.is_empty() || region.chars().count() > 63) {
+            return Err("region must have 1 to 63 characters".into());
+        }
+        labels(&self.labels)?;
+        let definition = Definition::of(self);
+        definition.rendered(Log::Files).map_err(|bad| format!("settings: {bad}"))?;
+        if !(-1000..=1000).contains(&self.priority) {
+            return Err(format!("priority is {}; use -1000 to 1000", self.priority));
+        }
+        if !(10..=86_400).contains(&self.provision_deadline_seconds) {
+            return Err("provision_deadline_seconds must be 10 to 86400".into());
+        }
+        Ok(())
+    }
+}
+
+pub fn check_limits(limits: &ServerLimits) -> Result<(), String> {
+    let cores = |name: &str, cores: Option<f64>| match cores {
+        Some(cores) if !(0.05..=1024.0).contains(&cores) => Err(format!("{name} is {cores}; use 0.05 to 1024")),
+        _ => Ok(()),
+    };
+    let within = |what: &str, reserved: Option<f64>, limit: Option<f64>| match (reserved, limit) {
+        (Some(reserved), Some(limit)) if reserved > limit => {
+            Err(format!("reserved_{what} is more than {what}: nothing more than its limit can be set aside"))
+        }
+        _ => Ok(()),
+    };
+    cores("cpus", limits.cpus)?;
+    cores("reserved_cpus", limits.reserved_cpus)?;
+    within("cpus", limits.reserved_cpus, limits.cpus)?;
+    within("memory", limits.reserved_memory_bytes.map(|n| n as f64), limits.memory_bytes.map(|n| n as f64))?;
+    match limits.memory_bytes.is_some_and(|bytes| bytes < MEMORY_MIN) {
+        true => Err("memory is less than 256M, which PostgreSQL needs to serve anybody".into()),
+        false => Ok(()),
+    }
+}
+
+/// The same rules as for tenants' labels.
+fn labels(labels: &BTreeMap<String, String>) -> Result<(), String> {
+    if labels.len() > 32 {
+        return Err(format!("labels: there are {}; at most 32 are kept", labels.len()));
+    }
+    for (key, value) in labels {
+        let (key_length, value_length) = (key.chars().count(), value.chars().count());
+        if !(1..=63).contains(&key_length) || key.contains(['=', '\0']) {
+            return Err(format!("labels: the key {key:?} must have 1 to 63 characters, none of them '='"));
+        }
+        if value_length > 200 || value.contains('\0') {
+            return Err(format!("labels: the value of {key:?} must have at most 200 characters"));
+        }
+    }
+    Ok(())
+}
+
+impl Placement {
+    pub(super) fn check(&self) -> Result<(), String> {
+        if self.minimum_free_percent > 90 {
+            return Err("minimum_free_percent must be 0 to 90".into());
+        }
+        if !(1..=100).contains(&self.maximum_connections_percent) {
+            return Err("maximum_connections_percent must be 1 to 100".into());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Settings;
+
+    const HEAD: &str =
+        "[store]\nurl = \"postgres://x\"\n[secrets]\nkey_file = \"k\"\n[platform.process]\ndata_dir = \"/d\"\n";
+    const POOL: &str = "[[server_pool]]\nname = \"eu\"\nplatform = \"process\"\npostgres = 15\n";
+
+    fn parse(text: &str) -> Result<Settings, String> {
+        let settings: Settings = toml::from_str(&format!("{HEAD}{text}")).map_err(|error| error.to_string())?;
+        settings.checked().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn settings_of_pools_have_defaults_that_fit_their_kind() {
+        let settings = parse(&format!("{POOL}{}kind = \"dedicated\"\n", POOL.replace("eu", "own"))).unwrap();
+        let [shared, dedicated] = &settings.server_pools[..] else { panic!("two pools") };
+        assert_eq!((shared.slots(), shared.spare(), shared.maximum_servers), (50, 10, 10));
+        assert_eq!((dedicated.slots(), dedicated.spare()), (1, 0));
+        assert_eq!(parse(&format!("{POOL}capacity = 3\n")).unwrap().server_pools[0].spare(), 3);
+    }
+
+    #[test]
+    fn settings_of_pools_refuse_what_contradicts_itself() {
+        for (text, why) in [
+            ("capacity = 0", "capacity is 0"),
+            ("capacity = 5\nminimum_spare = 51\nmaximum_servers = 10", "have 50 slots"),
+            ("maximum_servers = 0", "maximum_servers is 0"),
+            ("maximum_servers = 201", "may have 201 servers"),
+            ("kind = \"dedicated\"\ncapacity = 2", "one tenant"),
+            ("kind = \"system\"", "never live there"),
+            ("image = \"x\"", "leave image out"),
+            ("network = \"x\"", "one machine"),
+            ("cpus = 0", "use 0.05 to 1024"),
+            ("cpus = 1\nreserved_cpus = 2", "more than cpus"),
+            ("memory = \"1M\"", "less than 256M"),
+            ("memory = \"4 apples\"", "no amount of memory"),
+            ("storage = \"here\"", "absolute path"),
+            ("storage_mode = \"rwx\"", "octal"),
+            ("registry_username = \"x\"", "go together"),
+            ("settings = { ssl = \"off\" }", "Freehold's to set"),
+            ("settings = { \"a b\" = \"1\" }", "not the name of a setting"),
+            ("labels = { \"a=b\" = \"1\" }", "none of them '='"),
+            ("priority = 5000", "use -1000 to 1000"),
+            ("provision_deadline_seconds = 1", "10 to 86400"),
+            ("colour = \"red\"", "unknown field"),
+        ] {
+            let error = parse(&format!("{POOL}{text}\n")).unwrap_err();
+            assert!(error.contains(why), "{text}: {error}");
+        }
+        for (text, why) in [
+            (POOL.replace("= 15", "= 14"), "use 15, 16, 17 or 18"),
+            (POOL.replace("\"process\"", "\"docker\""), "no [platform.docker]"),
+            (POOL.replace("\"process\"", "\"vax\""), "use process, docker or nomad"),
+            (POOL.replace("eu", &"x".repeat(41)), "at most 40"),
+            (format!("{POOL}{POOL}"), "declared twice"),
+            ("[placement]\nminimum_free_percent = 95\n".into(), "0 to 90"),
+        ] {
+            let error = parse(&text).unwrap_err();
+            assert!(error.contains(why), "{text}: {error}");
+        }
+        for (text, why) in [
+            ("ports = \"9-8\"", "no range of ports"),
+            ("address = \"a b\"", "without a port"),
+            (
+                "address = \"db.example.com\"\n[[server_pool]]\nname = \"eu\"\nplatform = \"process\"\npostgres = 15\ntls = false",
+                "on loopback alone",
+            ),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(why), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn settings_of_pools_are_filled_in_from_the_environment_where_they_are_silent() {
+        let var = |name: &str| match name {
+            "DB_POOL_MAX_INSTANCES" => Some("30".to_owned()),
+            "DB_POOL_CPU_LIMIT" => Some("1.5".into()),
+            "DB_POOL_MEMORY_LIMIT" => Some("2G".into()),
+            _ => None,
+        };
+        let pool = |more: &str| {
+            toml::from_str::<ServerPool>(&format!("name = \"a\"\nplatform = \"process\"\npostgres = 18\n{more}"))
+        };
+        let mut silent = pool("").unwrap();
+        silent.fill_in(var).unwrap();
+        assert_eq!((silent.slots(), silent.cpus, silent.memory), (30, Some(1.5), Some(Size(2 << 30))));
+        let mut told = pool("capacity = 5\ncpus = 1\nmemory = \"1G\"").unwrap();
+        told.fill_in(var).unwrap();
+        assert_eq!((told.slots(), told.cpus, told.memory), (5, Some(1.0), Some(Size(1 << 30))));
+        let mut dedicated = pool("kind = \"dedicated\"").unwrap();
+        dedicated.fill_in(var).unwrap();
+        assert_eq!((dedicated.slots(), dedicated.cpus), (1, Some(1.5)));
+        let error = pool("").unwrap().fill_in(|_| Some("many".into())).unwrap_err();
+        assert!(error.contains("DB_POOL_MAX_INSTANCES"), "{error}");
+    }
+}

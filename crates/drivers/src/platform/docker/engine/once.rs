@@ -1,0 +1,133 @@
+//! Containers that end: *prepare* makes directory and cluster, *purge* removes a directory. Root inside, without a network,
+//! and with the powers for that alone.
+
+use std::time::Duration;
+
+use bollard::models::{ContainerCreateBody, HostConfig, Mount, MountType};
+use bollard::query_parameters::{CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder};
+use tokio::time::{Instant, sleep};
+
+use super::super::connection::Connection;
+use super::super::fault::{fault, is_missing};
+use super::super::labels::{self, Labels};
+use super::{body, log};
+use crate::platform::{PlatformError, PlatformErrorKind, Service, Storage, container};
+
+pub(super) async fn prepare(connection: &Connection, service: &Service) -> Result<(), PlatformError> {
+    let mount = match &service.storage {
+        Storage::Volume => body::data_mount(&service.name),
+        Storage::Directory { path, .. } => parent_mount(&path.display().to_string()),
+    };
+    let once = Once {
+        verb: "prepare",
+        name: &service.name,
+        image: service.image.as_ref().map_or_else(String::new, |image| image.reference.clone()),
+        environment: container::pairs(container::prepare_environment(service)),
+        mount,
+        host: body::limited(&service.limits),
+    };
+    once.run(connection).await
+}
+
+/// Of a directory; a volume goes as a whole.
+pub(super) async fn purge(connection: &Connection, name: &str, recorded: &Labels) -> Result<(), PlatformError> {
+    let label = |label| labels::get(Some(recorded), label).unwrap_or_default().to_owned();
+    let environment = vec![format!("FREEHOLD_SERVICE={name}"), format!("FREEHOLD_PARENT={}", container::PARENT)];
+    let once = Once {
+        verb: "purge",
+        name,
+        image: label(labels::IMAGE),
+        environment,
+        mount: parent_mount(&label(labels::DIRECTORY)),
+        host: HostConfig::default(),
+    };
+    once.run(connection).await
+}
+
+pub(super) async fn remove(connection: &Connection, name: &str, verb: &str) -> Result<(), PlatformError> {
+    let options = RemoveContainerOptionsBuilder::new().force(true).build();
+    match connection.client().await?.remove_container(&format!("{name}.{verb}"), Some(options)).await {
+        Ok(()) => Ok(()),
+        Err(error) if is_missing(&error) => Ok(()),
+        Err(error) => Err(fault(&format!("remove container {name}.{verb}"), error)),
+    }
+}
+
+fn parent_mount(path: &str) -> Mount {
+    Mount {
+        typ: Some(MountType::BIND),
+        source: Some(path.to_owned()),
+        target: Some(container::PARENT.into()),
+        ..Default::default()
+    }
+}
+
+struct Once<'a> {
+    verb: &'static str,
+    name: &'a str,
+    image: String,
+    environment: Vec<String>,
+    mount: Mount,
+    host: HostConfig,
+}
+
+impl Once<'_> {
+    async fn run(self, connection: &Connection) -> Result<(), PlatformError> {
+        let client = connection.client().await?;
+        let Self { verb, name, .. } = self;
+        let container = format!("{name}.{verb}");
+        // One that a killed Freehold left behind may be at work: it is ended, and its work begun again.
+        remove(connection, name, verb).await?;
+        let options = CreateContainerOptionsBuilder::new().name(&container).build();
+        let body = ContainerCreateBody {
+            image: Some(self.image),
+            cmd: Some(vec![verb.into()]),
+            user: Some("0:0".into()),
+            env: Some(self.environment),
+            labels: Some(labels::belonging(connection, name, verb)),
+            host_config: Some(HostConfig {
+                mounts: Some(vec![self.mount]),
+                network_mode: Some("none".into()),
+                cap_drop: Some(vec!["ALL".into()]),
+                cap_add: Some(container::ROOT_CAPABILITIES.map(str::to_owned).into()),
+                ..self.host
+            }),
+            ..Default::default()
+        };
+        let doing = format!("{verb} {name}");
+        client.create_container(Some(options), body).await.map_err(|error| fault(&doing, error))?;
+        let ended = async {
+            client.start_container(&container, None).await.map_err(|error| fault(&doing, error))?;
+            self::ended(connection, &container, &doing).await
+        }
+        .await;
+        remove(connection, name, verb).await?;
+        ended
+    }
+}
+
+async fn ended(connection: &Connection, container: &str, doing: &str) -> Result<(), PlatformError> {
+    let client = connection.client().await?;
+    let deadline = Instant::now() + Duration::from_secs(connection.options.prepare_deadline_seconds.into());
+    loop {
+        let found = client.inspect_container(container, None).await.map_err(|error| fault(doing, error))?;
+        let state = found.state.unwrap_or_default();
+        if state.running != Some(true) && state.finished_at.as_deref().is_some_and(|at| !at.starts_with("0001")) {
+            let code = state.exit_code.unwrap_or(-1);
+            if code == 0 {
+                return Ok(());
+            }
+            let said = container::gist(&log(connection, container, 20).await?);
+            let said = if state.oom_killed == Some(true) { format!("out of memory; {said}") } else { said };
+            let kind = container::kind_of_exit(code);
+            return Err(PlatformError::new(kind, format!("{doing}: ended with code {code}: {said}")));
+        }
+        if Instant::now() > deadline {
+            return Err(PlatformError::new(
+                PlatformErrorKind::Other,
+                format!("{doing}: not done within {} s", connection.options.prepare_deadline_seconds),
+            ));
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+}

@@ -1,0 +1,126 @@
+//! What Freehold writes on everything it makes, and how it tells its own from others'.
+
+use std::collections::HashMap;
+
+use super::connection::Connection;
+use crate::platform::{Network, PlatformError, PlatformErrorKind, Service, Storage};
+
+/// On services and their containers: the service's name.
+pub(super) const SERVICE: &str = "freehold.service";
+/// On what belongs to a service (records, secrets, volumes, *prepare*): the service's name.
+pub(super) const OF: &str = "freehold.of";
+pub(super) const INSTANCE: &str = "freehold.instance";
+pub(super) const GENERATION: &str = "freehold.generation";
+pub(super) const DEFINITION: &str = "freehold.definition";
+pub(super) const HOST: &str = "freehold.host";
+pub(super) const PORT: &str = "freehold.port";
+/// The directory that its own is in; absent where it has a volume.
+pub(super) const DIRECTORY: &str = "freehold.directory";
+pub(super) const IMAGE: &str = "freehold.image";
+pub(super) const NODE: &str = "freehold.node";
+/// What an object is for: `data`, `record`, `stopped`, `file`, `prepare`, `purge`.
+pub(super) const KIND: &str = "freehold.kind";
+
+pub(super) type Labels = HashMap<String, String>;
+
+pub(super) fn of_service(connection: &Connection, service: &Service, definition: &str) -> Labels {
+    let mut labels: Labels = service.labels.clone().into_iter().collect();
+    labels.extend(place(service));
+    for (name, value) in [
+        (SERVICE, service.name.clone()),
+        (INSTANCE, connection.options.instance.clone()),
+        (GENERATION, service.generation.to_string()),
+        (DEFINITION, definition.to_owned()),
+    ] {
+        labels.insert(name.into(), value);
+    }
+    labels
+}
+
+/// Of an object that belongs to a service.
+pub(super) fn belonging(connection: &Connection, name: &str, kind: &str) -> Labels {
+    [(OF, name), (INSTANCE, &connection.options.instance), (KIND, kind)]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into()
+}
+
+/// Where it is reached, and what it is made from.
+pub(super) fn place(service: &Service) -> Labels {
+    let (host, port) = match &service.network {
+        Network::Port { host, port } => (host.clone(), *port),
+        Network::Overlay { .. } => (service.name.clone(), crate::platform::container::PORT),
+    };
+    let image = service.image.as_ref().map_or("", |image| &image.reference);
+    let mut labels: Labels = [(HOST, host), (PORT, port.to_string()), (IMAGE, image.to_owned())]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into();
+    if let Storage::Directory { path, .. } = &service.storage {
+        labels.insert(DIRECTORY.into(), path.display().to_string());
+    }
+    labels
+}
+
+pub(super) fn get<'a>(labels: Option<&'a Labels>, name: &str) -> Option<&'a str> {
+    labels?.get(name).map(String::as_str)
+}
+
+pub(super) fn number<T: std::str::FromStr>(labels: Option<&Labels>, name: &str) -> Option<T> {
+    get(labels, name)?.parse().ok()
+}
+
+/// Filters of lists.
+pub(super) fn matching(pairs: &[(&str, &str)]) -> HashMap<String, Vec<String>> {
+    [("label".to_owned(), pairs.iter().map(|(name, value)| format!("{name}={value}")).collect())].into()
+}
+
+/// It is there, and somebody else's.
+pub(super) fn check_own(
+    connection: &Connection,
+    what: &str,
+    name: &str,
+    key: &str,
+    labels: Option<&Labels>,
+) -> Result<(), PlatformError> {
+    let mine = get(labels, key) == Some(name) && get(labels, INSTANCE) == Some(&connection.options.instance);
+    if mine {
+        return Ok(());
+    }
+    let whose = match get(labels, INSTANCE) {
+        Some(instance) if instance != connection.options.instance => format!("the Freehold {instance:?}'s"),
+        _ => "not Freehold's".to_owned(),
+    };
+    Err(PlatformError::new(
+        PlatformErrorKind::Conflict,
+        format!(
+            "there is a {what} {name} already, and it is {whose}: it was left alone; rename it, or choose another name"
+        ),
+    ))
+}
+
+pub(super) fn outdated(name: &str, there: u64, asked: u64) -> PlatformError {
+    PlatformError::new(
+        PlatformErrorKind::Outdated,
+        format!("{name} is at generation {there} already, {asked} is older: somebody else has changed it since"),
+    )
+}
+
+/// Data does not move because a setting changed.
+pub(super) fn check_storage(name: &str, recorded: Option<&Labels>, service: &Service) -> Result<(), PlatformError> {
+    let there = get(recorded, DIRECTORY).map(str::to_owned);
+    let asked = match &service.storage {
+        Storage::Volume => None,
+        Storage::Directory { path, .. } => Some(path.display().to_string()),
+    };
+    if there == asked {
+        return Ok(());
+    }
+    let words = |storage: Option<String>| storage.unwrap_or_else(|| "a volume".into());
+    Err(PlatformError::new(
+        PlatformErrorKind::Storage,
+        format!(
+            "the data of {name} is in {}, not in {}: nothing was moved; set the storage back, or move its tenants to another server",
+            words(there),
+            words(asked)
+        ),
+    ))
+}

@@ -1,0 +1,166 @@
+//! Variables: the files of a server, which its task reads with its own identity (`nomad/jobs/<job>`); and, where no task
+//! reads, what is known of a service while it has no job.
+
+use reqwest::Method;
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+
+use super::client::{Answer, Client, array};
+use super::{Turn, busy};
+use crate::platform::{Network, PlatformError, PlatformErrorKind, Program, Service, Storage, container};
+
+/// Each file, and the item of the variable that it is.
+pub(super) const FILES: [(&str, &str); 5] = [
+    ("settings.conf", "settings"),
+    ("pg_hba.conf", "hba"),
+    ("server.crt", "certificate"),
+    ("server.key", "key"),
+    ("admin_verifier", "verifier"),
+];
+
+pub(super) fn files_path(name: &str) -> String {
+    format!("nomad/jobs/{name}")
+}
+
+fn record_path(client: &Client, name: &str) -> String {
+    format!("freehold/{}/{name}", client.options.instance)
+}
+
+#[derive(Debug)]
+pub(super) struct Record {
+    pub generation: u64,
+    pub definition: String,
+    pub node: String,
+    pub image: String,
+    pub host: String,
+    pub port: u16,
+    pub directory: Option<String>,
+    index: u64,
+}
+
+impl Record {
+    pub(super) async fn find(client: &Client, name: &str) -> Result<Option<Self>, PlatformError> {
+        let Some(found) = client.found(&format!("var/{}", record_path(client, name)), &[]).await? else {
+            return Ok(None);
+        };
+        let items = &found["Items"];
+        let item = |name: &str| items[name].as_str().unwrap_or_default().to_owned();
+        Ok(Some(Self {
+            generation: item("generation").parse().unwrap_or(0),
+            definition: item("definition"),
+            node: item("node"),
+            image: item("image"),
+            host: item("host"),
+            port: item("port").parse().unwrap_or(0),
+            directory: Some(item("directory")).filter(|directory| !directory.is_empty()),
+            index: found["ModifyIndex"].as_u64().unwrap_or(0),
+        }))
+    }
+
+    pub(super) async fn save(
+        client: &Client,
+        service: &Service,
+        node: &str,
+        definition: &str,
+        before: Option<Self>,
+    ) -> Result<Turn, PlatformError> {
+        if before.as_ref().is_some_and(|before| {
+            (before.generation, before.definition.as_str(), before.node.as_str())
+                == (service.generation, definition, node)
+        }) {
+            return Ok(Turn::Done);
+        }
+        let (host, port) = match &service.network {
+            Network::Port { host, port } => (host.clone(), *port),
+            Network::Overlay { .. } => (service.name.clone(), container::PORT),
+        };
+        let items = json!({
+            "generation": service.generation.to_string(),
+            "definition": definition,
+            "node": node,
+            "image": service.image.as_ref().map_or("", |image| &image.reference),
+            "host": host,
+            "port": port.to_string(),
+            "directory": directory(service).unwrap_or_default(),
+        });
+        let index = before.map_or(0, |before| before.index);
+        put(client, &record_path(client, &service.name), items, Some(index)).await
+    }
+
+    pub(super) async fn forget(self, client: &Client, name: &str) -> Result<(), PlatformError> {
+        delete(client, &record_path(client, name)).await
+    }
+
+    /// Data does not move because a setting changed.
+    pub(super) fn check_storage(&self, service: &Service) -> Result<(), PlatformError> {
+        let asked = directory(service);
+        if self.directory == asked {
+            return Ok(());
+        }
+        let words = |storage: Option<String>| storage.unwrap_or_else(|| "a volume".into());
+        Err(PlatformError::new(
+            PlatformErrorKind::Storage,
+            format!(
+                "the data of {} is in {}, not in {}: nothing was moved; set the storage back, or move its tenants to another server",
+                service.name,
+                words(self.directory.clone()),
+                words(asked)
+            ),
+        ))
+    }
+}
+
+fn directory(service: &Service) -> Option<String> {
+    match &service.storage {
+        Storage::Volume => None,
+        Storage::Directory { path, .. } => Some(path.display().to_string()),
+    }
+}
+
+/// Of every service that was made here and not purged.
+pub(super) async fn names(client: &Client) -> Result<Vec<String>, PlatformError> {
+    let prefix = format!("freehold/{}/", client.options.instance);
+    let found = client.found("vars", &[("prefix", &prefix)]).await?.unwrap_or_default();
+    let name = |found: &Value| found["Path"].as_str()?.strip_prefix(&prefix).map(str::to_owned);
+    let mut names: Vec<String> = array(&found).filter_map(name).collect();
+    names.sort();
+    Ok(names)
+}
+
+pub(super) async fn save_files(client: &Client, service: &Service) -> Result<(), PlatformError> {
+    let Program::Postgres(postgres) = &service.program;
+    let mut items = json!({});
+    for file in container::files(postgres) {
+        let item = FILES.iter().find(|(name, _)| *name == file.name).map_or("", |(_, item)| item);
+        items[item] = json!(file.text.expose_secret());
+    }
+    match put(client, &files_path(&service.name), items, None).await? {
+        Turn::Done => Ok(()),
+        Turn::Again => Err(busy(&service.name, "its variable is locked")),
+    }
+}
+
+pub(super) async fn forget_files(client: &Client, name: &str) -> Result<(), PlatformError> {
+    delete(client, &files_path(name)).await
+}
+
+async fn put(client: &Client, path: &str, items: Value, index: Option<u64>) -> Result<Turn, PlatformError> {
+    let index = index.map(|index| index.to_string());
+    let query: Vec<(&str, &str)> = index.iter().map(|index| ("cas", index.as_str())).collect();
+    let body = json!({ "Namespace": client.options.namespace, "Path": path, "Items": items });
+    match client.ask(Method::PUT, &format!("var/{path}"), &query, Some(body)).await? {
+        Answer::Found(_) => Ok(Turn::Done),
+        Answer::Conflict(_) => Ok(Turn::Again),
+        Answer::Missing => Err(PlatformError::new(
+            PlatformErrorKind::Unsupported,
+            format!("PUT var/{path}: this Nomad has no variables; 1.4 and later have, in a namespace that is there"),
+        )),
+    }
+}
+
+async fn delete(client: &Client, path: &str) -> Result<(), PlatformError> {
+    match client.ask(Method::DELETE, &format!("var/{path}"), &[], None).await? {
+        Answer::Found(_) | Answer::Missing => Ok(()),
+        Answer::Conflict(said) => Err(busy(path, &said)),
+    }
+}
