@@ -7,6 +7,7 @@
 
 mod cluster;
 mod directory;
+mod docker;
 mod engine;
 mod plane;
 mod port;
@@ -14,6 +15,7 @@ mod process;
 
 pub use cluster::{ADMIN, ADMIN_PASSWORD, Cluster, ClusterBuilder};
 pub use directory::Directory;
+pub use docker::DockerEngine;
 pub use engine::{engine, unprivileged_user};
 pub use plane::{Answer, Plane, PlaneBuilder, as_tenant, http_client};
 pub use port::{Port, Ports};

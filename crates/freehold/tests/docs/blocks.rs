@@ -101,6 +101,11 @@ fn blocks_of_servers_run() {
 }
 
 #[test]
+fn blocks_of_adopt_run() {
+    run("docs/adopt.md");
+}
+
+#[test]
 fn blocks_of_server_pools_run() {
     run("docs/server-pools.md");
 }

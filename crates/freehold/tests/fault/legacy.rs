@@ -38,8 +38,8 @@ pub async fn make(rig: &Rig, id: &str) {
     let name = name(id);
     run(&admin, ROLE).await;
     run(&admin, &format!("CREATE DATABASE {name} OWNER legacy_app")).await;
-    // An ACL that is written down: PostgreSQL's own would come back written down.
-    run(&admin, &format!("GRANT CONNECT ON DATABASE {name} TO PUBLIC")).await;
+    // Closed, as the truth loop closes every database of its servers sooner or later: not in the midst of a scenario.
+    run(&admin, &format!("REVOKE ALL ON DATABASE {name} FROM PUBLIC")).await;
     run(&rig.server().connect(&name).await, CONTENTS).await;
 }
 

@@ -107,12 +107,21 @@ pub async fn store(plane: &Plane) -> Client {
 }
 
 /// Asks until it is so; says what was last seen when it never is.
-pub async fn until<T, F, Fut>(what: &str, mut ask: F) -> T
+pub async fn until<T, F, Fut>(what: &str, ask: F) -> T
 where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<T, String>>,
 {
-    let deadline = Instant::now() + PATIENCE;
+    until_within(PATIENCE, what, ask).await
+}
+
+/// With a patience of its own.
+pub async fn until_within<T, F, Fut>(patience: Duration, what: &str, mut ask: F) -> T
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<T, String>>,
+{
+    let deadline = Instant::now() + patience;
     loop {
         match ask().await {
             Ok(value) => return value,

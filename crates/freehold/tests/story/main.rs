@@ -8,6 +8,7 @@ mod create;
 mod delete;
 mod dev;
 mod diagnose;
+mod docker;
 mod failover;
 mod hostile;
 mod http;

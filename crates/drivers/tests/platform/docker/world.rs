@@ -1,6 +1,4 @@
 use std::collections::HashMap;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -8,7 +6,7 @@ use bollard::query_parameters::{ListContainersOptionsBuilder, LogsOptionsBuilder
 use freehold_drivers::platform::docker::{self, DockerMode, DockerOptions};
 use freehold_drivers::platform::{Image, Network, Platform, Storage};
 use freehold_drivers::server::managed::{Log, Transport};
-use freehold_testkit::Port;
+use freehold_testkit::{DockerEngine, Port};
 use futures::StreamExt;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -23,6 +21,7 @@ pub struct Docker {
     pub mode: DockerMode,
     pub storage: Storage,
     pub socket: String,
+    engine: DockerEngine,
     ports: Mutex<Vec<Port>>,
 }
 
@@ -36,15 +35,9 @@ impl Docker {
     }
 
     fn new(major: u16, mode: DockerMode) -> Self {
-        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../scripts/docker");
-        let output = Command::new(&script).args(["start", &major.to_string()]).stdin(Stdio::null()).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{}: {said}", script.display());
-        let socket = String::from_utf8(output.stdout).unwrap().trim().to_owned();
-        let world = Self { major, mode, storage: Storage::Volume, socket, ports: Mutex::default() };
-        // A test that was killed has left its things.
-        world.clean();
-        world
+        let engine = DockerEngine::start(INSTANCE, major);
+        let socket = engine.socket.clone();
+        Self { major, mode, storage: Storage::Volume, socket, engine, ports: Mutex::default() }
     }
 
     pub fn options(&self) -> DockerOptions {
@@ -85,54 +78,7 @@ impl Docker {
 
     /// Its output; fails with what it said.
     pub fn docker(&self, arguments: &[&str]) -> String {
-        let output = self.command(arguments).output().unwrap();
-        assert!(output.status.success(), "docker {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new("docker");
-        command.env("DOCKER_HOST", format!("unix://{}", self.socket)).args(arguments).stdin(Stdio::null());
-        command
-    }
-
-    fn ids(&self, arguments: &[&str]) -> Vec<String> {
-        let filter = format!("label=freehold.instance={INSTANCE}");
-        let mut all = arguments.to_vec();
-        all.extend(["--quiet", "--filter", &filter]);
-        self.docker(&all).split_whitespace().map(str::to_owned).collect()
-    }
-
-    /// Of the label alone: nothing else on the engine is a test's.
-    fn clean(&self) {
-        let remove = |list: &[&str], remove: &[&str]| {
-            let ids = self.ids(list);
-            if !ids.is_empty() {
-                let all: Vec<&str> = remove.iter().copied().chain(ids.iter().map(String::as_str)).collect();
-                // Swarm removes containers too: one that is gone meanwhile is no failure.
-                let _ = self.command(&all).output();
-            }
-        };
-        remove(&["service", "ls"], &["service", "rm"]);
-        for _ in 0..50 {
-            remove(&["ps", "--all"], &["rm", "--force"]);
-            remove(&["volume", "ls"], &["volume", "rm", "--force"]);
-            if self.ids(&["volume", "ls"]).is_empty() && self.ids(&["ps", "--all"]).is_empty() {
-                break;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(200));
-        }
-        remove(&["network", "ls"], &["network", "rm"]);
-        remove(&["secret", "ls"], &["secret", "rm"]);
-        remove(&["config", "ls"], &["config", "rm"]);
-    }
-}
-
-impl Drop for Docker {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            self.clean();
-        }
+        self.engine.docker(arguments)
     }
 }
 
@@ -151,7 +97,7 @@ impl World for Docker {
     }
 
     fn image(&self) -> Option<Image> {
-        Some(Image { reference: format!("localhost/freehold/postgres:{}", self.major), credentials: None })
+        Some(Image { reference: DockerEngine::image(self.major), credentials: None })
     }
 
     fn storage(&self) -> Storage {
@@ -196,7 +142,7 @@ impl World for Docker {
         if self.mode == DockerMode::Swarm {
             seen.push(("docker service inspect".into(), self.docker(&["service", "inspect", service])));
             for kind in ["secret", "config"] {
-                for id in self.ids(&[kind, "ls"]) {
+                for id in self.engine.ids(&[kind, "ls"]) {
                     seen.push((format!("docker {kind} inspect"), self.docker(&[kind, "inspect", &id])));
                 }
             }

@@ -18,20 +18,14 @@ impl Admin {
         self.quiet_event_triggers(&former.event_triggers).await?;
         let before: BTreeMap<(&str, u32), &str> =
             former.objects.iter().map(|object| ((object.class.as_str(), object.oid), object.owner.as_str())).collect();
-        let mut back: BTreeMap<&str, Vec<Object>> = BTreeMap::new();
-        for found in self.owned_objects().await?.into_iter().filter(|found| found.owner == owner) {
-            let was = before.get(&(found.class.as_str(), found.oid)).copied();
-            back.entry(was.unwrap_or(&former.owner)).or_default().push(found);
-        }
-        // Schemas first: whoever is given a thing must be allowed to create where it is.
-        for schemas in [true, false] {
-            for (role, objects) in &back {
-                if self.role_exists(role).await? {
-                    let turn: Vec<&Object> =
-                        objects.iter().filter(|object| (object.class == "pg_namespace") == schemas).collect();
-                    self.give_objects(&turn, role).await?;
-                }
+        // Twice: before 17 a multirange does not follow its range, and is found when the two have different owners.
+        for _ in 0..2 {
+            let mut back: BTreeMap<&str, Vec<Object>> = BTreeMap::new();
+            for found in self.owned_objects().await?.into_iter().filter(|found| found.owner == owner) {
+                let was = before.get(&(found.class.as_str(), found.oid)).copied();
+                back.entry(was.unwrap_or(&former.owner)).or_default().push(found);
             }
+            self.give_back_to(&back).await?;
         }
         let mut sql = Vec::new();
         // A database that has somebody else's is not adopted.
@@ -47,6 +41,20 @@ impl Admin {
         }
         self.run_all(format!("give what is in {} back", self.database()), &sql).await?;
         self.wake_event_triggers(former).await
+    }
+
+    async fn give_back_to(&self, back: &BTreeMap<&str, Vec<Object>>) -> Result<(), SqlError> {
+        // Schemas first: whoever is given a thing must be allowed to create where it is.
+        for schemas in [true, false] {
+            for (role, objects) in back {
+                if self.role_exists(role).await? {
+                    let turn: Vec<&Object> =
+                        objects.iter().filter(|object| (object.class == "pg_namespace") == schemas).collect();
+                    self.give_objects(&turn, role).await?;
+                }
+            }
+        }
+        Ok(())
     }
 
     async fn wake_event_triggers(&self, former: &Former) -> Result<(), SqlError> {
