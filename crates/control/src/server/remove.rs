@@ -84,7 +84,7 @@ async fn begin(tx: &mut PgConnection, row: &ServerRow, purge: bool, actor: &Acto
     let tenants = store::tenants(tx, id).await?;
     if tenants > 0 {
         let detail = format!(
-            "{tenants} tenants live on server {id}, deleted ones in their grace period included; `freehold tenant list --server {id}` shows them: move or purge them first"
+            "{tenants} tenants live on server {id}, deleted ones in their grace period included; `freehold tenant list --server {id}` shows them: purge them first"
         );
         return Err(Refused::new(Code::WrongState, detail));
     }

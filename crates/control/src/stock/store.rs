@@ -240,10 +240,12 @@ pub async fn record_probed(store: &PgPool, databases: &[Uuid]) -> sqlx::Result<(
     Ok(())
 }
 
-/// Takes one ready database out of a full server's stock, so that its slot is free. The stock loop drops it.
+/// Takes one database out of a full server's stock, so that its slot is free: one that waits, else one that is being
+/// built. The stock loop drops it. Waits for whoever has it in hand: what is passed over would be a tenant refused.
 pub async fn displace(tx: &mut PgConnection, server: &str) -> sqlx::Result<bool> {
     let sql = "UPDATE tenant_database SET state = 'dropping' WHERE id =
-        (SELECT id FROM tenant_database WHERE server_id = $1 AND state = 'ready' ORDER BY created_at LIMIT 1 FOR UPDATE SKIP LOCKED)";
+        (SELECT id FROM tenant_database WHERE server_id = $1 AND tenant_id IS NULL AND state IN ('ready', 'building')
+            ORDER BY state DESC, created_at LIMIT 1 FOR UPDATE)";
     Ok(sqlx::query(sql).bind(server).execute(tx).await?.rows_affected() == 1)
 }
 

@@ -116,6 +116,11 @@ fn blocks_of_saasodoo_run() {
 }
 
 #[test]
+fn blocks_of_tansucloud_run() {
+    run("docs/tansucloud.md");
+}
+
+#[test]
 fn blocks_of_health_run() {
     run("docs/health.md");
 }

@@ -14,8 +14,7 @@ const SETTINGS: &str = "[stock]\nper_template = 0\n[stats]\nperiod_seconds = 1\n
     [[plan]]\nname = \"strict\"\ndefault = true\nstorage_quota = 1000000\non_storage_quota = \"suspend\"\n";
 
 async fn rig(faults: &str) -> (Rig, Serve) {
-    let rig =
-        Rig::new(Wanted { apart: Some(Cluster::start(15)), lease: 3, settings: SETTINGS }).await;
+    let rig = Rig::new(Wanted { apart: Some(Cluster::start(15)), lease: 3, settings: SETTINGS }).await;
     let mut serve = rig.serve("").await;
     rig.add_server(&serve, 20, None).await;
     rig.settled(&mut serve, &[("default", 0)]).await;

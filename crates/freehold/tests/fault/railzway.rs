@@ -47,7 +47,7 @@ async fn railzway_1_postgresql_unreachable() {
     rig.logs_in(&serve, "org1").await.expect("the tenant logs in");
 }
 
-/// "User creation fails": PostgreSQL refuses the name of the login. Nothing stays, and a mended template is all it takes.
+/// "User creation fails": PostgreSQL refuses the name of the login. Nothing stays, and freeing the name is all it takes.
 #[tokio::test]
 async fn railzway_2_user_creation_fails() {
     let (rig, mut serve) = rig().await;
@@ -106,7 +106,7 @@ async fn railzway_5_credentials_save_fails() {
     let (rig, mut serve) = rig().await;
     serve.kill().await;
     rig.let_leases_run_out().await;
-    for step in ["Create", "Own", "Probe", "Claim"] {
+    for step in ["Create", "Own", "Probe", "Rename", "Claim"] {
         let id = format!("org-{}", step.to_lowercase());
         let mut serve = rig.serve(&format!("tenant.create/{step}/after=kill*1")).await;
         Scenario::Made.act(&rig, &serve, &id, 0).await;

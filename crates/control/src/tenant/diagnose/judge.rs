@@ -115,8 +115,11 @@ pub fn role(about: &About<'_>, seen: &Observed, plan: &Plan) -> Judged {
 
 /// Whether another session would be let in.
 pub fn connections(about: &About<'_>, standing: &Standing) -> Judged {
-    let free_idle = format!("freehold tenant terminate-sessions {} --idle-for 5m, or a plan with more", about.tenant);
-    let server = format!("freehold server show {}: raise max_connections, or move tenants", about.server);
+    let free_idle = format!(
+        "freehold tenant terminate-sessions {} --idle-for 5m, or a higher connection_limit in its plan",
+        about.tenant
+    );
+    let server = format!("freehold server show {}: raise max_connections", about.server);
     let limits = [
         (format!("role {}", about.login), standing.of_login, i64::from(standing.login_limit), &free_idle),
         (format!("database {}", about.database), standing.in_database, i64::from(standing.database_limit), &free_idle),
@@ -259,7 +262,8 @@ pub fn disk(about: &About<'_>, size: u64, quota: Option<u64>, disk: Option<(u64,
         message.push_str(&format!(", {used} % of its quota of {}", bytes(quota)));
         if used >= QUOTA_PERCENT {
             state = if used >= 100 { LinkState::Broken } else { LinkState::Notable };
-            next = Some("a plan with more storage, or the tenant deletes data and runs VACUUM FULL".to_owned());
+            next =
+                Some("a higher storage_quota in its plan, or the tenant deletes data and runs VACUUM FULL".to_owned());
         }
     }
     if let Some((free, total)) = disk {

@@ -171,7 +171,7 @@ pub fn explain_refusal(want: &Want<'_>, fleet: &[ServerWithUse]) -> Refused {
         .iter()
         .take(10)
         .map(|server| {
-            // No obstacle, and yet no slot: its last ones are being made for stock.
+            // No obstacle a moment ago: its last slots were taken meanwhile.
             let why = obstacles(want, server).next().unwrap_or(Obstacle::Full(server.row.capacity));
             format!("{}: {why}", server.row.id)
         })
