@@ -5,6 +5,7 @@
 //! REASSIGN OWNED, which would take along what the former owner has elsewhere: each object's former owner is on record
 //! first, so that it can be given back. Absent: the judgement of what may be adopted, which is the caller's.
 
+mod kept;
 mod look;
 mod objects;
 mod restore;
