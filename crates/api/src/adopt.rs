@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use crate::id::{PlanName, ServerId, TemplateName, TenantId};
 use crate::server::Finding;
-use crate::tenant::Labels;
+use crate::tenant::{Labels, TenantWithConnection};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -65,4 +65,12 @@ pub struct Adoption {
     pub refusals: Vec<Finding>,
     /// What will be different, and what stays as it is.
     pub notes: Vec<Finding>,
+}
+
+/// A look, where `dry_run` asked for one; else the tenant that it was adopted as before.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum Adopted {
+    Look(Box<Adoption>),
+    Tenant(Box<TenantWithConnection>),
 }

@@ -20,7 +20,15 @@ pub async fn drop_roles(
     for database in admin.databases_naming(names).await.map_err(hands::failure)? {
         let heir = databases::owner_of(&core.store, &server.id, &database).await?;
         let heir = heir.filter(|heir| !names.contains(&heir.as_str()));
-        let inside = hands::admin(core, holder, server, Some(&database)).await?;
+        let inside = hands::enter(core, holder, server, admin, &database).await?;
+        if let Some(trigger) = inside.event_triggers_of_others().await.map_err(hands::failure)?.first() {
+            let message = format!(
+                "roles are named in database {database} on server {}, whose event trigger {trigger} would run as {}: drop it first",
+                server.id,
+                inside.user()
+            );
+            return Err(Failure::stuck("event_trigger", message));
+        }
         inside.forget_roles(names, heir.as_deref()).await.map_err(hands::failure)?;
     }
     admin.drop_roles(names).await.map_err(hands::failure)

@@ -73,13 +73,57 @@ pub async fn admin(
     server: &ServerRow,
     database: Option<&str>,
 ) -> Result<Admin, Failure> {
+    let Some(database) = database else { return open(core, holder, server, None, Triggers::Run).await };
+    // The row may be old. Where it promises too much the server refuses the session; where it says less, the server is
+    // asked.
+    if server.superuser == Some(true) && server.version_num >= Some(170_000) {
+        return open(core, holder, server, Some(database), Triggers::Pass).await;
+    }
+    let home = open(core, holder, server, None, Triggers::Run).await?;
+    enter(core, holder, server, &home, database).await
+}
+
+/// An admin session on a database of the server that `home` is on. Whoever owns what an event trigger calls would have
+/// the admin call it: past them, and where this admin cannot pass them, not into a database that has one on login.
+pub async fn enter(
+    core: &Core,
+    holder: &impl Holder,
+    server: &ServerRow,
+    home: &Admin,
+    database: &str,
+) -> Result<Admin, Failure> {
+    if home.passes_event_triggers() {
+        return open(core, holder, server, Some(database), Triggers::Pass).await;
+    }
+    if home.has_login_trigger(database).await.map_err(failure)? {
+        let message = format!(
+            "database {database} on server {} has an event trigger on login, which would run as {}: drop it first",
+            server.id,
+            home.user()
+        );
+        return Err(Failure::stuck("login_trigger", message));
+    }
+    open(core, holder, server, Some(database), Triggers::Run).await
+}
+
+#[derive(Clone, Copy)]
+enum Triggers {
+    Run,
+    Pass,
+}
+
+async fn open(
+    core: &Core,
+    holder: &impl Holder,
+    server: &ServerRow,
+    database: Option<&str>,
+    triggers: Triggers,
+) -> Result<Admin, Failure> {
     let dsn = dsn(&core.sealer, server)?;
     let name = holder.application_name();
-    // Whoever owns what an event trigger calls would have the admin call it.
-    let past_triggers = database.is_some() && server.superuser == Some(true) && server.version_num >= Some(170_000);
-    let admin = match past_triggers {
-        true => Admin::connect_past_event_triggers(&dsn, database, &name).await,
-        false => Admin::connect(&dsn, database, &name).await,
+    let admin = match triggers {
+        Triggers::Pass => Admin::connect_past_event_triggers(&dsn, database, &name).await,
+        Triggers::Run => Admin::connect(&dsn, database, &name).await,
     };
     let admin = admin.map_err(failure)?;
     // Before anything is done there, be it to one's own sessions.

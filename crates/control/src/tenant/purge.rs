@@ -50,6 +50,7 @@ impl Operation for Purge {
                     return Err(Failure::permanent("not_deleted", "the tenant is not deleted any more"));
                 }
                 if let Some(row) = databases::find_of_tenant(&self.core.store, &tenant).await? {
+                    fence::refuse_kept(&self.core, cx, &row).await?;
                     let making = Making::find(&self.core, row.id).await?;
                     make::remove(&self.core, cx, &making).await?;
                 }

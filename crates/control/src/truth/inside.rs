@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use freehold_drivers::server::sql::{Admin, Observed};
 use freehold_durable::{Failure, LoopCx};
 use serde::Deserialize;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -28,11 +29,19 @@ struct Tenant {
     id: String,
 }
 
-/// Those that were not looked into yet.
-pub async fn look(core: &Core, cx: &LoopCx, server: &ServerRow) -> Result<(), Failure> {
+/// Those that were not looked into yet. Where going in would run an event trigger as the admin, nobody goes in.
+pub async fn look(
+    core: &Core,
+    cx: &LoopCx,
+    server: &ServerRow,
+    home: &Admin,
+    observed: &Observed,
+) -> Result<(), Failure> {
     let end = Instant::now() + ALL;
-    for database in store::unread(&core.store, &server.id).await? {
-        let found = match timeout_at(end, timeout(ONE, read(core, cx, server, &database))).await {
+    let shut = observed.databases.iter().filter(|database| database.has_login_trigger && !home.passes_event_triggers());
+    let shut: Vec<&str> = shut.map(|database| database.name.as_str()).collect();
+    for database in store::unread(&core.store, &server.id, &shut).await? {
+        let found = match timeout_at(end, timeout(ONE, read(core, cx, server, home, &database))).await {
             Err(_) => break,
             Ok(Ok(Ok(found))) => found,
             Ok(Ok(Err(failure))) => {
@@ -58,8 +67,8 @@ enum Found {
     Ours(String),
 }
 
-async fn read(core: &Core, cx: &LoopCx, server: &ServerRow, database: &str) -> Result<Found, Failure> {
-    let inside = hands::admin(core, cx, server, Some(database)).await?;
+async fn read(core: &Core, cx: &LoopCx, server: &ServerRow, home: &Admin, database: &str) -> Result<Found, Failure> {
+    let inside = hands::enter(core, cx, server, home, database).await?;
     let Some(sealed) = inside.read_note().await.map_err(hands::failure)? else { return Ok(Found::Nothing) };
     let Ok(opened) = core.sealer.open(&note::context(), &sealed) else { return Ok(Found::Sealed) };
     Ok(serde_json::from_slice::<Note>(&opened).map_or(Found::Sealed, |note| Found::Ours(note.tenant.id)))

@@ -46,7 +46,7 @@ pub async fn repair(core: &Core, cx: &LoopCx, admin: &Admin, case: &Case<'_>) ->
     logins(admin, case).await?;
     grants(admin, case).await?;
     if drift.owned_as_login {
-        let inside = hands::admin(core, cx, server, Some(&row.database)).await?;
+        let inside = hands::enter(core, cx, server, admin, &row.database).await?;
         inside.wait_for_locks_at_most(PATIENCE).await.map_err(hands::failure)?;
         inside.reassign_from_login(expected.login, &row.owner).await.map_err(hands::failure)?;
     }

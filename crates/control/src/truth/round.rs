@@ -37,7 +37,7 @@ pub async fn of(core: &Core, cx: &LoopCx, server: &ServerRow) -> Result<(), Fail
     for (kind, name) in store::record_strays(&core.store, &server.id, &strays).await? {
         tracing::warn!(server = server.id, kind, name, "a ghost: made by Freehold, and not in its store");
     }
-    inside::look(core, cx, server).await
+    inside::look(core, cx, server, &admin, &observed).await
 }
 
 /// What the server holds of what the store wants; answers what was seen.

@@ -23,7 +23,8 @@ pub async fn known(core: &Core, server: &ServerRow) -> sqlx::Result<Known> {
         known.databases.insert(database);
         known.owners.insert(owner);
     }
-    let sql = "SELECT role FROM login WHERE server_id = $1 UNION ALL SELECT role FROM visitor WHERE server_id = $1";
+    let sql = "SELECT role FROM login WHERE server_id = $1 UNION ALL SELECT role FROM visitor WHERE server_id = $1
+        UNION ALL SELECT k.role FROM kept_login k JOIN tenant_database d ON d.id = k.database_id WHERE d.server_id = $1";
     let roles: Vec<String> = sqlx::query_scalar(sql).bind(&server.id).fetch_all(&core.store).await?;
     known.roles.extend(roles);
     if let Some((database, role)) = store_itself(&core.store, server).await? {
@@ -69,10 +70,11 @@ pub async fn record_strays(store: &PgPool, server: &str, strays: &[Stray]) -> sq
     Ok(rows.into_iter().filter(|(_, _, ghost, new)| *ghost && *new).map(|(kind, name, ..)| (kind, name)).collect())
 }
 
-/// Databases that were not looked into yet.
-pub async fn unread(store: &PgPool, server: &str) -> sqlx::Result<Vec<String>> {
-    let sql = "SELECT name FROM stray WHERE server_id = $1 AND kind = 'database' AND NOT read ORDER BY ghost DESC, first_seen LIMIT 100";
-    sqlx::query_scalar(sql).bind(server).fetch_all(store).await
+/// Databases that were not looked into yet, but these.
+pub async fn unread(store: &PgPool, server: &str, but: &[&str]) -> sqlx::Result<Vec<String>> {
+    let sql = "SELECT name FROM stray WHERE server_id = $1 AND kind = 'database' AND NOT read AND name <> ALL($2)
+        ORDER BY ghost DESC, first_seen LIMIT 100";
+    sqlx::query_scalar(sql).bind(server).bind(but).fetch_all(store).await
 }
 
 /// What a look into it said; a note of this Freehold makes it a ghost.

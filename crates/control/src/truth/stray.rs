@@ -137,6 +137,7 @@ mod tests {
             conn_limit: -1,
             allow_connections: true,
             is_template: false,
+            has_login_trigger: false,
             config: Vec::new(),
         }
     }

@@ -71,7 +71,7 @@ const PICTURE: &str = r"
         union all select format('lo %s %s', oid, lomowner::regrole) from pg_largeobject_metadata
         union all select format('default %s %s %s %s', defaclrole::regrole, defaclnamespace, defaclobjtype, defaclacl) from pg_default_acl
         union all select format('database %s %s', datdba::regrole, (select string_agg(a::text, ' ' order by a::text) from unnest(coalesce(datacl, acldefault('d', datdba))) a)) from pg_database where datname = current_database()
-        union all select format('event trigger %s %s', evtname, evtenabled) from pg_event_trigger) p (line)";
+        union all select format('event trigger %s %s %s', evtname, evtenabled, evtowner::regrole) from pg_event_trigger) p (line)";
 
 struct Legacy {
     dsn: Dsn,
@@ -129,10 +129,8 @@ async fn take(bench: &Bench, tenant: &Tenant, kept: &[String]) -> Former {
     home.join(&joined).await.unwrap();
     let inside = home.database_exists(DATABASE).await.unwrap().then_some(bench.admin_in(DATABASE).await).unwrap();
     let seen = inside.look_into().await.unwrap();
-    assert!(
-        seen.event_triggers.is_empty() && seen.catalog_additions.is_empty() && seen.definer_traps.is_empty(),
-        "{seen:?}"
-    );
+    assert!(seen.catalog_additions.is_empty() && seen.definer_traps.is_empty(), "{seen:?}");
+    assert!(!seen.has_schema_freehold && !seen.has_note, "{seen:?}");
     let limits = &tenant.limits;
     home.ensure_roles(&tenant.roles, &tenant.verifier, &tenant.maintenance_verifier, limits).await.unwrap();
     let objects: Vec<&Object> = seen.objects.iter().collect();
@@ -141,12 +139,13 @@ async fn take(bench: &Bench, tenant: &Tenant, kept: &[String]) -> Former {
         connect: outside.connect.clone(),
         joined,
         objects: objects.iter().map(|object| (*object).clone()).collect(),
-        event_triggers: Vec::new(),
+        event_triggers: seen.event_triggers.clone(),
+        had_note: false,
     };
     let owner = tenant.roles.owner.as_str();
     let named = ["former".to_owned(), "reader".to_owned()];
     let closing = Closing { database: DATABASE, owner, kept, named: &named, tenant_owns_database: false };
-    let taking = Taking { owner, event_triggers: &[], default_acls: &seen.default_acls, kept };
+    let taking = Taking { owner, event_triggers: &seen.event_triggers, default_acls: &seen.default_acls, kept };
     // Every step may run twice.
     for _ in 0..2 {
         home.close_database(&closing).await.unwrap();
@@ -233,8 +232,104 @@ pub async fn a_kept_login_works_on_as_the_owner(bench: &Bench) {
     assert_eq!(ask(&session, granted).await, "t");
 }
 
+pub async fn a_kept_login_is_refused_in_its_database_and_nowhere_else(bench: &Bench) {
+    let Legacy { dsn, tenant } = legacy(bench).await;
+    let superuser = bench.superuser_in("postgres").await;
+    superuser.execute_script("create database elsewhere owner former").await.unwrap();
+    if bench.power == Power::Weak && bench.engine == Engine::Pg18 {
+        // It may administer it, and does not act for it.
+        let sql = r#"grant reader to "weak-admin" with admin true, inherit false, set false"#;
+        superuser.execute_script(sql).await.unwrap();
+    }
+    let kept = ["former", "reader"];
+    take(bench, &tenant, &kept.map(str::to_owned)).await;
+    let enter = async |role: &str, database: &str| {
+        let dsn = dsn.with_database(database).with_user(role, tenant.password.clone());
+        Session::connect(&dsn, None, "app", &[]).await
+    };
+    let memberships = "select coalesce(string_agg(format('%s in %s by %s', member::regrole, roleid::regrole, grantor::regrole), ', ' \
+                       order by member, roleid, grantor), '') from pg_auth_members where member::regrole::text !~ '^pg_'";
+    let before = ask(&superuser, memberships).await;
+    for _ in 0..2 {
+        let (former, reader) = (enter("former", DATABASE).await.unwrap(), enter("reader", DATABASE).await.unwrap());
+        let other = enter("former", "elsewhere").await.unwrap();
+        former.execute_script("begin; create table held (n int)").await.unwrap();
+        let home = bench.admin().await;
+        let through = tenant.roles.names();
+        home.refuse_kept(DATABASE, &kept, &through).await.unwrap();
+        home.refuse_kept(DATABASE, &kept, &through).await.unwrap();
+        for gone in [&former, &reader] {
+            assert!(gone.execute_script("select 1").await.is_err());
+        }
+        for role in kept {
+            let refused = enter(role, DATABASE).await.err().unwrap().to_string();
+            assert!(refused.contains("permission denied for database"), "{refused}");
+        }
+        assert_eq!(ask(&other, "select current_user").await, "former", "its session elsewhere is its own");
+        enter("former", "elsewhere").await.unwrap();
+        home.admit_kept(&kept, &tenant.roles.owner).await.unwrap();
+        home.admit_kept(&kept, &tenant.roles.owner).await.unwrap();
+    }
+    let session = enter("reader", DATABASE).await.unwrap();
+    assert_eq!(ask(&session, "select current_user").await, tenant.roles.owner);
+    assert_eq!(ask(&superuser, memberships).await, before);
+}
+
+pub async fn a_superuser_of_before_enables_no_event_trigger(bench: &Bench) {
+    if bench.power == Power::Weak {
+        return;
+    }
+    let Legacy { dsn, tenant } = legacy(bench).await;
+    let superuser = bench.superuser_in(DATABASE).await;
+    let triggers = "create function watch() returns event_trigger language plpgsql as 'begin end';
+        alter function watch() owner to former;
+        create event trigger awake on ddl_command_end execute function watch();
+        create event trigger asleep on ddl_command_end execute function watch();
+        alter event trigger awake enable always; alter event trigger asleep disable;
+        alter role former superuser;
+        alter event trigger awake owner to former; alter event trigger asleep owner to former;
+        alter role former nosuperuser";
+    superuser.execute_script(triggers).await.unwrap();
+    assert_eq!(bench.admin_in(DATABASE).await.event_triggers_of_others().await.unwrap(), ["awake"]);
+    let former = take(bench, &tenant, &["former".to_owned()]).await;
+    assert_eq!(former.event_triggers.len(), 2, "the one that is disabled too");
+    let as_former = dsn.with_user("former", tenant.password.clone());
+    let session = Session::connect(&as_former, None, "app", &[]).await.unwrap();
+    session
+        .execute_script("create or replace function watch() returns event_trigger language plpgsql as 'begin end'")
+        .await
+        .unwrap();
+    for reset in ["", "set role none; "] {
+        for name in ["awake", "asleep"] {
+            let refused = session.execute_script(&format!("{reset}alter event trigger {name} enable")).await;
+            assert!(refused.unwrap_err().to_string().contains("must be owner"), "{name}");
+        }
+    }
+    session.close().await;
+    // Enabled since it was looked at: nothing is altered.
+    superuser.execute_script("alter event trigger asleep enable").await.unwrap();
+    let inside = bench.admin_in(DATABASE).await;
+    inside.quiet_event_triggers(&former.event_triggers).await.unwrap_err();
+    superuser.execute_script("alter event trigger asleep disable").await.unwrap();
+    // Given back they are enabled as they were. Superusers alone can own one: it stays the admin's.
+    let home = bench.admin().await;
+    home.reopen_database(DATABASE, &former, &tenant.roles.owner, &["former".to_owned()]).await.unwrap();
+    inside.give_back_objects(&former, &tenant.roles.owner).await.unwrap();
+    let told = "select string_agg(format('%s %s %s', evtname, evtenabled, evtowner::regrole = current_user::regrole), ', ' order by evtname) from pg_event_trigger";
+    assert_eq!(ask(&bench.superuser_in(DATABASE).await, told).await, "asleep D t, awake A t");
+}
+
 pub async fn a_legacy_database_is_given_back_as_it_was(bench: &Bench) {
     let Legacy { dsn, tenant } = legacy(bench).await;
+    if bench.power == Power::Superuser {
+        let triggers =
+            "create role boss superuser; create function watch() returns event_trigger language plpgsql as 'begin end';
+            create event trigger awake on ddl_command_end execute function watch();
+            create event trigger asleep on ddl_command_end execute function watch();
+            alter event trigger awake enable always; alter event trigger asleep disable;
+            alter event trigger awake owner to boss; alter event trigger asleep owner to boss";
+        bench.superuser_in(DATABASE).await.execute_script(triggers).await.unwrap();
+    }
     let before = picture(bench).await;
     let kept = ["reader".to_owned()];
     if bench.power == Power::Weak && bench.engine == Engine::Pg18 {

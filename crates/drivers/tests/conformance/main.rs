@@ -37,7 +37,9 @@ macro_rules! stories {
 stories!(
     adopt::a_legacy_database_is_taken_over_whole,
     adopt::a_kept_login_works_on_as_the_owner,
+    adopt::a_kept_login_is_refused_in_its_database_and_nowhere_else,
     adopt::a_legacy_database_is_given_back_as_it_was,
+    adopt::a_superuser_of_before_enables_no_event_trigger,
     activity::sessions_are_seen_and_the_tenants_alone_are_ended,
     life::a_database_lives_its_whole_life_and_every_step_may_run_twice,
     life::names_that_need_quoting_or_are_not_ascii_work_everywhere,

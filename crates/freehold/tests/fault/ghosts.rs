@@ -8,7 +8,7 @@ use futures::future::join_all;
 use reqwest::Method;
 use serde_json::{Value as Json, json};
 
-use crate::rig::{Rig, Wanted};
+use crate::rig::{Rig, SERVER, Wanted};
 use crate::scenario::until_stuck;
 use crate::serving::{Serve, until};
 
@@ -147,6 +147,98 @@ async fn ghosts_tell_by_their_note_whose_they_were() {
     }
     let all = serve.get("/v1/drift?limit=500").await.1["items"].as_array().map_or(0, Vec::len);
     assert_eq!((walked, all), (6, 6));
+}
+
+/// The rows of a store that was restored are gone, and the database is kept by adopting it: with what was in it, and with
+/// the login that its application has.
+#[tokio::test]
+async fn ghosts_are_kept_by_adopting_them() {
+    let (rig, serve) = rig("[stock]\nper_template = 0\n").await;
+    assert_eq!(serve.post("/v1/tenants", json!({"id": "acme"})).await.0, 201);
+    let (database, owner) = names(&rig, "acme").await;
+    let (_, connection) = serve.get("/v1/tenants/acme/connection").await;
+    let application = freehold_testkit::as_tenant(&connection["direct"]).await.expect("log in");
+    application.batch_execute("CREATE TABLE kept AS SELECT 7 AS n").await.expect("make something");
+    let noted = "SELECT count(*) FROM tenant_database WHERE noted_at IS NOT NULL";
+    until("it is noted", async || rig.count(noted).await == 1).await;
+    rig.sql.batch_execute("DELETE FROM tenant_database; DELETE FROM tenant").await.expect("an older store");
+    let ghost = format!("ghost database {database}");
+    until_drift(&rig, &serve, "the ghost is told", |drift| drift.contains(&ghost)).await;
+    let note = async || {
+        let inside = rig.server().connect(&database).await;
+        let row = inside.query_one("SELECT sealed FROM freehold.note", &[]).await.expect("one note");
+        row.get::<_, Vec<u8>>(0)
+    };
+    let before = note().await;
+
+    let login = format!("{owner}_l");
+    let body = json!({"server": SERVER, "database": database, "keep_logins": [login]});
+    let (status, body) = serve.post("/v1/tenants/again/adopt", body).await;
+    assert!(status == 201 || status == 202, "{body}\n{}", serve.output());
+    rig.until_operation("tenant.adopt", "succeeded").await;
+    rig.logs_in(&serve, "again").await.expect("the new login");
+    let application = freehold_testkit::as_tenant(&connection["direct"]).await.expect("and the one of before");
+    let row = application.query_one("SELECT n FROM kept", &[]).await.expect("read what was there");
+    assert_eq!(row.get::<_, i32>(0), 7);
+    until("the note says whose it is now", async || note().await != before).await;
+    // Whom it was is still a ghost; the login that was kept is not.
+    let told = [format!("ghost role {owner}"), format!("ghost role {owner}_m")];
+    until_drift(&rig, &serve, "its former roles are left", |drift| *drift == told).await;
+}
+
+/// From 17 on a database may run something at login. Where the admin cannot pass it by, nobody goes in; and what the
+/// server is now decides, not what it was when it was looked at.
+#[tokio::test]
+async fn ghosts_are_not_looked_for_behind_a_login_trigger() {
+    let rig = Rig::new(Wanted { apart: Some(Cluster::start(18)), ..Wanted::default() }).await;
+    let serve = rig.serve("").await;
+    rig.add_server(&serve, 50, Some(rig.server().weak_admin().await)).await;
+    assert_eq!(serve.post("/v1/tenants", json!({"id": "acme"})).await.0, 201);
+    let (_, owner) = names(&rig, "acme").await;
+    let admin = rig.server().connect("postgres").await;
+    for sql in ["CREATE ROLE lesser", "CREATE DATABASE door OWNER lesser"] {
+        admin.batch_execute(sql).await.expect("somebody else's database");
+    }
+    let inside = rig.server().connect("door").await;
+    let trap = format!(
+        "CREATE TABLE sprung (by text); GRANT ALL ON sprung TO PUBLIC; GRANT SELECT ON sprung TO {owner};
+         CREATE FUNCTION trap() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.sprung VALUES (current_user); END $$;
+         ALTER FUNCTION trap() OWNER TO lesser;
+         CREATE EVENT TRIGGER door ON login EXECUTE FUNCTION trap();"
+    );
+    inside.batch_execute(&trap).await.expect("a trap for whoever comes in");
+    let unread = "SELECT count(*) FROM stray WHERE name = 'door' AND kind = 'database' AND NOT read";
+    until("it is told", async || {
+        wake(&rig).await;
+        rig.count(unread).await == 1
+    })
+    .await;
+    rig.sql.batch_execute("UPDATE server SET truth_at = NULL").await.expect("forget when it was compared");
+    until("a round is over", async || {
+        wake(&rig).await;
+        rig.count("SELECT count(*) FROM server WHERE truth_at IS NOT NULL").await == 1
+    })
+    .await;
+    assert_eq!(rig.count(unread).await, 1, "nobody went in");
+    serve.begin(Method::DELETE, "/v1/tenants/acme?confirm=acme&purge=true", None).await;
+    until_stuck(&rig, &serve, "tenant.purge").await;
+    assert_eq!(rig.newest("tenant.purge").await.expect("it is there").3, "login_trigger");
+
+    // The store still says that the admin is no superuser, and that the server is older than it is.
+    rig.sql.batch_execute("UPDATE server SET version_num = 160004").await.expect("an old row");
+    admin.batch_execute("ALTER ROLE weak_admin SUPERUSER").await.expect("another admin");
+    until("it is looked into", async || {
+        wake(&rig).await;
+        rig.count(unread).await == 0
+    })
+    .await;
+    let operation = rig.newest_id("tenant.purge").await;
+    let (status, body) = serve.post(&format!("/v1/operations/{operation}/retry"), json!({})).await;
+    assert!(status < 300, "{body}");
+    rig.until_operation("tenant.purge", "succeeded").await;
+    let sprung = inside.query("SELECT by FROM sprung", &[]).await.expect("look");
+    let by: Vec<String> = sprung.iter().map(|row| row.get(0)).collect();
+    assert!(by.is_empty(), "{by:?} ran somebody's function");
 }
 
 /// A tenant's database that is gone is said loudly and nothing is put in its place; stock and templates are made anew.

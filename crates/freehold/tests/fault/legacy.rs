@@ -6,9 +6,10 @@ use tokio_postgres::Client;
 use crate::rig::{Rig, SERVER};
 
 const ROLE: &str =
-    "DO $$ BEGIN CREATE ROLE legacy_app LOGIN PASSWORD 'legacyPassword1'; EXCEPTION WHEN duplicate_object THEN END $$";
+    "DO $$ BEGIN CREATE ROLE legacy_app LOGIN PASSWORD 'legacyPassword1'; CREATE ROLE legacy_boss SUPERUSER;
+     EXCEPTION WHEN duplicate_object THEN END $$";
 
-/// Of several owners, with privileges, a type that follows another, and an event trigger.
+/// Of several owners, with privileges, a type that follows another, and event triggers.
 const CONTENTS: &str = "
     CREATE SCHEMA app AUTHORIZATION legacy_app;
     CREATE TABLE app.orders (id bigserial PRIMARY KEY, body text);
@@ -24,7 +25,11 @@ const CONTENTS: &str = "
     ALTER DEFAULT PRIVILEGES FOR ROLE legacy_app REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
     INSERT INTO public.info VALUES ('kept', 'as it is');
     CREATE FUNCTION public.watch() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
-    CREATE EVENT TRIGGER watch ON ddl_command_end EXECUTE FUNCTION public.watch();";
+    CREATE EVENT TRIGGER watch ON ddl_command_end EXECUTE FUNCTION public.watch();
+    CREATE EVENT TRIGGER asleep ON ddl_command_end EXECUTE FUNCTION public.watch();
+    ALTER EVENT TRIGGER asleep DISABLE;
+    ALTER EVENT TRIGGER asleep OWNER TO legacy_boss;
+    ALTER EVENT TRIGGER watch OWNER TO legacy_boss;";
 
 pub fn name(id: &str) -> String {
     format!("legacy_{}", id.replace('-', "_"))

@@ -44,7 +44,7 @@ const INSIDE: &[&str] = &[
     "SELECT format('extension %s owner=%s', extname, extowner::regrole) FROM pg_extension",
     "SELECT format('default acl of %s: %s', defaclrole::regrole, defaclacl) FROM pg_default_acl",
     "SELECT format('type %s owner=%s', oid::regtype, typowner::regrole) FROM pg_type WHERE oid >= 16384 AND typtype IN ('r', 'm')",
-    "SELECT format('event trigger %s enabled=%s', evtname, evtenabled) FROM pg_event_trigger",
+    "SELECT format('event trigger %s enabled=%s owner=%s', evtname, evtenabled, evtowner::regrole) FROM pg_event_trigger",
 ];
 
 const OF_STORE: &[&str] = &[

@@ -116,19 +116,30 @@ async fn story_adopt_takes_a_database_over_while_its_application_works() {
     let other = adopt(&plane, "other", json!({"keep_logins": ["app"]})).await;
     assert_eq!(problem(&other, 422, "prerequisite")["errors"][0]["field"], "already_ours");
 
-    // A kept login is refused and admitted with the tenant, and outlives it.
+    // A kept login is refused and admitted with the tenant, and outlives it. What else it has is its own.
+    superuser.batch_execute("CREATE DATABASE elsewhere OWNER app").await.unwrap();
+    let elsewhere = cluster.connect_as("app", "appPassword1", "elsewhere").await.unwrap();
     expect(
         &plane.request(Method::POST, "/v1/tenants/acme/suspend", &[("prefer", "wait=30")], Some(json!({}))).await,
         200,
     );
     assert!(cluster.connect_as("app", "appPassword1", "legacy").await.is_err());
     assert!(working.batch_execute("SELECT 1").await.is_err());
+    elsewhere.batch_execute("SELECT 1").await.expect("its session in another database goes on");
+    cluster.connect_as("app", "appPassword1", "elsewhere").await.expect("and it logs in there");
     expect(
         &plane.request(Method::POST, "/v1/tenants/acme/resume", &[("prefer", "wait=30")], Some(json!({}))).await,
         200,
     );
-    app(&cluster).await;
+    let back = app(&cluster).await;
+    assert_eq!(text(&back, "SELECT current_user::text").await, owner);
+    expect(&plane.request(Method::DELETE, "/v1/tenants/acme?confirm=acme", &[("prefer", "wait=30")], None).await, 200);
+    assert!(cluster.connect_as("app", "appPassword1", "legacy").await.is_err());
     expect(&plane.delete("/v1/tenants/acme?confirm=acme&purge=true").await, 200);
+    elsewhere.batch_execute("SELECT 1").await.expect("its session in another database outlives the tenant");
+    cluster.connect_as("app", "appPassword1", "elsewhere").await.expect("and it logs in there as before");
+    let left = "SELECT count(*)::text FROM pg_auth_members m WHERE m.member = 'app'::regrole";
+    assert_eq!(text(&superuser, left).await, "0");
     assert_eq!(text(&superuser, "SELECT string_agg(rolname, ' ' ORDER BY rolname) FROM pg_roles WHERE rolname IN ('app', 'reader') OR rolname LIKE 'fh\\_%\\_l'").await, "app reader");
     assert_eq!(text(&superuser, "SELECT count(*)::text FROM pg_database WHERE datname = 'legacy'").await, "0");
 }

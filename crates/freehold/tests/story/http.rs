@@ -126,6 +126,13 @@ async fn story_machines_and_people_find_what_they_look_for() {
             }
         }
     }
+    // Where one status has two bodies, both are told.
+    let adopted = &document["paths"]["/v1/tenants/{id}/adopt"]["post"]["responses"]["200"];
+    assert_eq!(
+        adopted["content"]["application/json"]["schema"]["oneOf"].as_array().map(Vec::len),
+        Some(2),
+        "{adopted}"
+    );
     // Nothing refers to what is not there.
     let text = document.to_string();
     for reference in text.split("\"$ref\":\"").skip(1).map(|rest| rest.split('"').next().unwrap()) {

@@ -102,7 +102,7 @@ pub async fn inspect(
     if !verdict.refusals.is_empty() {
         return Ok(Inspected { outside, inside: Inside::default(), roles: Vec::new(), verdict });
     }
-    let within = hands::admin(core, cx, server, Some(database)).await?;
+    let within = hands::enter(core, cx, server, &home, database).await?;
     let inside = within.look_into().await.map_err(hands::failure)?;
     let mut names: Vec<String> = inside.objects.iter().map(|found| found.owner.clone()).collect();
     names.extend(asked.keep_logins.iter().chain(&asked.owner).cloned());

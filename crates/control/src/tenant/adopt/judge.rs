@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use freehold_api::server::{Finding, Severity};
-use freehold_drivers::server::sql::adopt::{Inside, Object, Outside, OwnerFacts};
+use freehold_drivers::server::sql::adopt::{EventTrigger, Inside, Object, Outside, OwnerFacts};
 use serde::{Deserialize, Serialize};
 
 /// What was found and what was asked for.
@@ -93,10 +93,17 @@ pub fn judge(facts: &Facts<'_>) -> Verdict {
 fn traps(facts: &Facts<'_>, verdict: &mut Verdict) {
     let (inside, asked) = (facts.inside, facts.asked);
     for trigger in &inside.event_triggers {
+        if !trigger.is_enabled() {
+            asleep(facts, trigger, verdict);
+            continue;
+        }
         let what =
             format!("event trigger {} calls {} at every DDL, also at the admin's", trigger.name, trigger.function);
         match (asked.disable_event_triggers, facts.admin.superuser) {
-            (true, true) => verdict.note("event_trigger", Severity::Medium, format!("{what}: it is disabled for good")),
+            (true, true) => {
+                let message = format!("{what}: it is disabled for good{}", becomes(facts, trigger));
+                verdict.note("event_trigger", Severity::Medium, message);
+            }
             (false, true) => {
                 verdict.refuse(
                     "event_trigger",
@@ -139,6 +146,37 @@ fn traps(facts: &Facts<'_>, verdict: &mut Verdict) {
         verdict.refuse("control_store", "it is a control store of Freehold's");
     } else if inside.has_schema_freehold {
         verdict.refuse("schema_freehold", "it has a schema freehold, which Freehold needs for itself: rename it");
+    } else if inside.has_note {
+        let message = "it has a note of Freehold's, which says whose it was: the note is written anew";
+        verdict.note("former_note", Severity::Low, message);
+    }
+}
+
+/// One that is disabled: whoever owns it may enable it, and the function that it calls is the tenant's to replace.
+fn asleep(facts: &Facts<'_>, trigger: &EventTrigger, verdict: &mut Verdict) {
+    let what = format!("event trigger {} is disabled, and {}, who owns it, may enable it", trigger.name, trigger.owner);
+    match (facts.admin.superuser, trigger.owner_is_superuser) {
+        (true, _) if trigger.owner != facts.admin.name => {
+            verdict.note(
+                "event_trigger",
+                Severity::Low,
+                format!("{what}: it stays disabled{}", becomes(facts, trigger)),
+            );
+        }
+        (true, _) => {}
+        (false, true) => verdict.note("event_trigger", Severity::Low, format!("{what}: it stays as it is")),
+        (false, false) => verdict.refuse("event_trigger", format!("{what}, being no superuser any more: drop it")),
+    }
+}
+
+fn becomes(facts: &Facts<'_>, trigger: &EventTrigger) -> String {
+    match trigger.owner_is_superuser {
+        _ if trigger.owner == facts.admin.name => String::new(),
+        true => format!(" and becomes {}'s", facts.admin.name),
+        false => format!(
+            " and becomes {}'s for good, also if the database is given back: {} is no superuser any more, and nobody else can be given one",
+            facts.admin.name, trigger.owner
+        ),
     }
 }
 

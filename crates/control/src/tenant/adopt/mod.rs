@@ -6,7 +6,7 @@
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use freehold_api::adopt::{AdoptDatabase, Adoption};
+use freehold_api::adopt::{AdoptDatabase, Adopted, Adoption};
 use freehold_api::id::{TemplateName, TenantId};
 use freehold_api::key::Scope;
 use freehold_api::operation::Operation as OperationBody;
@@ -46,7 +46,7 @@ const KEPT_MAX: usize = 32;
     request_body = AdoptDatabase,
     responses(
         (status = 201, description = "The tenant; with its connection where the key may read credentials", body = TenantWithConnection),
-        (status = 200, description = "With `dry_run`: what would be done. Else: it was adopted already", body = Adoption),
+        (status = 200, description = "With `dry_run`: what would be done. Else: the tenant, as it was adopted already", body = inline(Adopted)),
         (status = 202, description = "It is being taken over; look at the operation", body = OperationBody)))]
 pub async fn adopt(
     State(plane): State<Plane>,
@@ -65,7 +65,7 @@ pub async fn adopt(
     let look = report::start::<Inspect>(&plane, "tenant.adopt_check", look, &caller.actor(), None).await?;
     let found: Adoption = report::read(&plane, "look at a database", &id, look).await?;
     if body.dry_run {
-        return Ok(Json(found).into_response());
+        return Ok(Json(Adopted::Look(Box::new(found))).into_response());
     }
     if !found.refusals.is_empty() {
         return Err(refused(&found));

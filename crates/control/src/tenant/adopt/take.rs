@@ -179,7 +179,8 @@ async fn record(core: &Core, cx: &Cx, making: &Making, asked: &Asked) -> Result<
     Ok(Former {
         owner: seen.outside.owner.clone(),
         connect: seen.outside.connect.clone(),
-        event_triggers: if asked.disable_event_triggers { seen.inside.event_triggers.clone() } else { Vec::new() },
+        event_triggers: seen.inside.event_triggers.clone(),
+        had_note: seen.inside.has_note,
         joined,
         objects: seen.wanted(asked, &row.owner).into_iter().cloned().collect(),
     })
@@ -277,7 +278,8 @@ fn activate(cx: &Cx, making: &Making, former: &Former) -> Outcome<Step> {
     let (database, operation) = (making.row.id, cx.operation);
     let tenant = making.row.tenant_id.clone().unwrap_or_default();
     let details = json!({"server": making.row.server_id, "database": making.row.database, "former_owner": former.owner,
-        "objects": former.objects.len(), "event_triggers_disabled": former.event_triggers.len()});
+        "objects": former.objects.len(),
+        "event_triggers_disabled": former.event_triggers.iter().filter(|trigger| trigger.is_enabled()).count()});
     Outcome::done().recording(move |tx| {
         Box::pin(async move {
             databases::made(tx, database, &[]).await?;
@@ -304,7 +306,7 @@ async fn give_back(core: &Core, cx: &Cx, making: &Making) -> Result<(), Failure>
         admin.join(&former.joined).await.map_err(hands::failure)?;
         admin.reopen_database(&row.database, &former, &row.owner, &kept).await.map_err(hands::failure)?;
         cx.fault("reopened")?;
-        give_back_contents(core, cx, making, &former).await?;
+        give_back_contents(core, cx, making, &admin, &former).await?;
     }
     cx.fault("given_back")?;
     let roles = roles(making);
@@ -312,9 +314,15 @@ async fn give_back(core: &Core, cx: &Cx, making: &Making) -> Result<(), Failure>
     admin.leave(&former.joined).await.map_err(hands::failure)
 }
 
-async fn give_back_contents(core: &Core, cx: &Cx, making: &Making, former: &Former) -> Result<(), Failure> {
+async fn give_back_contents(
+    core: &Core,
+    cx: &Cx,
+    making: &Making,
+    home: &Admin,
+    former: &Former,
+) -> Result<(), Failure> {
     let row = &making.row;
-    let inside: Admin = hands::admin(core, cx, &making.server, Some(&row.database)).await?;
+    let inside = hands::enter(core, cx, &making.server, home, &row.database).await?;
     inside.wait_for_locks_at_most(PATIENCE).await.map_err(hands::failure)?;
     cx.still_mine().await?;
     inside.give_back_objects(former, &row.owner).await.map_err(hands::failure)

@@ -100,6 +100,27 @@ impl Admin {
         self.superuser
     }
 
+    /// Whether it gets into other databases of its server by [`Admin::connect_past_event_triggers`].
+    pub fn passes_event_triggers(&self) -> bool {
+        self.superuser && self.version_num() >= 170_000
+    }
+
+    /// Asked from outside: whoever goes into that database runs it.
+    pub async fn has_login_trigger(&self, database: &str) -> Result<bool, SqlError> {
+        let sql = "select 1 from pg_database d where d.datname = $1 and (to_jsonb(d)->>'dathasloginevt')::bool";
+        self.exists(format!("look at database {database}").as_str(), sql, &[(&database, Type::TEXT)]).await
+    }
+
+    /// Event triggers of the database it is in that call what no superuser owns, and would have this session call it at
+    /// its next DDL.
+    pub async fn event_triggers_of_others(&self) -> Result<Vec<String>, SqlError> {
+        let sql = "select e.evtname::text from pg_event_trigger e join pg_proc p on p.oid = e.evtfoid \
+                   join pg_roles r on r.oid = p.proowner where e.evtenabled in ('O', 'A') and not r.rolsuper \
+                   and r.rolname <> current_user and coalesce(current_setting('event_triggers', true), 'on') = 'on' order by 1";
+        let rows = self.rows(format!("look for event triggers in {}", self.database()), sql, &[]).await?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+
     pub fn database(&self) -> &str {
         self.session.database()
     }

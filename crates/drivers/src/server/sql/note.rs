@@ -30,11 +30,18 @@ impl Admin {
     }
 
     async fn note_is_ours(&self, doing: &str) -> Result<bool, SqlError> {
-        let sql = "select 1 from pg_namespace n join pg_class c on c.relnamespace = n.oid \
-                   join pg_roles no on no.oid = n.nspowner join pg_roles co on co.oid = c.relowner \
-                   where n.nspname = 'freehold' and c.relname = 'note' and c.relkind = 'r' \
-                   and not c.relhastriggers and not c.relhasrules and not c.relrowsecurity \
-                   and (no.rolname = current_user or no.rolsuper) and (co.rolname = current_user or co.rolsuper)";
-        self.exists(doing, sql, &[]).await
+        self.exists(doing, OURS, &[]).await
+    }
+
+    /// Whether a note is here that this admin may go on writing: what belongs to a superuser only a superuser alters.
+    pub(super) async fn may_keep_note(&self, doing: &str) -> Result<bool, SqlError> {
+        let mine = "and (no.rolname = current_user and co.rolname = current_user or $1)";
+        self.exists(doing, &format!("{OURS} {mine}"), &[(&self.superuser, Type::BOOL)]).await
     }
 }
+
+const OURS: &str = "select 1 from pg_namespace n join pg_class c on c.relnamespace = n.oid \
+    join pg_roles no on no.oid = n.nspowner join pg_roles co on co.oid = c.relowner \
+    where n.nspname = 'freehold' and c.relname = 'note' and c.relkind = 'r' \
+    and not c.relhastriggers and not c.relhasrules and not c.relrowsecurity \
+    and (no.rolname = current_user or no.rolsuper) and (co.rolname = current_user or co.rolsuper)";

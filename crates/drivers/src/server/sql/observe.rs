@@ -49,6 +49,8 @@ pub struct ObservedDatabase {
     pub conn_limit: i32,
     pub allow_connections: bool,
     pub is_template: bool,
+    /// From 17 on: whoever goes in runs it.
+    pub has_login_trigger: bool,
     pub config: Vec<String>,
 }
 
@@ -64,7 +66,7 @@ const ROLE_IN_DATABASE: &str = "select r.rolname::text, d.datname::text, s.setco
 const DATABASES: &str = "select d.datname::text, o.rolname::text, \
     exists (select from aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a where a.grantee = 0 and a.privilege_type = 'CONNECT'), \
     array(select g.rolname::text from aclexplode(d.datacl) a join pg_roles g on g.oid = a.grantee where a.privilege_type = 'CONNECT' and a.grantee <> d.datdba order by 1), \
-    d.datconnlimit, d.datallowconn, d.datistemplate, \
+    d.datconnlimit, d.datallowconn, d.datistemplate, coalesce((to_jsonb(d)->>'dathasloginevt')::bool, false), \
     coalesce((select s.setconfig from pg_db_role_setting s where s.setdatabase = d.oid and s.setrole = 0), '{}') \
     from pg_database d join pg_roles o on o.oid = d.datdba where ($1 or d.datname = any($2)) order by 1";
 
@@ -133,6 +135,7 @@ fn database(row: &Row) -> ObservedDatabase {
         conn_limit: row.get(4),
         allow_connections: row.get(5),
         is_template: row.get(6),
-        config: row.get(7),
+        has_login_trigger: row.get(7),
+        config: row.get(8),
     }
 }

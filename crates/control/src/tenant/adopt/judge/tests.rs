@@ -67,7 +67,13 @@ fn codes(findings: &[Finding]) -> Vec<&str> {
 }
 
 fn trigger() -> EventTrigger {
-    EventTrigger { name: "watch".into(), function: "f()".into(), enabled: "O".into() }
+    EventTrigger {
+        name: "watch".into(),
+        function: "f()".into(),
+        enabled: "O".into(),
+        owner: "postgres".into(),
+        owner_is_superuser: true,
+    }
 }
 
 #[test]
@@ -208,4 +214,31 @@ fn what_changes_hands_is_what_was_asked_for_and_public() {
     world.taken.insert("other".into(), "tenant x's".into());
     world.asked.owner = Some("former".into());
     assert_eq!(codes(&verdict(&world).refusals), Vec::<&str>::new());
+}
+
+#[test]
+fn a_disabled_event_trigger_is_nobodys_to_enable() {
+    let mut world = fine();
+    world.inside.event_triggers = vec![EventTrigger { enabled: "D".into(), ..trigger() }];
+    let found = verdict(&world);
+    assert_eq!((codes(&found.refusals), codes(&found.notes)), (vec![], vec!["event_trigger"]));
+    world.inside.event_triggers[0].owner = "admin".into();
+    assert_eq!(verdict(&world), Verdict::default());
+    // A superuser of then: who is none takes it from him, or not.
+    world.inside.event_triggers[0] = EventTrigger { owner_is_superuser: false, enabled: "D".into(), ..trigger() };
+    let found = verdict(&world);
+    assert_eq!(codes(&found.refusals), Vec::<&str>::new());
+    assert!(found.notes[0].message.contains("becomes admin's for good"), "{found:?}");
+    world.superuser = false;
+    assert_eq!(codes(&verdict(&world).refusals), ["event_trigger"]);
+    world.inside.event_triggers[0].owner_is_superuser = true;
+    assert_eq!(codes(&verdict(&world).refusals), Vec::<&str>::new());
+}
+
+#[test]
+fn a_ghost_keeps_its_schema() {
+    let mut world = fine();
+    world.inside.has_note = true;
+    let found = verdict(&world);
+    assert_eq!((codes(&found.refusals), codes(&found.notes)), (vec![], vec!["former_note"]));
 }

@@ -29,6 +29,7 @@ fn observed() -> Observed {
             conn_limit: -1,
             allow_connections: true,
             is_template: false,
+            has_login_trigger: false,
             config: Vec::new(),
         }],
         owned_as_login: Vec::new(),

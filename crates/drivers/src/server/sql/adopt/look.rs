@@ -41,8 +41,20 @@ pub struct PrivilegeOn {
 pub struct EventTrigger {
     pub name: String,
     pub function: String,
-    /// `O`, `R` or `A`, as the catalog says it.
+    /// `O`, `R`, `A` or `D`, as the catalog says it.
     pub enabled: String,
+    /// A superuser once, when it was made. Whoever it is may enable it.
+    #[serde(default)]
+    pub owner: String,
+    /// And now.
+    #[serde(default)]
+    pub owner_is_superuser: bool,
+}
+
+impl EventTrigger {
+    pub fn is_enabled(&self) -> bool {
+        self.enabled != "D"
+    }
 }
 
 /// Privileges that what a role will create comes with.
@@ -84,7 +96,10 @@ pub struct Inside {
     pub subscriptions: Vec<String>,
     /// Publications FOR ALL TABLES, foreign data wrappers, languages: their owners have to be superusers.
     pub superusers_only: Vec<String>,
+    /// Somebody else's: no note of Freehold's is in it.
     pub has_schema_freehold: bool,
+    /// A ghost's, with its note: this admin's to keep.
+    pub has_note: bool,
     /// A control store of Freehold's.
     pub is_control_store: bool,
     /// `name version`, and whose.
@@ -108,8 +123,8 @@ const IN_IT: &str = "select coalesce(usename::text, '?'), count(*) from pg_stat_
     where datname = $1 and coalesce(backend_type, 'client backend') = 'client backend' and usesysid is not null \
     and usename is distinct from current_user group by 1 order by 1";
 
-const EVENT_TRIGGERS: &str = "select e.evtname::text, e.evtfoid::regprocedure::text, e.evtenabled::text from pg_event_trigger e \
-    where e.evtenabled <> 'D' order by 1";
+const EVENT_TRIGGERS: &str = "select e.evtname::text, e.evtfoid::regprocedure::text, e.evtenabled::text, r.rolname::text, r.rolsuper \
+    from pg_event_trigger e join pg_roles r on r.oid = e.evtowner order by 1";
 
 /// `OF_EXTENSION(catalog, oid)` is whether an extension brought it.
 const ROUTINES: &str = "select p.oid::regprocedure::text, p.prosecdef and r.rolsuper, not l.lanpltrusted and l.lanname <> 'internal' \
@@ -204,6 +219,7 @@ impl Admin {
             }
         }
         let marks = self.row(&doing, MARKS, &[]).await?;
+        let has_note = self.may_keep_note(&doing).await?;
         let extensions = self.rows(&doing, EXTENSIONS, &[]).await?;
         let objects = self.rows(&doing, OBJECTS, &[]).await?;
         Ok(Inside {
@@ -214,7 +230,8 @@ impl Admin {
             catalog_writers: names(CATALOG_WRITERS).await?,
             subscriptions: names(SUBSCRIPTIONS).await?,
             superusers_only: names(SUPERUSERS_ONLY).await?,
-            has_schema_freehold: marks.get(0),
+            has_schema_freehold: marks.get::<_, bool>(0) && !has_note,
+            has_note,
             is_control_store: marks.get(1),
             extensions: extensions.iter().map(|row| (row.get(0), row.get(1))).collect(),
             objects: objects.iter().map(Object::read).collect(),
@@ -222,11 +239,16 @@ impl Admin {
         })
     }
 
-    /// Those that are enabled.
+    /// The disabled ones too.
     pub(super) async fn event_triggers(&self) -> Result<Vec<EventTrigger>, SqlError> {
         let rows = self.rows("look for event triggers", EVENT_TRIGGERS, &[]).await?;
-        let read =
-            |row: &tokio_postgres::Row| EventTrigger { name: row.get(0), function: row.get(1), enabled: row.get(2) };
+        let read = |row: &tokio_postgres::Row| EventTrigger {
+            name: row.get(0),
+            function: row.get(1),
+            enabled: row.get(2),
+            owner: row.get(3),
+            owner_is_superuser: row.get(4),
+        };
         Ok(rows.iter().map(read).collect())
     }
 

@@ -5,6 +5,7 @@
 //! REASSIGN OWNED, which would take along what the former owner has elsewhere: each object's former owner is on record
 //! first, so that it can be given back. Absent: the judgement of what may be adopted, which is the caller's.
 
+mod kept;
 mod look;
 mod objects;
 mod restore;
@@ -21,9 +22,12 @@ pub use take::{Closing, Taking};
 pub struct Former {
     pub owner: String,
     pub connect: Vec<PrivilegeOn>,
-    /// Event triggers that were disabled, as they were enabled.
+    /// As they were enabled, and whose.
     #[serde(default)]
     pub event_triggers: Vec<EventTrigger>,
+    /// A note of Freehold's was in it: a ghost's.
+    #[serde(default)]
+    pub had_note: bool,
     /// Roles that a weak admin had to become a member of.
     #[serde(default)]
     pub joined: Vec<String>,

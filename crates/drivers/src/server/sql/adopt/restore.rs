@@ -28,8 +28,8 @@ impl Admin {
             self.give_back_to(&back).await?;
         }
         let mut sql = Vec::new();
-        // A database that has somebody else's is not adopted.
-        if self.exists("look for the schema freehold", OUR_SCHEMA, &[]).await? {
+        // A database that has somebody else's is not adopted; a ghost keeps its own.
+        if !former.had_note && self.exists("look for the schema freehold", OUR_SCHEMA, &[]).await? {
             sql.push("DROP SCHEMA freehold CASCADE".to_owned());
         }
         if self.role_exists(owner).await? {
@@ -58,18 +58,23 @@ impl Admin {
     }
 
     async fn wake_event_triggers(&self, former: &Former) -> Result<(), SqlError> {
-        let sql: Vec<String> = former
-            .event_triggers
-            .iter()
-            .map(|trigger| {
-                let how = match trigger.enabled.as_str() {
-                    "R" => "ENABLE REPLICA",
-                    "A" => "ENABLE ALWAYS",
-                    _ => "ENABLE",
-                };
-                format!("ALTER EVENT TRIGGER {} {how}", ident(&trigger.name))
-            })
-            .collect();
+        let owners: Vec<String> = former.event_triggers.iter().map(|trigger| trigger.owner.clone()).collect();
+        let owners = self.owner_facts(&owners).await?;
+        let mut sql = Vec::new();
+        for found in self.event_triggers().await? {
+            let Some(was) = former.event_triggers.iter().find(|was| was.name == found.name) else { continue };
+            let name = ident(&was.name);
+            // PostgreSQL lets superusers alone own one: what was another's stays the admin's.
+            if was.owner != found.owner && owners.iter().any(|owner| owner.name == was.owner && owner.superuser) {
+                sql.push(format!("ALTER EVENT TRIGGER {name} OWNER TO {}", ident(&was.owner)));
+            }
+            match was.enabled.as_str() {
+                "D" => {}
+                "R" => sql.push(format!("ALTER EVENT TRIGGER {name} ENABLE REPLICA")),
+                "A" => sql.push(format!("ALTER EVENT TRIGGER {name} ENABLE ALWAYS")),
+                _ => sql.push(format!("ALTER EVENT TRIGGER {name} ENABLE")),
+            }
+        }
         self.run_all(format!("enable the event triggers of {}", self.database()), &sql).await
     }
 

@@ -38,7 +38,7 @@ pub struct Closing<'a> {
 #[derive(Debug, Clone)]
 pub struct Taking<'a> {
     pub owner: &'a str,
-    /// To be disabled before anything is altered: an admin's ALTER would run them.
+    /// On record. They are disabled before anything is altered: an admin's ALTER would run them.
     pub event_triggers: &'a [EventTrigger],
     /// Of the former owners.
     pub default_acls: &'a [DefaultAcl],
@@ -100,17 +100,29 @@ impl Admin {
         }
     }
 
-    /// On a connection in the database: event triggers are disabled in the transaction that looks for them, and a new
-    /// one stops everything.
+    /// On a connection in the database: event triggers are disabled and become the admin's, and one that was not there,
+    /// or not enabled, when they were recorded stops everything. Whoever owns one may enable it, and the superuser who
+    /// made it may be one no more.
     pub async fn quiet_event_triggers(&self, known: &[EventTrigger]) -> Result<(), SqlError> {
         let doing = format!("disable the event triggers of {}", self.database());
         let found = self.event_triggers().await?;
-        if let Some(new) = found.iter().find(|found| !known.iter().any(|known| known.name == found.name)) {
-            let message = format!("event trigger {} was not there a moment ago", new.name);
+        let expected = |found: &EventTrigger| {
+            known.iter().any(|known| known.name == found.name && (known.is_enabled() || !found.is_enabled()))
+        };
+        if let Some(new) = found.iter().find(|found| !expected(found)) {
+            let message = format!("event trigger {} was not there, or not enabled, a moment ago", new.name);
             return Err(SqlError::new(doing, SqlErrorKind::Unexpected, message));
         }
-        let sql: Vec<String> =
-            found.iter().map(|trigger| format!("ALTER EVENT TRIGGER {} DISABLE", ident(&trigger.name))).collect();
+        let mut sql = Vec::new();
+        for trigger in &found {
+            let name = ident(&trigger.name);
+            if trigger.is_enabled() {
+                sql.push(format!("ALTER EVENT TRIGGER {name} DISABLE"));
+            }
+            if self.superuser && trigger.owner != self.user {
+                sql.push(format!("ALTER EVENT TRIGGER {name} OWNER TO {}", ident(&self.user)));
+            }
+        }
         self.run_all(doing, &sql).await
     }
 
