@@ -76,11 +76,26 @@ pub async fn admin(
     let Some(database) = database else { return open(core, holder, server, None, Triggers::Run).await };
     // The row may be old. Where it promises too much the server refuses the session; where it says less, the server is
     // asked.
-    if server.superuser == Some(true) && server.version_num >= Some(170_000) {
+    if promises_to_pass(server) {
         return open(core, holder, server, Some(database), Triggers::Pass).await;
     }
     let home = open(core, holder, server, None, Triggers::Run).await?;
     enter(core, holder, server, &home, database).await
+}
+
+/// An admin session on a database that Freehold has just made, and that nobody was in: there is nothing to look for first.
+pub async fn admin_of_new(
+    core: &Core,
+    holder: &impl Holder,
+    server: &ServerRow,
+    database: &str,
+) -> Result<Admin, Failure> {
+    let triggers = if promises_to_pass(server) { Triggers::Pass } else { Triggers::Run };
+    open(core, holder, server, Some(database), triggers).await
+}
+
+fn promises_to_pass(server: &ServerRow) -> bool {
+    server.superuser == Some(true) && server.version_num >= Some(170_000)
 }
 
 /// An admin session on a database of the server that `home` is on. Whoever owns what an event trigger calls would have

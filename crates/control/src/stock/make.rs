@@ -122,7 +122,7 @@ pub async fn create(core: &Core, cx: &Cx, making: &Making, build: &BuildRow) -> 
 /// Hands the copy to its owner, and closes it to everybody else.
 pub async fn own(core: &Core, cx: &Cx, making: &Making, build: &BuildRow) -> Result<(), Failure> {
     let names = making.opaque();
-    let inside = hands::admin(core, cx, &making.server, Some(&names.database)).await?;
+    let inside = hands::admin_of_new(core, cx, &making.server, &names.database).await?;
     let manifest = &making.template.manifest;
     let settings: Vec<(&str, &str)> =
         manifest.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();

@@ -78,7 +78,10 @@ async fn story_a_swarm_grows_to_three_servers_and_brings_back_a_killed_one() {
         assert_eq!(seen[0]["HostConfig"]["NanoCpus"], 1_000_000_000, "{name}");
         assert!(!definition.to_uppercase().contains("PASSWORD"), "{definition}");
         for connection in &connections {
-            assert!(!definition.contains(connection["direct"]["password"].as_str().unwrap()), "a tenant's password is shown");
+            assert!(
+                !definition.contains(connection["direct"]["password"].as_str().unwrap()),
+                "a tenant's password is shown"
+            );
         }
     }
 
