@@ -1,7 +1,8 @@
 //! `server.provision`: makes a server of a pool, from nothing to taking tenants.
 //!
 //! secrets → ensure → ready → secure, then it is active. What cannot be made is taken back whole: service and data go, the
-//! server is `failed` with the reason, and the next try goes by the same name.
+//! server is `failed` with the reason, and the next try goes by the same name. By another, where something else has that one,
+//! or lies where its data would.
 
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ use crate::settings::Ports;
 
 /// Between looks at a server that comes up.
 const LOOK: Duration = Duration::from_millis(300);
-/// Something else on the platform has the server's name.
+/// Something else on the platform has the server's name, or the place of its data.
 const CONFLICT: &str = "platform_conflict";
 
 steps! {
@@ -91,11 +92,7 @@ impl Operation for Provision {
     async fn failed(&self, tx: &mut PgConnection, operation: &OperationRow) -> Result<(), sqlx::Error> {
         let id = server_of(operation);
         let (code, reason) = failure_of(operation);
-        if code == CONFLICT {
-            store::give_up_name(tx, id, &reason).await?;
-        } else {
-            store::fail(tx, id, &reason).await?;
-        }
+        end(tx, id, &code, &reason).await?;
         told(&self.core, tx).await?;
         let actor = Actor::operation(operation.id, operation.request_id.clone());
         Event::failed(&actor, "server.provision", format!("server:{id}"), &code).save(tx).await
@@ -106,7 +103,8 @@ impl Operation for Provision {
         match as_ {
             Resolution::Succeeded => store::activate(tx, &id).await.map(drop)?,
             Resolution::Failed | Resolution::Cancelled => {
-                store::fail(tx, &id, "resolved by hand as undone").await.map(drop)?;
+                let code = code_of(tx, operation).await?.unwrap_or_default();
+                end(tx, &id, &code, "resolved by hand as undone").await?;
             }
         }
         told(&self.core, tx).await
@@ -171,6 +169,20 @@ impl Provision {
             })
         }))
     }
+}
+
+/// A name that is somebody else's is not tried again.
+async fn end(tx: &mut PgConnection, id: &str, code: &str, reason: &str) -> sqlx::Result<()> {
+    match code == CONFLICT {
+        true => store::give_up_name(tx, id, reason).await,
+        false => store::fail(tx, id, reason).await.map(drop),
+    }
+}
+
+/// Why it failed first, before its undo did.
+async fn code_of(tx: &mut PgConnection, operation: Uuid) -> sqlx::Result<Option<String>> {
+    let sql = "SELECT coalesce(failed_error, error) ->> 'code' FROM operation WHERE id = $1";
+    Ok(sqlx::query_scalar(sql).bind(operation).fetch_optional(tx).await?.flatten())
 }
 
 /// Whoever waits for it looks again, and so does whoever may start another.

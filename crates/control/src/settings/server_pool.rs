@@ -163,7 +163,8 @@ impl ServerPool {
     }
 
     pub fn storage_mode(&self) -> Option<u32> {
-        u32::from_str_radix(&self.storage_mode, 8).ok().filter(|mode| *mode <= 0o7777)
+        // What platforms take: PostgreSQL's user gets at its data, and a directory has no bits but permissions.
+        u32::from_str_radix(&self.storage_mode, 8).ok().filter(|mode| mode & !0o777 == 0 && mode & 0o700 == 0o700)
     }
 
     /// Where the settings are silent, what SaaSOdoo's environment says.
@@ -229,7 +230,10 @@ impl ServerPool {
             return Err("storage must be an absolute path".into());
         }
         if self.storage_mode().is_none() {
-            return Err(format!("storage_mode is {:?}; expected octal digits, for example 0700", self.storage_mode));
+            return Err(format!(
+                "storage_mode is {:?}; expected octal digits, at least 0700 and at most 0777",
+                self.storage_mode
+            ));
         }
         if self.region.as_ref().is_some_and(|region| region.is_empty() || region.chars().count() > 63) {
             return Err("region must have 1 to 63 characters".into());
@@ -337,6 +341,8 @@ mod tests {
             ("memory = \"4 apples\"", "no amount of memory"),
             ("storage = \"here\"", "absolute path"),
             ("storage_mode = \"rwx\"", "octal"),
+            ("storage_mode = \"0070\"", "at least 0700"),
+            ("storage_mode = \"2770\"", "at most 0777"),
             ("registry_username = \"x\"", "go together"),
             ("settings = { ssl = \"off\" }", "Freehold's to set"),
             ("settings = { \"a b\" = \"1\" }", "not the name of a setting"),

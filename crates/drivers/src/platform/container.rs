@@ -27,6 +27,11 @@ pub(super) const HEALTH_START: Duration = Duration::from_secs(24 * 3600);
 /// What *prepare* and *purge* need of root's powers: to give a directory to postgres, and to become it.
 pub(super) const ROOT_CAPABILITIES: [&str; 5] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"];
 
+/// Of two Freeholds with a server of the same name the storage is one's.
+const INSTANCE: &str = "FREEHOLD_INSTANCE";
+/// The image's exit code for storage that is somebody else's; *purge* leaves it alone, which is all that is wanted of it.
+pub(super) const FOREIGN: i64 = 77;
+
 pub(super) struct File {
     pub name: &'static str,
     pub text: SecretString,
@@ -64,14 +69,25 @@ pub(super) fn environment(service: &Service) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Of the container that runs *prepare*, in addition.
-pub(super) fn prepare_environment(service: &Service) -> Vec<(&'static str, String)> {
+/// Of the container that runs *prepare*, in addition. The instance is not in [`environment`]: what runs already need not be
+/// restarted for it.
+pub(super) fn prepare_environment(service: &Service, instance: &str) -> Vec<(&'static str, String)> {
     let Program::Postgres(postgres) = &service.program;
     let mut all = environment(service);
+    all.push((INSTANCE, instance.into()));
     all.push(("FREEHOLD_INITIALISE", if postgres.initialise { "yes" } else { "no" }.into()));
     if let Storage::Directory { mode, .. } = &service.storage {
         all.push(("FREEHOLD_PARENT", PARENT.into()));
         all.push(("FREEHOLD_MODE", format!("{mode:04o}")));
+    }
+    all
+}
+
+/// Of the container that runs *purge*.
+pub(super) fn purge_environment(name: &str, instance: &str, is_directory: bool) -> Vec<(&'static str, String)> {
+    let mut all = vec![("FREEHOLD_SERVICE", name.to_owned()), (INSTANCE, instance.to_owned())];
+    if is_directory {
+        all.push(("FREEHOLD_PARENT", PARENT.into()));
     }
     all
 }
@@ -161,6 +177,7 @@ pub(super) fn kind_of_exit(code: i64) -> PlatformErrorKind {
     match code {
         64 => PlatformErrorKind::Unsupported,
         65 | 66 | 73 => PlatformErrorKind::Storage,
+        FOREIGN => PlatformErrorKind::Conflict,
         _ => PlatformErrorKind::Other,
     }
 }
@@ -261,7 +278,7 @@ mod tests {
         let Program::Postgres(postgres) = &service.program;
         let files = files(postgres);
         assert_eq!(files[0].text.expose_secret(), "app.note = 'it''s a \\\\'\nwork_mem = '4MB'\n");
-        let environment = pairs(prepare_environment(&service)).join(" ");
+        let environment = pairs(prepare_environment(&service, "one")).join(" ");
         for file in files.iter().filter(|file| file.is_secret) {
             assert!(!environment.contains(file.text.expose_secret()), "{}", file.name);
         }

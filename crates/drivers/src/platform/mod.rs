@@ -28,10 +28,12 @@ pub trait Platform: Send + Sync {
     /// Cleanly, within its grace. Definition and data stay; [`Platform::ensure`] starts it again.
     async fn stop(&self, name: &str) -> Result<(), PlatformError>;
 
-    /// The service is gone; its data stays where it is.
+    /// The service is gone; its data stays where it is. What has its name and is somebody else's is left alone, and no error:
+    /// nothing of the service is there.
     async fn remove(&self, name: &str) -> Result<(), PlatformError>;
 
-    /// Its data is gone too. Refused while the service is there. There is no way back.
+    /// Its data is gone too; somebody else's that is in its place is left alone, and no error. Refused while the service is
+    /// there. There is no way back.
     async fn purge(&self, name: &str) -> Result<(), PlatformError>;
 
     /// Every service that Freehold made here, by name.
@@ -65,7 +67,7 @@ pub enum PlatformErrorKind {
     Storage,
     /// A newer generation is there already.
     Outdated,
-    /// Purge of a service that is still there, a name that is somebody else's.
+    /// Purge of a service that is still there; a name, or a place for its data, that is somebody else's.
     Conflict,
     /// The platform cannot do this at all (a program of that version is not installed).
     Unsupported,

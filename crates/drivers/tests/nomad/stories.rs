@@ -279,11 +279,14 @@ async fn refusals_name_what_to_do() {
     moved.storage = Storage::Directory { path: PathBuf::from("/srv/pg"), mode: 0o700 };
     assert_eq!(nomad.ensure(&moved).await.unwrap_err().kind, PlatformErrorKind::Storage);
     fake.world().job("shared-1")["Meta"]["freehold_instance"] = json!("another");
-    for error in
-        [nomad.ensure(&service()).await.err(), nomad.stop("shared-1").await.err(), nomad.remove("shared-1").await.err()]
-    {
+    let before = fake.world().jobs.clone();
+    for error in [nomad.ensure(&service()).await.err(), nomad.stop("shared-1").await.err()] {
         assert_eq!(error.map(|error| error.kind), Some(PlatformErrorKind::Conflict));
     }
+    // Nothing of ours is there any more: what undoes ends, and what is another's stays.
+    nomad.remove("shared-1").await.unwrap();
+    nomad.purge("shared-1").await.unwrap();
+    assert_eq!(fake.world().jobs, before);
     let error = Nomad::new(NomadOptions { token_file: None, ..fake.options() }).list().await.unwrap_err();
     assert!(error.kind == PlatformErrorKind::Denied && error.message.contains("token_file"), "{error}");
     let error =
@@ -311,5 +314,63 @@ async fn a_directory_and_a_network_are_asked_for_as_such() {
     }
     let observed = nomad.observe("shared-1").await.unwrap();
     assert_eq!((observed.host.as_str(), observed.port), ("shared-1", 5432));
+    fake.check();
+}
+
+#[tokio::test]
+async fn what_a_prepare_made_before_it_failed_is_purged_where_it_ran() {
+    let fake = Fake::start().await;
+    let nomad = fake.nomad();
+    let mut service = service();
+    service.storage = Storage::Directory { path: PathBuf::from("/srv/pg"), mode: 0o700 };
+    fake.world().exit_code = 73;
+    assert_eq!(nomad.ensure(&service).await.unwrap_err().kind, PlatformErrorKind::Storage);
+    fake.world().exit_code = 0;
+    nomad.remove("shared-1").await.unwrap();
+    nomad.purge("shared-1").await.unwrap();
+    {
+        let world = fake.world();
+        let purge = world.registered.last().unwrap();
+        assert_eq!((&purge["ID"], &purge["Constraints"][0]["RTarget"]), (&json!("shared-1-purge"), &json!(NODE)));
+        let task = &purge["TaskGroups"][0]["Tasks"][0];
+        assert_eq!(task["Config"]["mount"][0]["source"], "/srv/pg");
+        assert_eq!(
+            (&task["Env"]["FREEHOLD_SERVICE"], &task["Env"]["FREEHOLD_INSTANCE"]),
+            (&json!("shared-1"), &json!("freehold"))
+        );
+        assert!(world.variables.is_empty() && world.jobs.is_empty());
+    }
+    // One that makes nothing leaves nothing, and no node is kept for what has its data elsewhere.
+    let Program::Postgres(postgres) = &mut service.program;
+    postgres.initialise = false;
+    fake.world().exit_code = 66;
+    assert_eq!(nomad.ensure(&service).await.unwrap_err().kind, PlatformErrorKind::Storage);
+    assert!(fake.world().variables.is_empty());
+    fake.check();
+}
+
+#[tokio::test]
+async fn jobs_that_only_have_the_names_of_helpers_are_left_alone() {
+    let fake = Fake::start().await;
+    let nomad = fake.nomad();
+    let foreign = |id: &str| json!({ "ID": id, "Type": "batch", "Meta": { "team": "data" }, "JobModifyIndex": 3 });
+    fake.world().jobs.insert("shared-1-prepare".into(), foreign("shared-1-prepare"));
+    let refused = nomad.ensure(&service()).await.unwrap_err();
+    assert_eq!(refused.kind, PlatformErrorKind::Conflict, "{refused}");
+    assert!(refused.message.contains("shared-1-prepare"), "{refused}");
+    nomad.remove("shared-1").await.unwrap();
+    assert_eq!(fake.world().job("shared-1-prepare")["Meta"]["team"], "data");
+
+    fake.world().jobs.clear();
+    nomad.ensure(&service()).await.unwrap();
+    nomad.remove("shared-1").await.unwrap();
+    fake.world().jobs.insert("shared-1-purge".into(), foreign("shared-1-purge"));
+    assert_eq!(nomad.purge("shared-1").await.unwrap_err().kind, PlatformErrorKind::Conflict);
+    assert_eq!(fake.world().job("shared-1-purge")["Meta"]["team"], "data");
+    // Storage that turns out to be somebody else's is not purged, and what knew of it goes.
+    fake.world().jobs.clear();
+    fake.world().exit_code = 77;
+    nomad.purge("shared-1").await.unwrap();
+    assert!(fake.world().variables.is_empty() && fake.world().jobs.is_empty());
     fake.check();
 }

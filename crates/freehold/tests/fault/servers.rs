@@ -152,6 +152,30 @@ async fn server_that_cannot_be_made_leaves_nothing_and_tells_why() {
     assert_eq!(rig.count("SELECT count(*) FROM server").await, 1, "the same name");
 }
 
+/// Something else lies where its server would: another name is taken for the next try, also when a person ends the undo.
+#[tokio::test]
+async fn server_whose_name_is_somebody_elses_gives_it_up_even_when_it_is_resolved_by_hand() {
+    let (rig, mut serve) = Scenario::Grow.rig().await;
+    serve.kill().await;
+    rig.let_leases_run_out().await;
+    let precious = rig.platform_dir().join("own-1/precious");
+    std::fs::create_dir_all(precious.parent().expect("it has one")).expect("make a directory");
+    std::fs::write(&precious, "somebody else's").expect("write a file");
+    let serve = rig.serve("server.provision/Remove/before=permanent*1").await;
+    let (status, body) = serve.post("/v1/server-pools/own/grow", json!({})).await;
+    assert_eq!(status, 202, "{body}");
+    rig.until_operation("server.provision", "stuck").await;
+    let operation = rig.newest_id("server.provision").await;
+    let body = json!({"as": "undone", "reason": "nothing of it is there"});
+    let (status, body) = serve.post(&format!("/v1/operations/{operation}/resolve"), body).await;
+    assert_eq!(status, 200, "{body}");
+    assert_eq!(serve.get(&format!("/v1/servers/{MANAGED}")).await.1["state"], "removed");
+    let (status, body) = serve.post("/v1/server-pools/own/grow", json!({})).await;
+    assert_eq!(status, 202, "{body}");
+    until("another server is active", async || serve.get("/v1/servers/own-2").await.1["state"] == "active").await;
+    assert!(precious.exists());
+}
+
 /// A managed server that failed long ago and has no tenants is removed; its data is kept until somebody purges it.
 #[tokio::test]
 async fn server_that_failed_long_ago_is_removed_and_its_data_kept() {

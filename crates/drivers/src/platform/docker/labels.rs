@@ -73,6 +73,10 @@ pub(super) fn matching(pairs: &[(&str, &str)]) -> HashMap<String, Vec<String>> {
     [("label".to_owned(), pairs.iter().map(|(name, value)| format!("{name}={value}")).collect())].into()
 }
 
+pub(super) fn is_own(connection: &Connection, name: &str, key: &str, labels: Option<&Labels>) -> bool {
+    get(labels, key) == Some(name) && get(labels, INSTANCE) == Some(&connection.options.instance)
+}
+
 /// It is there, and somebody else's.
 pub(super) fn check_own(
     connection: &Connection,
@@ -81,8 +85,7 @@ pub(super) fn check_own(
     key: &str,
     labels: Option<&Labels>,
 ) -> Result<(), PlatformError> {
-    let mine = get(labels, key) == Some(name) && get(labels, INSTANCE) == Some(&connection.options.instance);
-    if mine {
+    if is_own(connection, name, key, labels) {
         return Ok(());
     }
     let whose = match get(labels, INSTANCE) {

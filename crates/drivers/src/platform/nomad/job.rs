@@ -104,23 +104,30 @@ pub(super) fn prepare(options: &NomadOptions, service: &Service, node: Option<&s
         verb: "prepare",
         name: &service.name,
         config: docker(service, &["prepare"], mount),
-        environment: object(container::prepare_environment(service)),
+        environment: object(container::prepare_environment(service, &options.instance)),
         resources: resources(options, &service.limits),
         networks: networks(service),
         constraints: constraints(&service.constraints, node)?,
     };
-    Ok(once.job(options))
+    let mut job = once.job(options);
+    for (name, value) in record::facts(service) {
+        job["Meta"][format!("freehold_{name}")] = json!(value);
+    }
+    Ok(job)
+}
+
+/// What a record of its service says, if this is a *prepare* that may make data. One of an earlier version does not know.
+pub(super) fn facts(prepare: &Value) -> Option<Vec<(&'static str, String)>> {
+    let environment = &prepare["TaskGroups"][0]["Tasks"][0]["Env"];
+    let meta = &prepare["Meta"];
+    let fact = |name: &'static str| Some((name, meta[format!("freehold_{name}")].as_str()?.to_owned()));
+    (environment["FREEHOLD_INITIALISE"] == "yes").then(|| record::FACTS.into_iter().map(fact).collect())?
 }
 
 pub(super) fn purge(options: &NomadOptions, name: &str, record: &Record) -> Value {
-    let mut environment = json!({ "FREEHOLD_SERVICE": name });
-    let mount = match &record.directory {
-        None => volume(name),
-        Some(path) => {
-            environment["FREEHOLD_PARENT"] = json!(container::PARENT);
-            bind(path, container::PARENT)
-        }
-    };
+    let directory = record.directory.as_ref();
+    let environment = object(container::purge_environment(name, &options.instance, directory.is_some()));
+    let mount = directory.map_or_else(|| volume(name), |path| bind(path, container::PARENT));
     let once = Once {
         verb: "purge",
         name,
@@ -315,15 +322,20 @@ fn refuse_credentials(service: &Service) -> Result<(), PlatformError> {
     }
 }
 
+pub(super) fn is_own(options: &NomadOptions, name: &str, found: &Value) -> bool {
+    found["Meta"][SERVICE] == *name && found["Meta"][INSTANCE] == *options.instance
+}
+
+/// `name` is the service's; the job may be one of those that end.
 pub(super) fn check_own(options: &NomadOptions, name: &str, found: &Value) -> Result<(), PlatformError> {
-    let meta = &found["Meta"];
-    if meta[SERVICE] == *name && meta[INSTANCE] == *options.instance {
+    if is_own(options, name, found) {
         return Ok(());
     }
+    let job = found["ID"].as_str().unwrap_or(name);
     Err(PlatformError::new(
         PlatformErrorKind::Conflict,
         format!(
-            "there is a job {name} already, and it is not this Freehold's: it was left alone; rename it, or choose another name"
+            "there is a job {job} already, and it is not this Freehold's: it was left alone; rename it, or choose another name"
         ),
     ))
 }

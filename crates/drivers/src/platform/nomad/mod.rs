@@ -75,7 +75,7 @@ impl Nomad {
         if Record::save(client, service, &node, &definition, record).await? == Turn::Again {
             return Ok(Turn::Again);
         }
-        self.forget_job(&job::once_name(name, "prepare")).await?;
+        self.forget_once(name, "prepare").await?;
 
         let is_same = found.as_ref().is_some_and(|found| job::definition(found).as_deref() == Some(&definition));
         if is_same && found.as_ref().is_some_and(job::is_wanted_up) && !observe::is_dead(client, name).await? {
@@ -96,10 +96,13 @@ impl Nomad {
         let client = &self.client;
         let job = job::once_name(name, verb);
         let found = client.job(&job).await?;
+        if let Some(found) = &found {
+            job::check_own(&client.options, name, found)?;
+        }
         let is_there = found.as_ref().is_some_and(|found| job::definition(found) == job::definition(&wanted));
         if !is_there {
             if found.is_some() {
-                self.forget_job(&job).await?;
+                self.forget_once(name, verb).await?;
             }
             client.register(wanted, 0).await?;
         }
@@ -108,6 +111,10 @@ impl Nomad {
         let ended = loop {
             match observe::of_once(client, &job).await? {
                 observe::Once::Done { node } => break Ok(node),
+                observe::Once::Failed { kind: PlatformErrorKind::Conflict, text } if verb == "purge" => {
+                    tracing::warn!(service = name, text, "its storage is somebody else's: left alone");
+                    break Ok(String::new());
+                }
                 observe::Once::Failed { kind, text } => {
                     break Err(PlatformError::new(kind, format!("{verb} {name}: {text}")));
                 }
@@ -121,9 +128,28 @@ impl Nomad {
             }
         };
         if ended.is_err() {
-            self.forget_job(&job).await?;
+            self.forget_once(name, verb).await?;
         }
         ended
+    }
+
+    /// Unless it is somebody else's. Of a *prepare* that may have made something the node is recorded first, and it is over
+    /// afterwards: so that it can be purged there.
+    async fn forget_once(&self, name: &str, verb: &str) -> Result<(), PlatformError> {
+        let client = &self.client;
+        let job = job::once_name(name, verb);
+        let Some(found) = client.job(&job).await?.filter(|found| job::is_own(&client.options, name, found)) else {
+            return Ok(());
+        };
+        let facts = job::facts(&found);
+        let is_known = facts.is_none() || Record::find(client, name).await?.is_some();
+        if let Some(facts) = facts.filter(|_| !is_known)
+            && let Some(node) = observe::node_of_once(client, &job).await?
+        {
+            Record::remember(client, name, facts, &node).await?;
+        }
+        self.forget_job(&job).await?;
+        self.until_stopped(&job).await
     }
 
     /// Gone with all that Nomad knows of it; data is not Nomad's.
@@ -153,13 +179,19 @@ impl Nomad {
         Ok(())
     }
 
-    /// The job, unless it is somebody else's.
-    async fn own(&self, name: &str) -> Result<Option<Value>, PlatformError> {
+    /// The job; one of that name that is somebody else's is an error.
+    async fn find(&self, name: &str) -> Result<Option<Value>, PlatformError> {
         let found = self.client.job(name).await?;
         if let Some(found) = &found {
             job::check_own(&self.client.options, name, found)?;
         }
         Ok(found)
+    }
+
+    /// The job; one of that name that is somebody else's is not there.
+    async fn own(&self, name: &str) -> Result<Option<Value>, PlatformError> {
+        let found = self.client.job(name).await?;
+        Ok(found.filter(|found| job::is_own(&self.client.options, name, found)))
     }
 }
 
@@ -180,7 +212,7 @@ impl Platform for Nomad {
 
     async fn ensure(&self, service: &Service) -> Result<(), PlatformError> {
         container::check(service)?;
-        self.own(&service.name).await?;
+        self.find(&service.name).await?;
         for _ in 0..TURNS {
             if self.ensure_once(service).await? == Turn::Done {
                 return Ok(());
@@ -190,13 +222,13 @@ impl Platform for Nomad {
     }
 
     async fn observe(&self, name: &str) -> Result<Observed, PlatformError> {
-        let found = self.own(name).await?;
+        let found = self.find(name).await?;
         observe::observe(&self.client, name, found).await
     }
 
     async fn stop(&self, name: &str) -> Result<(), PlatformError> {
         for _ in 0..TURNS {
-            let Some(found) = self.own(name).await? else { return Ok(()) };
+            let Some(found) = self.find(name).await? else { return Ok(()) };
             if job::is_wanted_up(&found) {
                 let index = job::index(&found);
                 if self.client.register(job::scaled_to_none(found), index).await? == Turn::Again {
@@ -209,9 +241,11 @@ impl Platform for Nomad {
     }
 
     async fn remove(&self, name: &str) -> Result<(), PlatformError> {
-        self.stop(name).await?;
-        self.forget_job(name).await?;
-        self.forget_job(&job::once_name(name, "prepare")).await?;
+        if self.own(name).await?.is_some() {
+            self.stop(name).await?;
+            self.forget_job(name).await?;
+        }
+        self.forget_once(name, "prepare").await?;
         record::forget_files(&self.client, name).await
     }
 
@@ -225,7 +259,7 @@ impl Platform for Nomad {
         let Some(record) = Record::find(&self.client, name).await? else { return Ok(()) };
         let wanted = job::purge(&self.client.options, name, &record);
         self.once(name, "purge", wanted).await?;
-        self.forget_job(&job::once_name(name, "purge")).await?;
+        self.forget_once(name, "purge").await?;
         record.forget(&self.client, name).await
     }
 
@@ -236,7 +270,7 @@ impl Platform for Nomad {
     }
 
     async fn last_words(&self, name: &str) -> Result<String, PlatformError> {
-        match self.own(name).await? {
+        match self.find(name).await? {
             Some(_) => observe::last_words(&self.client, name).await,
             None => Ok(String::new()),
         }

@@ -98,6 +98,17 @@ pub(super) async fn of_once(client: &Client, job: &str) -> Result<Once, Platform
     })
 }
 
+/// Where a job that ends may have made something: its task began, or is about to, on a node that is still there.
+pub(super) async fn node_of_once(client: &Client, job: &str) -> Result<Option<String>, PlatformError> {
+    let there = |found: &Value| {
+        let events = &found["TaskStates"][TASK]["Events"];
+        let never = array(events).any(|event| event["Type"] == "Driver Failure");
+        found["ClientStatus"] != "lost" && !never
+    };
+    let all = allocations(client, job).await?;
+    Ok(all.iter().find(|found| there(found)).and_then(|found| found["NodeID"].as_str().map(str::to_owned)))
+}
+
 pub(super) async fn last_words(client: &Client, name: &str) -> Result<String, PlatformError> {
     match latest(client, name).await? {
         Some(allocation) => log(client, &allocation).await,

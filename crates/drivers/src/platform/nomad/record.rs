@@ -70,21 +70,20 @@ impl Record {
         }) {
             return Ok(Turn::Done);
         }
-        let (host, port) = match &service.network {
-            Network::Port { host, port } => (host.clone(), *port),
-            Network::Overlay { .. } => (service.name.clone(), container::PORT),
-        };
-        let items = json!({
-            "generation": service.generation.to_string(),
-            "definition": definition,
-            "node": node,
-            "image": service.image.as_ref().map_or("", |image| &image.reference),
-            "host": host,
-            "port": port.to_string(),
-            "directory": directory(service).unwrap_or_default(),
-        });
         let index = before.map_or(0, |before| before.index);
-        put(client, &record_path(client, &service.name), items, Some(index)).await
+        put(client, &record_path(client, &service.name), items(facts(service).into(), node, definition), Some(index))
+            .await
+    }
+
+    /// Where a *prepare* was, of which these are the facts; unless it is known already.
+    pub(super) async fn remember(
+        client: &Client,
+        name: &str,
+        facts: Vec<(&'static str, String)>,
+        node: &str,
+    ) -> Result<(), PlatformError> {
+        // An index of 0 says that none is there; one that is says as much.
+        put(client, &record_path(client, name), items(facts, node, ""), Some(0)).await.map(drop)
     }
 
     pub(super) async fn forget(self, client: &Client, name: &str) -> Result<(), PlatformError> {
@@ -108,6 +107,30 @@ impl Record {
             ),
         ))
     }
+}
+
+/// Of [`facts`].
+pub(super) const FACTS: [&str; 5] = ["generation", "image", "host", "port", "directory"];
+
+/// What is to be known of a service that has no job.
+pub(super) fn facts(service: &Service) -> [(&'static str, String); 5] {
+    let (host, port) = match &service.network {
+        Network::Port { host, port } => (host.clone(), *port),
+        Network::Overlay { .. } => (service.name.clone(), container::PORT),
+    };
+    let image = service.image.as_ref().map_or_else(String::new, |image| image.reference.clone());
+    let directory = directory(service).unwrap_or_default();
+    let values = [service.generation.to_string(), image, host, port.to_string(), directory];
+    let mut values = values.into_iter();
+    FACTS.map(|name| (name, values.next().unwrap_or_default()))
+}
+
+fn items(facts: Vec<(&'static str, String)>, node: &str, definition: &str) -> Value {
+    let mut items = json!({ "node": node, "definition": definition });
+    for (name, value) in facts {
+        items[name] = json!(value);
+    }
+    items
 }
 
 fn directory(service: &Service) -> Option<String> {

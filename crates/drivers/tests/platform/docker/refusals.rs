@@ -76,15 +76,17 @@ pub async fn what_is_not_freeholds_is_left_alone(world: &Docker) {
     };
     world.docker(&make);
     let before = world.docker(&look);
-    for verb in ["ensure", "stop", "remove", "observe"] {
+    for verb in ["ensure", "stop", "observe"] {
         let error = match verb {
             "ensure" => platform.ensure(&case.service).await.err(),
             "stop" => platform.stop("strange").await.err(),
-            "remove" => platform.remove("strange").await.err(),
             _ => platform.observe("strange").await.err(),
         };
         assert_eq!(error.map(|error| error.kind), Some(PlatformErrorKind::Conflict), "{verb}");
     }
+    // Nothing of ours is there: what undoes ends.
+    platform.remove("strange").await.unwrap();
+    platform.purge("strange").await.unwrap();
     assert_eq!(world.docker(&look), before, "it is there as it was");
     assert!(platform.list().await.unwrap().is_empty());
     world.docker(&remove);
@@ -101,9 +103,46 @@ pub async fn what_is_not_freeholds_is_left_alone(world: &Docker) {
         "/var/lib/postgresql/mine",
     ]);
     let refused = platform.ensure(&case.service).await.unwrap_err();
-    assert!(matches!(refused.kind, PlatformErrorKind::Conflict | PlatformErrorKind::Storage), "{refused}");
+    assert_eq!(refused.kind, PlatformErrorKind::Conflict, "{refused}");
+    platform.remove("strange").await.unwrap();
+    platform.purge("strange").await.unwrap();
+    assert_eq!(platform.observe("strange").await.unwrap().generation, 0, "no record is left");
     let listed = world.docker(&["run", "--rm", "--volume", "strange:/x", &image, "ls", "-A", "/x"]);
     assert_eq!(listed.trim(), "mine");
+}
+
+pub async fn a_helpers_name_that_is_somebody_elses_is_left_alone(world: &Docker) {
+    let platform = world.platform().await;
+    let case = Case::new(world, "helped");
+    let image = world.image().unwrap().reference;
+    let cleaned = format!("freehold.instance={}", world.options().instance);
+    let (make, look): (Vec<&str>, [&str; 4]) = match world.mode {
+        DockerMode::Engine => (
+            vec!["create", "--name", "helped.prepare", "--label", &cleaned, &image],
+            ["inspect", "--format", "{{.Id}}", "helped.prepare"],
+        ),
+        DockerMode::Swarm => (
+            vec![
+                "service",
+                "create",
+                "--quiet",
+                "--detach",
+                "--replicas=0",
+                "--name=helped-prepare",
+                "--label",
+                &cleaned,
+                &image,
+            ],
+            ["service", "inspect", "--format={{.ID}}", "helped-prepare"],
+        ),
+    };
+    world.docker(&make);
+    let before = world.docker(&look);
+    let refused = platform.ensure(&case.service).await.unwrap_err();
+    assert_eq!(refused.kind, PlatformErrorKind::Conflict, "{refused}");
+    platform.remove("helped").await.unwrap();
+    platform.purge("helped").await.unwrap();
+    assert_eq!(world.docker(&look), before, "it is there as it was");
 }
 
 #[tokio::test]

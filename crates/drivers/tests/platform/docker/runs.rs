@@ -3,6 +3,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use bollard::models::ContainerCreateBody;
+use bollard::query_parameters::CreateContainerOptionsBuilder;
 use freehold_drivers::platform::docker::DockerMode;
 use freehold_drivers::platform::{Limits, Network, Phase, PlatformErrorKind, Program};
 use secrecy::ExposeSecret;
@@ -233,4 +235,32 @@ async fn version_18_lives() {
     let world = Docker::engine(18);
     crate::conformance::a_service_lives_its_whole_life_and_every_verb_may_run_twice(&world).await;
     has_what_tenants_need(&world).await;
+}
+
+/// A Freehold that was killed between making the container and putting its files into it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_container_that_never_had_its_files_is_made_again() {
+    let world = Docker::engine(15);
+    let platform = world.platform().await;
+    let case = Case::new(&world, "bare");
+    platform.ensure(&case.service).await.unwrap();
+    case.until_open(&world, &*platform).await.close().await;
+    let client = world.client();
+    let found = client.inspect_container("bare", None).await.unwrap();
+    world.docker(&["rm", "--force", "bare"]);
+    let config = found.config.unwrap();
+    let body = ContainerCreateBody {
+        image: config.image,
+        env: config.env,
+        labels: config.labels,
+        exposed_ports: config.exposed_ports,
+        healthcheck: config.healthcheck,
+        host_config: found.host_config,
+        ..Default::default()
+    };
+    let options = CreateContainerOptionsBuilder::new().name("bare").build();
+    client.create_container(Some(options), body).await.unwrap();
+    assert_eq!(platform.observe("bare").await.unwrap().phase, Phase::Stopped);
+    platform.ensure(&case.service).await.unwrap();
+    case.until_open(&world, &*platform).await.close().await;
 }

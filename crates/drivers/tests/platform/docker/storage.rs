@@ -1,7 +1,9 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use freehold_drivers::platform::{Phase, PlatformErrorKind, Storage};
+use freehold_drivers::platform::docker::{self, DockerOptions};
+use freehold_drivers::platform::{Phase, Platform, PlatformErrorKind, Storage};
 
 use super::world::Docker;
 use crate::case::{Case, World};
@@ -60,6 +62,50 @@ pub async fn a_directory_is_made_with_its_mode_and_purged_alone(world: &Docker) 
     assert!(neighbour.exists());
 }
 
+pub async fn a_directory_of_another_freehold_is_neither_taken_nor_purged(world: &Docker) {
+    let parent = parent();
+    let own = parent.path().join("claimed");
+    std::fs::create_dir_all(own.join("data")).unwrap();
+    let platform = world.platform().await;
+    let case = in_directory(world, "claimed", parent.path().to_owned(), 0o700);
+    // Whose it is, and the cluster that was in it: of another version, which is refused as well and would be purged.
+    for (file, text) in [(".freehold", "claimed"), (".freehold.instance", "another"), ("data/PG_VERSION", "14")] {
+        std::fs::write(own.join(file), text).unwrap();
+        let _ = std::os::unix::fs::chown(own.join(file), Some(999), Some(999));
+    }
+    let refused = platform.ensure(&case.service).await.unwrap_err();
+    assert_eq!(refused.kind, PlatformErrorKind::Conflict, "{refused}");
+    assert!(refused.message.contains("of the Freehold another"), "{refused}");
+    platform.remove("claimed").await.unwrap();
+    platform.purge("claimed").await.unwrap();
+    assert!(own.join("data/PG_VERSION").exists());
+    assert_eq!(platform.observe("claimed").await.unwrap().generation, 0, "no record is left");
+    // Data of an earlier image names the service alone.
+    std::fs::remove_file(own.join(".freehold.instance")).unwrap();
+    std::fs::remove_dir_all(own.join("data")).unwrap();
+    platform.ensure(&case.service).await.unwrap();
+    case.until_open(world, &*platform).await.close().await;
+    assert_eq!(std::fs::read_to_string(own.join(".freehold.instance")).unwrap(), world.options().instance);
+    platform.remove("claimed").await.unwrap();
+    platform.purge("claimed").await.unwrap();
+    assert!(!own.exists());
+}
+
+pub async fn what_a_prepare_made_before_it_failed_is_purged(world: &Docker) {
+    let parent = parent();
+    let own = parent.path().join("halfway");
+    let platform = world.platform().await;
+    let mut case = in_directory(world, "halfway", parent.path().to_owned(), 0o700);
+    // initdb refuses it, when directory and marker are made.
+    case.postgres().admin_role = "pg_nobody".into();
+    let refused = platform.ensure(&case.service).await.unwrap_err();
+    assert_eq!(refused.kind, PlatformErrorKind::Storage, "{refused}");
+    assert!(own.exists());
+    platform.remove("halfway").await.unwrap();
+    platform.purge("halfway").await.unwrap();
+    assert!(!own.exists());
+}
+
 pub async fn a_storage_path_that_is_missing_is_named(world: &Docker) {
     let parent = parent();
     let platform = world.platform().await;
@@ -113,4 +159,27 @@ pub async fn two_containers_never_share_the_data(world: &Docker) {
     admin.close().await;
     platform.stop("single").await.unwrap();
     assert_eq!(world.docker(&second).trim(), "shared");
+}
+
+/// As a Freehold that was killed leaves it: *prepare* goes on, and nothing but its service knows the node.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_prepare_that_nobody_waited_for_is_ended_and_purged_where_it_was() {
+    let world = Docker::swarm(15);
+    let parent = parent();
+    let own = parent.path().join("deserted");
+    let case = in_directory(&world, "deserted", parent.path().to_owned(), 0o700);
+    let hasty = docker::Docker::new(DockerOptions { prepare_deadline_seconds: 0, ..world.options() });
+    let left = hasty.ensure(&case.service).await.unwrap_err();
+    assert_eq!(left.kind, PlatformErrorKind::Unreachable, "{left}");
+    for _ in 0..200 {
+        if own.join(".freehold").exists() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let platform = world.platform().await;
+    platform.remove("deserted").await.unwrap();
+    assert!(own.exists());
+    platform.purge("deserted").await.unwrap();
+    assert!(!own.exists());
 }

@@ -2,6 +2,7 @@
 
 mod life;
 mod log;
+mod owner;
 mod place;
 
 use std::path::{Path, PathBuf};

@@ -40,7 +40,8 @@ pub(super) async fn ensure(connection: &Connection, service: &Service) -> Result
     let is_same =
         |found: &ContainerInspectResponse| labels::get(labels_of(found), labels::DEFINITION) == Some(&definition);
     match found {
-        Some(found) if is_same(&found) => up(connection, name, &found).await?,
+        Some(found) if is_same(&found) && began(&found) => up(connection, name, &found).await?,
+        // One that never began may lack its files: whoever made it was interrupted before they were in it.
         Some(_) => {
             take_away(connection, name).await?;
             make(connection, service, &definition).await?;
@@ -67,7 +68,7 @@ pub(super) async fn remove(connection: &Connection, name: &str) -> Result<(), Pl
 }
 
 pub(super) async fn purge(connection: &Connection, name: &str) -> Result<(), PlatformError> {
-    if find(connection, name).await?.is_some() {
+    if own(connection, name).await?.is_some() {
         return Err(still_there(name));
     }
     let client = connection.client().await?;
@@ -75,8 +76,8 @@ pub(super) async fn purge(connection: &Connection, name: &str) -> Result<(), Pla
     match client.inspect_volume(name).await {
         Err(error) if is_missing(&error) => {}
         Err(error) => return Err(fault(&doing(), error)),
+        Ok(volume) if !labels::is_own(connection, name, labels::OF, Some(&volume.labels)) => {}
         Ok(volume) => {
-            labels::check_own(connection, "volume", name, labels::OF, Some(&volume.labels))?;
             if labels::get(Some(&volume.labels), labels::DIRECTORY).is_some() {
                 once::purge(connection, name, &volume.labels).await?;
             }
@@ -121,15 +122,26 @@ async fn log(connection: &Connection, container: &str, lines: u32) -> Result<Str
 
 /// The service's container; one of that name that is somebody else's is an error.
 async fn find(connection: &Connection, name: &str) -> Result<Option<ContainerInspectResponse>, PlatformError> {
+    let found = inspect(connection, name).await?;
+    if let Some(found) = &found {
+        labels::check_own(connection, "container", name, labels::SERVICE, labels_of(found))?;
+    }
+    Ok(found)
+}
+
+/// The service's container; one of that name that is somebody else's is not there.
+async fn own(connection: &Connection, name: &str) -> Result<Option<ContainerInspectResponse>, PlatformError> {
+    let found = inspect(connection, name).await?;
+    Ok(found.filter(|found| labels::is_own(connection, name, labels::SERVICE, labels_of(found))))
+}
+
+async fn inspect(connection: &Connection, name: &str) -> Result<Option<ContainerInspectResponse>, PlatformError> {
     match connection.client().await?.inspect_container(name, None).await {
         Err(error) if is_missing(&error) => Ok(None),
         Err(error) => Err(fault(&format!("inspect container {name}"), error)),
         // An id's beginning finds a container as well.
         Ok(found) if found.name.as_deref().is_none_or(|named| named.trim_start_matches('/') != name) => Ok(None),
-        Ok(found) => {
-            labels::check_own(connection, "container", name, labels::SERVICE, labels_of(&found))?;
-            Ok(Some(found))
-        }
+        Ok(found) => Ok(Some(found)),
     }
 }
 
@@ -143,6 +155,11 @@ fn generation(found: &ContainerInspectResponse) -> Option<u64> {
 
 fn status(found: &ContainerInspectResponse) -> Option<ContainerStateStatusEnum> {
     found.state.as_ref()?.status
+}
+
+fn began(found: &ContainerInspectResponse) -> bool {
+    let started = found.state.as_ref().and_then(|state| state.started_at.as_deref());
+    started.is_some_and(|at| !at.starts_with("0001"))
 }
 
 /// What the container is made from besides the service itself is part of what it is.
@@ -224,7 +241,7 @@ async fn make(connection: &Connection, service: &Service, definition: &str) -> R
 }
 
 async fn take_away(connection: &Connection, name: &str) -> Result<(), PlatformError> {
-    let Some(found) = find(connection, name).await? else { return Ok(()) };
+    let Some(found) = own(connection, name).await? else { return Ok(()) };
     halt(connection, name, &found).await?;
     let options = RemoveContainerOptionsBuilder::new().force(true).build();
     match connection.client().await?.remove_container(name, Some(options)).await {

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::super::connection::Connection;
 use super::super::fault::{fault, is_missing};
 use super::super::labels::{self, Labels};
-use super::{body, log};
+use super::{body, inspect, labels_of, log};
 use crate::platform::{PlatformError, PlatformErrorKind, Service, Storage, container};
 
 pub(super) async fn prepare(connection: &Connection, service: &Service) -> Result<(), PlatformError> {
@@ -22,7 +22,7 @@ pub(super) async fn prepare(connection: &Connection, service: &Service) -> Resul
         verb: "prepare",
         name: &service.name,
         image: service.image.as_ref().map_or_else(String::new, |image| image.reference.clone()),
-        environment: container::pairs(container::prepare_environment(service)),
+        environment: container::pairs(container::prepare_environment(service, &connection.options.instance)),
         mount,
         host: body::limited(&service.limits),
     };
@@ -32,7 +32,7 @@ pub(super) async fn prepare(connection: &Connection, service: &Service) -> Resul
 /// Of a directory; a volume goes as a whole.
 pub(super) async fn purge(connection: &Connection, name: &str, recorded: &Labels) -> Result<(), PlatformError> {
     let label = |label| labels::get(Some(recorded), label).unwrap_or_default().to_owned();
-    let environment = vec![format!("FREEHOLD_SERVICE={name}"), format!("FREEHOLD_PARENT={}", container::PARENT)];
+    let environment = container::pairs(container::purge_environment(name, &connection.options.instance, true));
     let once = Once {
         verb: "purge",
         name,
@@ -44,7 +44,12 @@ pub(super) async fn purge(connection: &Connection, name: &str, recorded: &Labels
     once.run(connection).await
 }
 
+/// Unless it is somebody else's.
 pub(super) async fn remove(connection: &Connection, name: &str, verb: &str) -> Result<(), PlatformError> {
+    match inspect(connection, &format!("{name}.{verb}")).await? {
+        Some(found) if labels::is_own(connection, name, labels::OF, labels_of(&found)) => {}
+        _ => return Ok(()),
+    }
     let options = RemoveContainerOptionsBuilder::new().force(true).build();
     match connection.client().await?.remove_container(&format!("{name}.{verb}"), Some(options)).await {
         Ok(()) => Ok(()),
@@ -76,6 +81,9 @@ impl Once<'_> {
         let client = connection.client().await?;
         let Self { verb, name, .. } = self;
         let container = format!("{name}.{verb}");
+        if let Some(found) = inspect(connection, &container).await? {
+            labels::check_own(connection, "container", name, labels::OF, labels_of(&found))?;
+        }
         // One that a killed Freehold left behind may be at work: it is ended, and its work begun again.
         remove(connection, name, verb).await?;
         let options = CreateContainerOptionsBuilder::new().name(&container).build();
@@ -98,7 +106,7 @@ impl Once<'_> {
         client.create_container(Some(options), body).await.map_err(|error| fault(&doing, error))?;
         let ended = async {
             client.start_container(&container, None).await.map_err(|error| fault(&doing, error))?;
-            self::ended(connection, &container, &doing).await
+            self::ended(connection, &container, verb, &doing).await
         }
         .await;
         remove(connection, name, verb).await?;
@@ -106,7 +114,7 @@ impl Once<'_> {
     }
 }
 
-async fn ended(connection: &Connection, container: &str, doing: &str) -> Result<(), PlatformError> {
+async fn ended(connection: &Connection, container: &str, verb: &str, doing: &str) -> Result<(), PlatformError> {
     let client = connection.client().await?;
     let deadline = Instant::now() + Duration::from_secs(connection.options.prepare_deadline_seconds.into());
     loop {
@@ -114,7 +122,7 @@ async fn ended(connection: &Connection, container: &str, doing: &str) -> Result<
         let state = found.state.unwrap_or_default();
         if state.running != Some(true) && state.finished_at.as_deref().is_some_and(|at| !at.starts_with("0001")) {
             let code = state.exit_code.unwrap_or(-1);
-            if code == 0 {
+            if code == 0 || (code == container::FOREIGN && verb == "purge") {
                 return Ok(());
             }
             let said = container::gist(&log(connection, container, 20).await?);

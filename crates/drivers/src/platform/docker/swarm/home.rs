@@ -23,7 +23,22 @@ fn config_name(service: &str) -> String {
 }
 
 impl Home {
+    /// One that is somebody else's is an error.
     pub(super) async fn find(connection: &Connection, service: &str) -> Result<Option<Self>, PlatformError> {
+        let found = Self::inspect(connection, service).await?;
+        if let Some(home) = &found {
+            labels::check_own(connection, "config", service, labels::OF, Some(&home.labels))?;
+        }
+        Ok(found)
+    }
+
+    /// One that is somebody else's is not there.
+    pub(super) async fn own(connection: &Connection, service: &str) -> Result<Option<Self>, PlatformError> {
+        let found = Self::inspect(connection, service).await?;
+        Ok(found.filter(|home| labels::is_own(connection, service, labels::OF, Some(&home.labels))))
+    }
+
+    async fn inspect(connection: &Connection, service: &str) -> Result<Option<Self>, PlatformError> {
         let name = config_name(service);
         let config = match connection.client().await?.inspect_config(&name).await {
             Ok(config) => config,
@@ -31,7 +46,6 @@ impl Home {
             Err(error) => return Err(fault(&format!("inspect config {name}"), error)),
         };
         let labels = config.spec.as_ref().and_then(|spec| spec.labels.clone()).unwrap_or_default();
-        labels::check_own(connection, "config", service, labels::OF, Some(&labels))?;
         Ok(Some(Self {
             node: labels::get(Some(&labels), labels::NODE).unwrap_or_default().to_owned(),
             generation: labels::number(Some(&labels), labels::GENERATION).unwrap_or(0),
@@ -48,21 +62,10 @@ impl Home {
     ) -> Result<Turn, PlatformError> {
         let client = connection.client().await?;
         let name = config_name(&service.name);
-        let doing = format!("record the node of {}", service.name);
         let mut wanted = labels::belonging(connection, &service.name, "record");
-        wanted.extend(labels::place(service));
+        wanted.extend(facts(service));
         wanted.insert(labels::NODE.into(), node.to_owned());
-        wanted.insert(labels::GENERATION.into(), service.generation.to_string());
-        let Some(before) = before else {
-            // Swarm keeps nothing that is empty: a line break.
-            let spec =
-                ConfigSpec { name: Some(name), labels: Some(wanted), data: Some("Cg==".into()), ..Default::default() };
-            return match client.create_config(spec).await {
-                Ok(_) => Ok(Turn::Done),
-                Err(bollard::errors::Error::DockerResponseServerError { status_code: 409, .. }) => Ok(Turn::Again),
-                Err(error) => Err(fault(&doing, error)),
-            };
-        };
+        let Some(before) = before else { return create(connection, &service.name, wanted).await };
         if before.labels == wanted {
             return Ok(Turn::Done);
         }
@@ -73,7 +76,7 @@ impl Home {
         match client.update_config(&name, spec, options).await {
             Ok(()) => Ok(Turn::Done),
             Err(error) if is_out_of_sequence(&error) || is_missing(&error) => Ok(Turn::Again),
-            Err(error) => Err(fault(&doing, error)),
+            Err(error) => Err(fault(&doing(&service.name), error)),
         }
     }
 
@@ -85,6 +88,46 @@ impl Home {
             Err(error) => Err(fault(&format!("remove config {id}"), error)),
         }
     }
+}
+
+/// What is to be known of a service without one.
+pub(super) fn facts(service: &Service) -> Labels {
+    let mut facts = labels::place(service);
+    facts.insert(labels::GENERATION.into(), service.generation.to_string());
+    facts
+}
+
+/// Where a *prepare* was, of which these are the labels; unless it is known already.
+pub(super) async fn remember(
+    connection: &Connection,
+    service: &str,
+    prepare: Option<&Labels>,
+    node: &str,
+) -> Result<(), PlatformError> {
+    // One of an earlier version says nothing of what it is made from.
+    if labels::get(prepare, labels::IMAGE).is_none() || Home::own(connection, service).await?.is_some() {
+        return Ok(());
+    }
+    let mut wanted = labels::belonging(connection, service, "record");
+    let kept = [labels::HOST, labels::PORT, labels::IMAGE, labels::DIRECTORY, labels::GENERATION];
+    wanted.extend(kept.iter().filter_map(|name| Some(((*name).to_owned(), labels::get(prepare, name)?.to_owned()))));
+    wanted.insert(labels::NODE.into(), node.to_owned());
+    create(connection, service, wanted).await.map(drop)
+}
+
+async fn create(connection: &Connection, service: &str, labels: Labels) -> Result<Turn, PlatformError> {
+    let name = Some(config_name(service));
+    // Swarm keeps nothing that is empty: a line break.
+    let spec = ConfigSpec { name, labels: Some(labels), data: Some("Cg==".into()), ..Default::default() };
+    match connection.client().await?.create_config(spec).await {
+        Ok(_) => Ok(Turn::Done),
+        Err(bollard::errors::Error::DockerResponseServerError { status_code: 409, .. }) => Ok(Turn::Again),
+        Err(error) => Err(fault(&doing(service), error)),
+    }
+}
+
+fn doing(service: &str) -> String {
+    format!("record the node of {service}")
 }
 
 /// The node that answers here; empty outside of Swarms.
@@ -103,7 +146,9 @@ pub(super) async fn remove_volume(connection: &Connection, name: &str, home: &Ho
     match client.inspect_volume(name).await {
         Err(error) if is_missing(&error) => return Ok(()),
         Err(error) => return Err(fault(&doing, error)),
-        Ok(volume) => labels::check_own(connection, "volume", name, labels::OF, Some(&volume.labels))?,
+        Ok(volume) if labels::is_own(connection, name, labels::OF, Some(&volume.labels)) => {}
+        // Somebody else's, which has been left alone.
+        Ok(_) => return Ok(()),
     }
     let mut turns = 0;
     loop {

@@ -5,17 +5,17 @@
 use std::time::Duration;
 
 use bollard::models::{
-    EndpointSpec, Mount, MountType, ServiceSpec, Task, TaskSpec, TaskSpecContainerSpec, TaskSpecPlacement,
-    TaskSpecResources, TaskSpecRestartPolicy, TaskSpecRestartPolicyConditionEnum, TaskState,
+    EndpointSpec, Mount, MountType, Service as Found, ServiceSpec, Task, TaskSpec, TaskSpecContainerSpec,
+    TaskSpecPlacement, TaskSpecResources, TaskSpecRestartPolicy, TaskSpecRestartPolicyConditionEnum, TaskState,
 };
 use tokio::time::{Instant, sleep};
 
 use super::super::connection::{Connection, credentials};
 use super::super::engine::missing;
 use super::super::fault::{fault, is_missing, kind_of_words};
-use super::super::labels;
-use super::home::Home;
-use super::{inspect, labels_of, spec, task_log, tasks, why};
+use super::super::labels::{self, Labels};
+use super::home::{self, Home};
+use super::{halt, inspect, labels_of, spec, task_log, tasks, why};
 use crate::platform::{Limits, PlatformError, PlatformErrorKind, Service, Storage, container};
 
 /// A scheduler that has just begun knows no nodes for a moment.
@@ -36,7 +36,8 @@ pub(super) async fn prepare(
         verb: "prepare",
         name: &service.name,
         image: service.image.as_ref().map_or_else(String::new, |image| image.reference.clone()),
-        environment: container::pairs(container::prepare_environment(service)),
+        labels: home::facts(service),
+        environment: container::pairs(container::prepare_environment(service, &connection.options.instance)),
         mount,
         placement: spec::placement(service, node),
         resources: spec::resources(&service.limits),
@@ -47,20 +48,16 @@ pub(super) async fn prepare(
 
 pub(super) async fn purge(connection: &Connection, name: &str, home: &Home) -> Result<(), PlatformError> {
     let recorded = |label| labels::get(Some(&home.labels), label);
-    let mut environment = vec![format!("FREEHOLD_SERVICE={name}")];
-    let mount = match recorded(labels::DIRECTORY) {
-        None => spec::volume_mount(connection, name),
-        Some(path) => {
-            environment.push(format!("FREEHOLD_PARENT={}", container::PARENT));
-            parent_mount(path)
-        }
-    };
+    let directory = recorded(labels::DIRECTORY);
+    let mount = directory.map_or_else(|| spec::volume_mount(connection, name), parent_mount);
+    let environment = container::purge_environment(name, &connection.options.instance, directory.is_some());
     let constraints = Some(vec![format!("node.id=={}", home.node)]);
     let job = Job {
         verb: "purge",
         name,
         image: recorded(labels::IMAGE).unwrap_or_default().to_owned(),
-        environment,
+        labels: Labels::new(),
+        environment: container::pairs(environment),
         mount,
         placement: TaskSpecPlacement { constraints, ..Default::default() },
         resources: spec::resources(&Limits::default()),
@@ -70,15 +67,35 @@ pub(super) async fn purge(connection: &Connection, name: &str, home: &Home) -> R
     remove(connection, name, "purge").await
 }
 
+/// Unless it is somebody else's. Of a *prepare* that may have made something the node is recorded first, and it is over
+/// afterwards: so that it can be purged there.
 pub(super) async fn remove(connection: &Connection, name: &str, verb: &str) -> Result<(), PlatformError> {
     let job = format!("{name}-{verb}");
     let Some(found) = inspect(connection, &job).await? else { return Ok(()) };
-    labels::check_own(connection, "service", name, labels::OF, labels_of(&found))?;
+    if !labels::is_own(connection, name, labels::OF, labels_of(&found)) {
+        return Ok(());
+    }
+    let tasks = tasks::of_service(connection, &job).await?;
+    if makes_data(&found)
+        && let Some(node) = tasks.iter().find_map(tasks::wrote_on)
+    {
+        home::remember(connection, name, labels_of(&found), node).await?;
+        if !tasks.iter().all(tasks::is_over) {
+            halt(connection, &job, &found).await?;
+        }
+    }
     match connection.client().await?.delete_service(&job).await {
         Ok(()) => Ok(()),
         Err(error) if is_missing(&error) => Ok(()),
         Err(error) => Err(fault(&format!("remove service {job}"), error)),
     }
+}
+
+/// *purge* and a *prepare* that finds its data make none.
+fn makes_data(job: &Found) -> bool {
+    let container = job.spec.as_ref().and_then(|spec| spec.task_template.as_ref()?.container_spec.as_ref());
+    let environment = container.and_then(|container| container.env.as_deref()).unwrap_or_default();
+    environment.iter().any(|pair| pair == "FREEHOLD_INITIALISE=yes")
 }
 
 fn parent_mount(path: &str) -> Mount {
@@ -94,6 +111,8 @@ struct Job<'a> {
     verb: &'static str,
     name: &'a str,
     image: String,
+    /// Beside those that it is known by.
+    labels: Labels,
     environment: Vec<String>,
     mount: Mount,
     placement: TaskSpecPlacement,
@@ -115,10 +134,14 @@ impl Job<'_> {
         // One that a killed Freehold left behind is waited for, if it is the very same.
         let definition = |labels| labels::get(labels, labels::DEFINITION).map(str::to_owned);
         let is_there = match inspect(connection, &service).await? {
-            Some(found) if definition(labels_of(&found)) == definition(wanted.labels.as_ref()) => true,
-            _ => {
-                remove(connection, &name, verb).await?;
-                false
+            None => false,
+            Some(found) => {
+                labels::check_own(connection, "service", &name, labels::OF, labels_of(&found))?;
+                let is_same = definition(labels_of(&found)) == definition(wanted.labels.as_ref());
+                if !is_same {
+                    remove(connection, &name, verb).await?;
+                }
+                is_same
             }
         };
         if !is_there {
@@ -129,7 +152,13 @@ impl Job<'_> {
         if ended.as_ref().is_err_and(|error| error.kind != PlatformErrorKind::Unreachable) {
             remove(connection, &name, verb).await?;
         }
-        ended
+        match ended {
+            Err(error) if verb == "purge" && error.kind == PlatformErrorKind::Conflict => {
+                tracing::warn!(service = name, %error, "its storage is somebody else's: left alone");
+                Ok(String::new())
+            }
+            ended => ended,
+        }
     }
 
     fn spec(self, connection: &Connection, service: &str) -> ServiceSpec {
@@ -137,6 +166,7 @@ impl Job<'_> {
         let parts = format!("{} {:?} {:?} {:?}", self.image, self.environment, self.mount, self.placement);
         let own = format!("{parts} {:?} {:?}", self.resources, self.endpoint);
         let in_container = all.clone();
+        all.extend(self.labels);
         all.insert(labels::DEFINITION.into(), container::hex(&[&own], 16));
         let mut capabilities = container::ROOT_CAPABILITIES.map(|name| format!("CAP_{name}")).to_vec();
         capabilities.sort();

@@ -175,9 +175,19 @@ async fn until_stopped(connection: &Connection, name: &str, found: &Found) -> Re
     }
 }
 
+/// No task of it works afterwards.
+async fn halt(connection: &Connection, name: &str, found: &Found) -> Result<(), PlatformError> {
+    let mut wanted = found.spec.clone().unwrap_or_default();
+    wanted.mode = Some(spec::replicated(0));
+    match put(connection, name, found, wanted, None).await? {
+        Turn::Done => until_stopped(connection, name, found).await,
+        Turn::Again => Err(busy(name)),
+    }
+}
+
 pub(super) async fn remove(connection: &Connection, name: &str) -> Result<(), PlatformError> {
-    stop(connection, name).await?;
-    if find(connection, name).await?.is_some() {
+    if own(connection, name).await?.is_some() {
+        stop(connection, name).await?;
         match connection.client().await?.delete_service(name).await {
             Ok(()) => {}
             Err(error) if is_missing(&error) => {}
@@ -189,10 +199,10 @@ pub(super) async fn remove(connection: &Connection, name: &str) -> Result<(), Pl
 }
 
 pub(super) async fn purge(connection: &Connection, name: &str) -> Result<(), PlatformError> {
-    if find(connection, name).await?.is_some() {
+    if own(connection, name).await?.is_some() {
         return Err(super::engine::still_there(name));
     }
-    let Some(home) = Home::find(connection, name).await? else { return Ok(()) };
+    let Some(home) = Home::own(connection, name).await? else { return Ok(()) };
     job::purge(connection, name, &home).await?;
     home::remove_volume(connection, name, &home).await?;
     home.forget(connection).await
@@ -236,6 +246,12 @@ async fn find(connection: &Connection, name: &str) -> Result<Option<Found>, Plat
         }
         None => Ok(None),
     }
+}
+
+/// The service; one of that name that is somebody else's is not there.
+async fn own(connection: &Connection, name: &str) -> Result<Option<Found>, PlatformError> {
+    let found = inspect(connection, name).await?;
+    Ok(found.filter(|found| labels::is_own(connection, name, labels::SERVICE, labels_of(found))))
 }
 
 async fn inspect(connection: &Connection, name: &str) -> Result<Option<Found>, PlatformError> {

@@ -46,6 +46,13 @@ pub(super) fn began(task: &Task) -> bool {
         .is_some_and(|id| !id.is_empty())
 }
 
+/// The node, if it may have written something there or is about to, and the node is not gone.
+pub(super) fn wrote_on(task: &Task) -> Option<&str> {
+    let node = task.node_id.as_deref().filter(|node| !node.is_empty())?;
+    let may_have = (began(task) || !is_over(task)) && state(task) != Some(TaskState::ORPHANED);
+    may_have.then_some(node)
+}
+
 /// Which one it is, and how far it has come.
 pub(super) fn summary(task: &Task) -> (Option<&str>, Option<TaskState>) {
     (task.id.as_deref(), state(task))

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::super::cluster::{ADMIN_ROLE, Account};
+use super::marker::{self, Whose};
 use super::place::Place;
 use super::postmaster::{self, Doing, Seen};
 use super::record::{Desired, Record, uptime};
@@ -32,7 +33,7 @@ pub(super) async fn ensure(means: &Means<'_>, place: &Place, record: &mut Record
         Seen::Alive { pid, .. } if is_as_told(record) => follow(means, place, record, pid).await,
         Seen::None => start(means, place, record).await,
         Seen::Alive { .. } | Seen::Remains => {
-            postmaster::stop(&place.data(&record.definition), record.definition.stop_grace).await?;
+            stop(place, record, record.definition.stop_grace).await?;
             start(means, place, record).await
         }
     }
@@ -56,13 +57,28 @@ pub(super) async fn watch(means: &Means<'_>, place: &Place, record: &mut Record)
         (Desired::Running, Seen::None | Seen::Remains) => revive(means, place, record).await,
         (Desired::Stopped | Desired::Removed, Seen::None) => Ok(()),
         (Desired::Stopped | Desired::Removed, Seen::Alive { .. } | Seen::Remains) => {
-            postmaster::stop(&place.data(&record.definition), record.definition.stop_grace).await
+            stop(place, record, record.definition.stop_grace).await
         }
     }
 }
 
+/// What runs of it; who works on another's data is none of it.
 pub(super) fn look(place: &Place, record: &Record) -> Seen {
-    postmaster::look(&place.data(&record.definition))
+    match is_anothers(place, record) {
+        true => Seen::None,
+        false => postmaster::look(&place.data(&record.definition)),
+    }
+}
+
+pub(super) async fn stop(place: &Place, record: &Record, grace: Duration) -> Result<(), PlatformError> {
+    match marker::is_ours(place, record)? {
+        true => postmaster::stop(&place.data(&record.definition), grace).await,
+        false => Ok(()),
+    }
+}
+
+fn is_anothers(place: &Place, record: &Record) -> bool {
+    marker::whose(place, record).is_ok_and(|whose| whose == Whose::Anothers)
 }
 
 /// What runs was started with what is wanted now, apart from what a reload brings.
@@ -84,7 +100,9 @@ async fn revive(means: &Means<'_>, place: &Place, record: &mut Record) -> Result
     };
     let window = definition.restart_window;
     record.restarts.retain(|at| *at <= now && now.saturating_sub(*at) < window);
-    if !place.data(&record.definition).join("PG_VERSION").is_file() {
+    if is_anothers(place, record) {
+        record.failing = Some(format!("{} holds another's data", place.data(&record.definition).display()));
+    } else if !place.data(&record.definition).join("PG_VERSION").is_file() {
         record.failing = Some(format!("its data is not in {}", place.data(&record.definition).display()));
     } else if record.restarts.len() >= usize::try_from(record.definition.restart_attempts).unwrap_or(usize::MAX) {
         record.failing = Some(format!(
@@ -98,7 +116,7 @@ async fn revive(means: &Means<'_>, place: &Place, record: &mut Record) -> Result
         record.ended = None;
         place.write(record)?;
         tracing::warn!(service = %place.name, attempt = record.restarts.len(), "PostgreSQL is started again");
-        postmaster::stop(&place.data(&record.definition), Duration::ZERO).await?;
+        stop(place, record, Duration::ZERO).await?;
         return start(means, place, record).await;
     } else {
         return Ok(());

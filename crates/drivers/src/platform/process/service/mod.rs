@@ -11,6 +11,7 @@
 mod converge;
 mod engines;
 mod files;
+mod marker;
 mod place;
 mod postmaster;
 mod record;
@@ -156,24 +157,27 @@ impl Inner {
         place.make_home(&self.account)?;
         let _lock = place.lock().await?;
         let before = place.read()?;
-        self.may_be(&place, service, &definition, before.as_ref())?;
+        let nonce = self.may_be(&place, service, &definition, before.as_ref())?;
         place.make_storage(&service.storage, &self.account)?;
         if let Some(record) = before.as_ref().filter(|record| record.definition.storage != definition.storage) {
             // Its data is elsewhere from now on; what still works on the old is in the way.
-            postmaster::stop(&place.data(&record.definition), record.definition.stop_grace).await?;
+            converge::stop(&place, record, record.definition.stop_grace).await?;
         }
         let mut record = match before {
             Some(record) => Record {
                 generation: service.generation,
                 desired: Desired::Running,
                 definition,
+                nonce: Some(nonce),
                 trouble: None,
                 ..record
             },
-            None => Record::new(service.generation, definition),
+            None => Record { nonce: Some(nonce), ..Record::new(service.generation, definition) },
         };
         files::certificate(&place, postgres, &self.account)?;
+        // The record goes first: a marker that no record knows would be somebody else's.
         place.write(&record)?;
+        marker::put(&place, &record)?;
         let mut options =
             ClusterOptions::new(binaries, place.data(&record.definition), place.socket_dir(), record.definition.port);
         if record.definition.settings.get("fsync").is_some_and(|value| value == "off") {
@@ -251,14 +255,18 @@ impl Inner {
                 format!("{name} is there: remove it first, then purge its data"),
             ));
         }
-        let (data, storage) = (place.data(&record.definition), record.definition.storage.clone());
+        let data = place.data(&record.definition);
+        let is_ours = marker::is_ours(&place, &record)?;
         let home = place.home.clone();
         let purge = move || -> Result<(), ProcessError> {
-            gone(&data)?;
-            gone(&initialise::sibling(&data, "initialising"))?;
-            if let Some(storage) = storage {
-                // Whatever else somebody put there is his.
-                let _ = fs::remove_dir(storage);
+            if is_ours {
+                gone(&data)?;
+                gone(&initialise::sibling(&data, "initialising"))?;
+                if let Some(storage) = &record.definition.storage {
+                    marker::remove(storage, record.nonce.as_deref())?;
+                    // Whatever else somebody put there is his.
+                    let _ = fs::remove_dir(storage);
+                }
             }
             // The record goes last: until then a purge that was interrupted is begun again.
             for part in ["tls", "run", "log"] {
@@ -272,19 +280,21 @@ impl Inner {
             .map_err(failed)
     }
 
+    /// The nonce that goes with its data.
     fn may_be(
         &self,
         place: &Place,
         service: &Service,
         definition: &Definition,
         before: Option<&Record>,
-    ) -> Result<(), PlatformError> {
+    ) -> Result<String, PlatformError> {
         newer(service, before)?;
-        self.port_is_free(place, definition, before)?;
         let Program::Postgres(postgres) = &service.program;
         let may_begin = postgres.initialise && !before.is_some_and(|record| record.has_data);
+        let nonce = marker::admit(place, definition, before, may_begin)?;
+        self.port_is_free(place, definition, before)?;
         match may_begin || place.data(definition).join("PG_VERSION").is_file() {
-            true => Ok(()),
+            true => Ok(nonce),
             false => Err(lost(place, definition)),
         }
     }

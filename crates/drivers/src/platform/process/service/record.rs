@@ -18,6 +18,9 @@ pub(super) struct Record {
     pub definition: Definition,
     /// There was a data directory: from then on none is made.
     pub has_data: bool,
+    /// Its storage's marker has it too. None: of a version that wrote no markers.
+    #[serde(default)]
+    pub nonce: Option<String>,
     /// What the postmaster that was started last goes by.
     pub running: Option<Prints>,
     /// The admin as the server was told last.
@@ -150,6 +153,7 @@ impl Record {
             desired: Desired::Running,
             definition,
             has_data: false,
+            nonce: None,
             running: None,
             admin: None,
             restarts: Vec::new(),
