@@ -34,7 +34,7 @@ const CAPACITY_MAX: u32 = 100_000;
 #[utoipa::path(post, path = "/v1/servers", tag = "servers", request_body = AddServer,
     responses(
         (status = 201, description = "The server, ready for tenants", body = Server),
-        (status = 200, description = "It was registered already, with the same values", body = Server),
+        (status = 200, description = "It was registered already; what is new was proven and is kept", body = Server),
         (status = 202, description = "It is still being looked at", body = Operation)))]
 pub async fn add(
     State(plane): State<Plane>,

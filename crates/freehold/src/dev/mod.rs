@@ -67,13 +67,12 @@ pub async fn run(args: Args) -> Result<(), Missing> {
     let stop = signals::stop_on_signals()?;
 
     servers.start_first(&dir).await?;
-    let outcome = with_store(&args, &dir, settings, &mut servers, listeners, stop).await;
+    let outcome = with_store(&dir, settings, &mut servers, listeners, stop).await;
     servers.stop().await;
     outcome
 }
 
 async fn with_store(
-    args: &Args,
     dir: &Directory,
     settings: Settings,
     servers: &mut Servers,
