@@ -14,8 +14,9 @@ use axum::{Json, Router};
 use freehold_api::TenantId;
 use freehold_api::key::Scope;
 use freehold_api::problem::Code;
-use freehold_api::tenant::CreateTenant;
+use freehold_api::tenant::{CreateTenant, TenantState};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use super::store::{self, External};
 use crate::http::access::{self, Caller};
@@ -25,7 +26,7 @@ use crate::plane::{Answer, Plane};
 use crate::settings::Edge;
 use crate::stock::store as databases;
 use crate::tenant::create::{self, Ensured};
-use crate::tenant::store as tenants;
+use crate::tenant::store::{self as tenants, TenantRow};
 
 const NAME: &str = "tansucloud";
 /// The original answers when the work is done; so does this, up to a minute.
@@ -118,18 +119,47 @@ async fn ensure(plane: &Plane, edge: &Edge, caller: &Caller, wanted: Wanted) -> 
     let known = store::find(&plane.store, &via).await?;
     let id = known.clone().unwrap_or(slug);
     caller.require_tenant(&id)?;
-    let existing = match &known {
-        Some(id) => tenants::find(&plane.store, id.as_str()).await?,
-        None => None,
-    };
+    let until = Instant::now() + PATIENCE;
     // What exists is answered whatever name and region say this time, as the original does.
-    let is_there = existing.is_some_and(|row| matches!(row.state.as_str(), "active" | "suspended"));
-    let created = !is_there && make(plane, edge, caller, &id, &via, wanted.display_name, wanted.region).await?;
+    let is_there = known.is_some() && is_there(plane, &id, until).await?;
+    let wanted = Asked { name: wanted.display_name, region: wanted.region, until };
+    let created = !is_there && make(plane, edge, caller, &id, &via, wanted).await?;
     let database = databases::find_of_tenant(&plane.store, id.as_str()).await?;
     let database =
         database.ok_or_else(|| Refused::new(Code::NotFound, format!("tenant {id} was purged meanwhile")))?.database;
     let message = if created { "Created" } else { "Already existed" };
     Ok(Provisioned { tenant_id: external, database, created, message })
+}
+
+/// Whether it is ready. Whoever finds it on its way waits for it, as its maker does.
+async fn is_there(plane: &Plane, id: &TenantId, until: Instant) -> Answer<bool> {
+    let find = || tenants::find(&plane.store, id.as_str());
+    let mut found = find().await?;
+    let unready = |row: &&TenantRow| matches!(row.state(), TenantState::Creating | TenantState::Failed);
+    let at_work = found.as_ref().filter(unready).and_then(|row| row.operation);
+    if let Some(operation) = at_work {
+        plane.engine.wait(operation, until.saturating_duration_since(Instant::now())).await?;
+        found = find().await?;
+    }
+    match found.as_ref().map(TenantRow::state) {
+        Some(TenantState::Active | TenantState::Suspended) => Ok(true),
+        Some(TenantState::Creating) => {
+            let operation = at_work.map_or(String::new(), |operation| format!(" (operation {operation})"));
+            Err(still_being_made(id, &operation))
+        }
+        Some(TenantState::Failed | TenantState::Deleted) | None => Ok(false),
+    }
+}
+
+fn still_being_made(id: &TenantId, operation: &str) -> Refused {
+    Refused::new(Code::Timeout, format!("tenant {id} is still being made{operation}; send the same request again"))
+}
+
+/// What only a tenant that is new is asked for.
+struct Asked {
+    name: Option<String>,
+    region: Option<String>,
+    until: Instant,
 }
 
 /// True when this very call made it.
@@ -139,28 +169,36 @@ async fn make(
     caller: &Caller,
     id: &TenantId,
     via: &External<'_>,
-    name: Option<String>,
-    region: Option<String>,
+    asked: Asked,
 ) -> Answer<bool> {
     let text = |text: Option<String>| text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
     let body = CreateTenant {
         id: id.clone(),
-        name: text(name),
+        name: text(asked.name),
         plan: edge.plan.clone(),
-        region: text(region),
+        region: text(asked.region),
         template: Some(edge.template.clone().unwrap_or_else(|| NAME.parse().expect("a slug"))),
         labels: Some([("external_id".to_owned(), via.id.to_owned())].into()),
         deletion_protection: None,
     };
-    match create::ensure(plane, &caller.actor(), &caller.by(), &body, PATIENCE, Some(via)).await {
-        Ok(Ensured::There { created, .. }) => Ok(created),
-        Ok(Ensured::OnItsWay { operation }) => {
-            let detail =
-                format!("tenant {id} is still being made (operation {}); send the same request again", operation.id);
-            Err(Refused::new(Code::Timeout, detail))
+    loop {
+        let patience = asked.until.saturating_duration_since(Instant::now());
+        match create::ensure(plane, &caller.actor(), &caller.by(), &body, patience, Some(via)).await {
+            Ok(Ensured::There { created, .. }) => return Ok(created),
+            Ok(Ensured::OnItsWay { operation }) => {
+                return Err(still_being_made(id, &format!(" (operation {})", operation.id)));
+            }
+            // Begun for this very external id (anything else is `name_taken`), a moment ago, under another display name.
+            Err(refused) if refused.code() == Code::TenantExists => {
+                if is_there(plane, id, asked.until).await? {
+                    return Ok(false);
+                }
+                // It failed, or was purged: then this call makes it, unless others go on beginning before it.
+                if Instant::now() >= asked.until {
+                    return Err(refused);
+                }
+            }
+            Err(refused) => return Err(refused),
         }
-        // Made for this very external id (anything else is `name_taken`), a moment ago, under another display name.
-        Err(refused) if refused.code() == Code::TenantExists => Ok(false),
-        Err(refused) => Err(refused),
     }
 }

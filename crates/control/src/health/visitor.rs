@@ -1,7 +1,7 @@
 //! The login that health comes in with: written down, sealed, before it exists anywhere.
 
 use freehold_drivers::secrets::{Password, scram_verifier};
-use freehold_drivers::server::sql::{self, Admin, Dsn, SslMode};
+use freehold_drivers::server::sql::{self, Admin, Dsn, SslMode, Visit};
 use freehold_durable::Failure;
 use rand::seq::IndexedRandom;
 use uuid::Uuid;
@@ -38,8 +38,8 @@ pub async fn ensure(core: &Core, admin: &Admin, server: &str) -> Result<Visitor,
 }
 
 /// Comes in once, as tenants do.
-pub async fn comes_in(core: &Core, server: &ServerRow, visitor: &Visitor) -> Result<(), Failure> {
-    sql::visit(&dsn(core, server, visitor)?).await.map(drop).map_err(|error| {
+pub async fn comes_in(core: &Core, server: &ServerRow, visitor: &Visitor) -> Result<Visit, Failure> {
+    sql::visit(&dsn(core, server, visitor)?).await.map_err(|error| {
         let failure = hands::failure(error);
         let place = format!("{}:{}", server.tenant_host, server.tenant_port);
         Failure { message: format!("log in at {place}, where tenants connect: {}", failure.message), ..failure }

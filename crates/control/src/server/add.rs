@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::register::{Register, Step};
 use super::store::Declared;
-use super::{hands, list, store};
+use super::{again, hands, list, store};
 use crate::audit::record::{Actor, Event};
 use crate::http::access::Caller;
 use crate::http::extract::{Json, text};
@@ -34,7 +34,7 @@ const CAPACITY_MAX: u32 = 100_000;
 #[utoipa::path(post, path = "/v1/servers", tag = "servers", request_body = AddServer,
     responses(
         (status = 201, description = "The server, ready for tenants", body = Server),
-        (status = 200, description = "It was registered already, with the same values", body = Server),
+        (status = 200, description = "It was registered already; what is new was proven and is kept", body = Server),
         (status = 202, description = "It is still being looked at", body = Operation)))]
 pub async fn add(
     State(plane): State<Plane>,
@@ -110,9 +110,9 @@ pub async fn start(plane: &Plane, actor: &Actor, body: &AddServer) -> Answer<Add
     let mut tx = plane.store.begin().await?;
     if !store::declare(&mut tx, &declared).await? {
         drop(tx);
-        return existing(plane, actor, body, &declared).await;
+        return again::add(plane, actor, body, &declared).await;
     }
-    let started = look(plane, actor, &mut tx, body).await?;
+    let started = look(plane, actor, &mut tx, body, Step::Probe).await?;
     let details = serde_json::json!({"dsn": declared.dsn, "capacity": capacity, "kind": declared.kind});
     Event::done(actor, "server.add", format!("server:{}", body.id)).with(details).save(&mut *tx).await?;
     tx.commit().await?;
@@ -122,54 +122,20 @@ pub async fn start(plane: &Plane, actor: &Actor, body: &AddServer) -> Answer<Add
     Ok(Added::Started(id))
 }
 
-/// The same again is fine; another password or certificate for the same address is stored and looked at.
-async fn existing(plane: &Plane, actor: &Actor, body: &AddServer, declared: &Declared<'_>) -> Answer<Added> {
-    let found = store::find_with_use(&plane.store, body.id.as_str()).await?;
-    let found = found
-        .filter(|found| found.row.state != "removed")
-        .ok_or_else(|| Refused::new(Code::ServerExists, "a removed server had this name; use another"))?;
-    let row = &found.row;
-    let differs = [
-        ("dsn", row.dsn != declared.dsn),
-        ("kind", body.kind.is_some() && row.kind != declared.kind),
-        ("region", body.region.is_some() && row.region.as_deref() != declared.region),
-        ("tenant_address", (row.tenant_host.as_str(), row.tenant_port) != (declared.tenant_host, declared.tenant_port)),
-    ];
-    if let Some((field, _)) = differs.into_iter().find(|(_, differs)| *differs) {
-        return Err(Refused::new(Code::ServerExists, format!("server {} is registered with another {field}", body.id)));
-    }
-    if let Some(operation) = found.operation.filter(|_| row.state == "provisioning") {
-        return Ok(Added::InFlight(OperationId(operation)));
-    }
-    let context = hands::dsn_context(row.dsn_seal_id, row.dsn_version);
-    let kept = plane.sealer.open(&context, &row.dsn_sealed);
-    let same_secret = kept.is_ok_and(|kept| kept.as_slice() == body.dsn.as_bytes());
-    let same_certificate = body.ca_certificate.is_none() || row.ca_certificate == body.ca_certificate;
-    let same_capacity = body.capacity.is_none() || row.capacity == declared.capacity;
-    if same_secret && same_certificate && same_capacity {
-        return Ok(Added::Same);
-    }
-    let mut tx = plane.store.begin().await?;
-    store::redeclare(&mut tx, declared, body.capacity.is_some()).await?;
-    let details = serde_json::json!({"dsn": declared.dsn, "password": !same_secret, "certificate": !same_certificate,
-        "capacity": body.capacity});
-    Event::done(actor, "server.update", format!("server:{}", body.id)).with(details).save(&mut *tx).await?;
-    let started = look(plane, actor, &mut tx, body).await?;
-    tx.commit().await?;
-    plane.fleet.forget().await;
-    let id = OperationId(started.id);
-    plane.engine.go(started);
-    Ok(Added::InFlight(id))
-}
-
-async fn look(plane: &Plane, actor: &Actor, tx: &mut PgConnection, body: &AddServer) -> Answer<Started> {
+pub(super) async fn look(
+    plane: &Plane,
+    actor: &Actor,
+    tx: &mut PgConnection,
+    body: &AddServer,
+    step: Step,
+) -> Answer<Started> {
     let new = New {
         subject: Some(format!("server:{}", body.id)),
         // A mistyped host is not tried for ever.
         deadline: Some(REGISTER_DEADLINE),
         requested_by: Some(actor.reference.clone()),
         request_id: actor.request.clone(),
-        ..New::of("server.register", Step::Probe)
+        ..New::of("server.register", step)
     };
     plane.engine.start::<Register>(tx, new).await.map_err(|error| match error {
         StartError::Busy { operation, kind } => {
@@ -180,7 +146,7 @@ async fn look(plane: &Plane, actor: &Actor, tx: &mut PgConnection, body: &AddSer
 }
 
 /// One host, or several with their ports as one text.
-fn address(hosts: &[HostPort]) -> (String, u16) {
+pub(super) fn address(hosts: &[HostPort]) -> (String, u16) {
     match hosts {
         [one] => (one.host.clone(), one.port),
         several => (HostPort::list(several), several[0].port),

@@ -3,6 +3,7 @@
 //! failed → provisioning`.
 
 pub mod add;
+mod again;
 pub mod change;
 pub mod check;
 pub mod clear;

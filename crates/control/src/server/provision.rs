@@ -10,7 +10,8 @@ use async_trait::async_trait;
 use freehold_api::server::{Finding, Severity};
 use freehold_drivers::platform::{Phase, PlatformErrorKind};
 use freehold_drivers::server::managed;
-use freehold_durable::{Cx, Failure, Operation, OperationRow, Outcome, Resolution, steps};
+use freehold_drivers::server::sql::SqlErrorKind;
+use freehold_durable::{Class, Cx, Failure, Operation, OperationRow, Outcome, Resolution, steps};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -228,12 +229,24 @@ pub async fn look(core: &Core, cx: &Cx, row: &ManagedRow) -> Result<Seen, Failur
             admin.ping().await.map_err(hands::failure)?;
             Ok(Seen::Ready)
         }
-        // Another cluster answers at its address: nothing that waiting would mend.
-        Err(failure) if failure.code == "cluster_swapped" => Err(failure),
-        Err(failure) => {
+        Err(failure) if may_pass(&failure, observed.phase) => {
             let what = if reason.is_empty() { failure.message } else { format!("{reason} ({})", failure.message) };
             Ok(Seen::Starting(format!("server {} is starting: {what}", row.id)))
         }
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Whether a server that comes up may get over it: what is sealed wrongly and another cluster at its address stay; and
+/// whom it refuses while its platform says that it runs, it will refuse again.
+fn may_pass(failure: &Failure, phase: Phase) -> bool {
+    let refused = [SqlErrorKind::AuthFailed, SqlErrorKind::Tls, SqlErrorKind::Privilege];
+    match failure.class {
+        Class::Transient => true,
+        Class::Permanent | Class::Stuck => {
+            phase == Phase::Starting && refused.iter().any(|kind| kind.code() == failure.code)
+        }
+        Class::Fenced => false,
     }
 }
 
@@ -288,4 +301,23 @@ pub fn server_of(operation: &OperationRow) -> &str {
 pub async fn server_of_id(tx: &mut PgConnection, operation: Uuid) -> sqlx::Result<Option<String>> {
     let sql = "SELECT substr(subject, 8) FROM operation WHERE id = $1 AND subject LIKE 'server:%'";
     sqlx::query_scalar(sql).bind(operation).fetch_optional(tx).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_may_pass_is_waited_for() {
+        let sealed = Failure::stuck("sealed_secret_unreadable", "x");
+        let swapped = Failure::stuck("cluster_swapped", "x");
+        let denied = Failure::stuck(SqlErrorKind::AuthFailed.code(), "x");
+        let silent = Failure::transient(SqlErrorKind::Unreachable.code(), "x");
+        let both = |failure: &Failure| [Phase::Starting, Phase::Running].map(|phase| may_pass(failure, phase));
+        assert_eq!(both(&silent), [true, true]);
+        assert_eq!(both(&denied), [true, false], "the platform gives the admin while it starts");
+        for failure in [sealed, swapped, Failure::fenced()] {
+            assert_eq!(both(&failure), [false, false], "{failure}");
+        }
+    }
 }

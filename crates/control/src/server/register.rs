@@ -1,6 +1,7 @@
 //! `server.register`: looks at a new server, closes it to strangers, and opens it to tenants.
 //!
-//! probe → secure → active. A server that cannot be used ends `failed` with the reason, and may be added again.
+//! probe → secure → active. A server that cannot be used ends `failed` with the reason, and may be added again. One that is
+//! registered already and comes by another way takes one step (prove), and stays what it was where that fails.
 
 use async_trait::async_trait;
 use freehold_durable::{Class, Cx, Failure, Operation, OperationRow, Outcome, Resolution, steps};
@@ -8,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::store::Facts;
+use super::again::{self, Candidate};
+use super::store::{Facts, ServerRow};
 use super::{hands, store};
 use crate::audit::record::{Actor, Event};
 use crate::health::visitor;
@@ -23,6 +25,8 @@ steps! {
         Probe,
         /// CONNECT and TEMPORARY taken from PUBLIC, and read back.
         Secure,
+        /// Another way to a server that is registered: kept once it has led to the same cluster, for admin and tenants.
+        Prove { candidate: Box<Candidate> },
     }
 }
 
@@ -42,7 +46,8 @@ impl Operation for Register {
         let id = subject(cx)?;
         match step {
             Step::Probe => {
-                let facts = probe(&self.core, cx, &id).await.map_err(for_the_caller)?;
+                let server = hands::server(&self.core, &id).await?;
+                let facts = probe(&self.core, cx, &server).await.map_err(for_the_caller)?;
                 Ok(Outcome::step(Step::Secure)
                     .recording(move |tx| Box::pin(async move { record(tx, &id, &facts).await })))
             }
@@ -56,14 +61,16 @@ impl Operation for Register {
                     Box::pin(async move {
                         record(tx, &id, &facts).await?;
                         store::set_state(tx, &id, &["provisioning"], "active", None).await?;
-                        let sql = "UPDATE server SET health = 'healthy', health_message = NULL, health_failures = 0 WHERE id = $1";
-                        sqlx::query(sql).bind(&id).execute(&mut *tx).await?;
-                        Event::done(&Actor::operation(operation, None), "server.register", format!("server:{id}")).save(&mut *tx).await?;
+                        store::answers(tx, &id).await?;
+                        Event::done(&Actor::operation(operation, None), "server.register", format!("server:{id}"))
+                            .save(&mut *tx)
+                            .await?;
                         fleet.forget().await;
                         Ok(engine.wake_in(tx, "stock").await?)
                     })
                 }))
             }
+            Step::Prove { candidate } => again::prove(&self.core, cx, id, *candidate).await.map_err(for_the_caller),
         }
     }
 
@@ -121,9 +128,8 @@ pub(super) async fn record(tx: &mut PgConnection, id: &str, facts: &Facts) -> Re
     }
 }
 
-pub async fn probe(core: &Core, holder: &impl hands::Holder, id: &str) -> Result<Facts, Failure> {
-    let server = hands::server(core, id).await?;
-    let admin = hands::admin(core, holder, &server, None).await?;
+pub(super) async fn probe(core: &Core, holder: &impl hands::Holder, server: &ServerRow) -> Result<Facts, Failure> {
+    let admin = hands::admin(core, holder, server, None).await?;
     let facts = admin.facts().await.map_err(hands::failure)?;
     if let Some(refusal) = facts.refusal() {
         return Err(Failure::permanent("prerequisite", refusal));
@@ -144,13 +150,13 @@ pub async fn open_to_tenants(core: &Core, cx: &Cx, id: &str) -> Result<(), Failu
     let server = hands::server(core, id).await?;
     let admin = hands::admin(core, cx, &server, None).await?;
     let visitor = visitor::ensure(core, &admin, id).await?;
-    visitor::comes_in(core, &server, &visitor).await
+    visitor::comes_in(core, &server, &visitor).await.map(drop)
 }
 
 /// Facts, with what is not closed to strangers; closing is an ensure and may be repeated.
 pub async fn look_again(core: &Core, cx: &Cx, id: &str) -> Result<Facts, Failure> {
-    let mut facts = probe(core, cx, id).await?;
     let server = hands::server(core, id).await?;
+    let mut facts = probe(core, cx, &server).await?;
     let admin = hands::admin(core, cx, &server, None).await?;
     let unrevoked = admin.secure_server().await.map_err(hands::failure)?;
     facts.findings.extend(unrevoked.into_iter().map(hands::finding));

@@ -134,10 +134,15 @@ impl Operation for Remove {
                     return Ok(Outcome::again(LOOK, Step::Clear { purge }).waiting_for("server_in_use", what));
                 }
                 clear::away(core, cx, &server).await?;
+                // Of one that Freehold runs nothing was taken away yet: it goes with the service, or stays where that does.
+                let is_clear = server.platform.is_none();
                 Ok(Outcome::step(Step::Service { purge }).recording(move |tx| {
                     Box::pin(async move {
                         nobody_came(tx, &id).await?;
-                        Ok(store::forget_unowned(tx, &id).await?)
+                        if is_clear {
+                            store::forget_unowned(tx, &id).await?;
+                        }
+                        Ok(())
                     })
                 }))
             }
@@ -152,6 +157,7 @@ impl Operation for Remove {
                 Ok(next.recording(move |tx| {
                     Box::pin(async move {
                         nobody_came(tx, &id).await?;
+                        store::forget_unowned(tx, &id).await?;
                         store::removed(tx, &id).await?;
                         core.fleet.forget().await;
                         freehold_durable::wake_in(tx, LOOP).await?;

@@ -13,6 +13,7 @@ use sqlx::types::Json;
 use sqlx::{FromRow, PgConnection, PgExecutor, PgPool, Row};
 use uuid::Uuid;
 
+use super::again::Candidate;
 use crate::server_pool::definition::Definition;
 
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -389,18 +390,27 @@ pub async fn relocate(
     Ok(())
 }
 
-/// What may change of a server that is registered: its secret, its certificate, its capacity.
-pub async fn redeclare(tx: &mut PgConnection, server: &Declared<'_>, capacity: bool) -> sqlx::Result<()> {
-    let sql = "UPDATE server SET dsn_sealed = $2, dsn_seal_id = $3, dsn_version = 1,
-        ca_certificate = coalesce($4, ca_certificate), capacity = CASE WHEN $5 THEN $6 ELSE capacity END WHERE id = $1";
+/// It answered just now.
+pub async fn answers(tx: &mut PgConnection, id: &str) -> sqlx::Result<()> {
+    let sql = "UPDATE server SET health = 'healthy', health_message = NULL, health_failures = 0 WHERE id = $1";
+    sqlx::query(sql).bind(id).execute(tx).await.map(drop)
+}
+
+/// The same server by another way, which was proven. Never one that Freehold runs: nobody else has its secret.
+pub async fn redeclare(tx: &mut PgConnection, id: &str, way: &Candidate, sealed: &[u8]) -> sqlx::Result<()> {
+    let sql = "UPDATE server SET dsn = $2, dsn_sealed = $3, dsn_seal_id = $4, dsn_version = 1, tenant_host = $5, tenant_port = $6,
+        tenant_sslmode = $7, ca_certificate = coalesce($8, ca_certificate)
+        WHERE id = $1 AND platform IS NULL AND state <> 'removed'";
     sqlx::query(sql)
-        .bind(server.id)
-        .bind(server.dsn_sealed)
-        .bind(server.dsn_seal_id)
-        .bind(server.ca_certificate)
-        .bind(capacity)
-        .bind(server.capacity)
+        .bind(id)
+        .bind(&way.dsn)
+        .bind(sealed)
+        .bind(way.dsn_seal_id)
+        .bind(&way.tenant_host)
+        .bind(way.tenant_port)
+        .bind(&way.tenant_sslmode)
+        .bind(&way.ca_certificate)
         .execute(tx)
-        .await?;
-    Ok(())
+        .await
+        .map(drop)
 }

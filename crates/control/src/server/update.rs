@@ -30,6 +30,8 @@ use crate::server_pool::definition::Definition;
 use crate::server_pool::{LOOP, platforms, secrets, service, store};
 
 const LOOK: Duration = Duration::from_millis(300);
+/// On the way back there is no deadline: a recovery may take hours.
+const RECOVER_LOOK: Duration = Duration::from_secs(2);
 /// A clean stop may take two minutes, and an image is pulled first.
 const UPDATE_DEADLINE: Duration = Duration::from_secs(1800);
 
@@ -69,7 +71,7 @@ pub async fn update(
     }
     let after = updated(&before, &body, row.kind())?;
     store::begin_updating(&mut tx, id.as_str(), &after).await?;
-    let capacity = i32::try_from(after.capacity).unwrap_or(i32::MAX);
+    let capacity = body.capacity.map(|capacity| i32::try_from(capacity).unwrap_or(i32::MAX));
     let step = Step::Prepare { before: Box::new(before), capacity };
     let new = New { deadline: Some(UPDATE_DEADLINE), ..change::new("server.update", &id, step, &caller.actor()) };
     let started = change::started(&id, plane.engine.start::<Update>(&mut tx, new).await)?;
@@ -106,17 +108,17 @@ fn updated(before: &Definition, body: &UpdateServer, kind: ServerKind) -> Answer
 }
 
 steps! {
-    /// What is left to do. `before`: what it was, for the way back.
+    /// What is left to do. `before`: what it was, for the way back; `capacity`: where another was asked for.
     #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
     pub enum Step {
         /// A new certificate.
-        Prepare { before: Box<Definition>, capacity: i32 },
+        Prepare { before: Box<Definition>, capacity: Option<i32> },
         /// Stopped, and started as it shall be.
-        Apply { before: Box<Definition>, capacity: i32 },
+        Apply { before: Box<Definition>, capacity: Option<i32> },
         /// Its admin is let in.
-        Ready { before: Box<Definition>, capacity: i32 },
+        Ready { before: Box<Definition>, capacity: Option<i32> },
         /// Looked at, and open to tenants again.
-        Resume { before: Box<Definition>, capacity: i32 },
+        Resume { before: Box<Definition>, capacity: Option<i32> },
         /// The way back: what it was is what it shall be.
         Revert { before: Box<Definition> },
         Reapply,
@@ -156,14 +158,17 @@ impl Operation for Update {
                 self.apply(cx, &row).await?;
                 Ok(Outcome::step(Step::Ready { before, capacity }))
             }
-            Step::Ready { before, capacity } => match provision::look(core, cx, &row).await? {
-                Seen::Ready => Ok(Outcome::step(Step::Resume { before, capacity })),
-                Seen::Absent => Ok(Outcome::again(LOOK, Step::Apply { before, capacity })),
-                Seen::Starting(why) => {
-                    Ok(Outcome::again(LOOK, Step::Ready { before, capacity }).waiting_for("server_starting", why))
+            // Whom it does not let in as it is now, it may let in as it was.
+            Step::Ready { before, capacity } => {
+                match provision::look(core, cx, &row).await.map_err(register::for_the_caller)? {
+                    Seen::Ready => Ok(Outcome::step(Step::Resume { before, capacity })),
+                    Seen::Absent => Ok(Outcome::again(LOOK, Step::Apply { before, capacity })),
+                    Seen::Starting(why) => {
+                        Ok(Outcome::again(LOOK, Step::Ready { before, capacity }).waiting_for("server_starting", why))
+                    }
                 }
-            },
-            Step::Resume { capacity, .. } => self.resume(cx, row.id.clone(), Some(capacity)).await,
+            }
+            Step::Resume { capacity, .. } => self.resume(cx, row.id.clone(), capacity).await,
             Step::Revert { before } => Ok(Outcome::step(Step::Reapply)
                 .recording(move |tx| Box::pin(async move { Ok(store::revert(tx, &row.id, &before).await?) }))),
             Step::Reapply => {
@@ -172,8 +177,10 @@ impl Operation for Update {
             }
             Step::Recover => match provision::look(core, cx, &row).await? {
                 Seen::Ready => self.resume(cx, row.id.clone(), None).await,
-                Seen::Absent => Ok(Outcome::again(LOOK, Step::Reapply)),
-                Seen::Starting(why) => Ok(Outcome::again(LOOK, Step::Recover).waiting_for("server_starting", why)),
+                Seen::Absent => Ok(Outcome::again(RECOVER_LOOK, Step::Reapply)),
+                Seen::Starting(why) => {
+                    Ok(Outcome::again(RECOVER_LOOK, Step::Recover).waiting_for("server_starting", why))
+                }
             },
         }
     }

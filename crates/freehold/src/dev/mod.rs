@@ -29,9 +29,9 @@ pub struct Args {
     /// Where everything is kept [default: /var/lib/freehold as root, else ~/.local/share/freehold]
     #[arg(long, env = "FREEHOLD_DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Where the API listens
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8400")]
-    listen: SocketAddr,
+    /// Where the API listens [default: the settings' listen, else 127.0.0.1:8400]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
     /// PostgreSQL servers to run, local-1 to local-N; those that tenants live on run anyway [default: as before, else 1]
     #[arg(long, value_name = "N")]
     servers: Option<u32>,
@@ -67,13 +67,12 @@ pub async fn run(args: Args) -> Result<(), Missing> {
     let stop = signals::stop_on_signals()?;
 
     servers.start_first(&dir).await?;
-    let outcome = with_store(&args, &dir, settings, &mut servers, listeners, stop).await;
+    let outcome = with_store(&dir, settings, &mut servers, listeners, stop).await;
     servers.stop().await;
     outcome
 }
 
 async fn with_store(
-    args: &Args,
     dir: &Directory,
     settings: Settings,
     servers: &mut Servers,
@@ -97,7 +96,7 @@ async fn with_store(
     let taken: Vec<SocketAddr> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
     servers.start_others(dir, &plane, &taken).await?;
     servers.register(dir, &plane).await?;
-    let context = context(dir, &plane, args.listen).await?;
+    let context = context(dir, &plane, plane.settings.listen).await?;
     greet(dir, &plane, servers, &context);
     let core = plane.core.clone();
     let outcome = serve::run(plane, listeners, stop).await;
@@ -118,7 +117,7 @@ fn settings(args: &Args, dir: &Directory, port: u16) -> Result<Settings, Missing
         SecretString::from(url),
         &dir.path.join("secrets/sealing.key"),
     )?;
-    settings.listen = args.listen;
+    settings.listen = args.listen.unwrap_or(settings.listen);
     if let Some(stock) = args.stock {
         settings.stock.per_template = stock;
     }

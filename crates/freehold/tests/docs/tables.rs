@@ -45,6 +45,33 @@ fn exit_codes_are_the_command_line_s() {
     assert_eq!(rows, listed);
 }
 
+/// Whoever brakes must know what there is to be braked.
+#[test]
+fn loops_are_all_named_where_they_are_frozen() {
+    let named = Regex::new(r#"impl Loop for \w+ \{\s*fn name\(&self\) -> &'static str \{\s*(?:"(\w+)"|LOOP)"#)
+        .expect("a pattern");
+    let shared = Regex::new(r#"pub const LOOP: &str = "(\w+)""#).expect("a pattern");
+    let sources = sources("crates/control/src");
+    let shared = sources.iter().find_map(|source| Some(shared.captures(source)?[1].to_owned())).expect("a loop's name");
+    let name =
+        |found: regex::Captures<'_>| found.get(1).map_or_else(|| shared.clone(), |name| name.as_str().to_owned());
+    let loops: BTreeSet<String> = sources.iter().flat_map(|source| named.captures_iter(source).map(name)).collect();
+    let help = read("crates/cli/src/freeze.rs");
+    let listed: Vec<BTreeSet<String>> = help
+        .lines()
+        .filter_map(|line| {
+            Some(line.split_once("/// A loop (")?.1.split_once(')')?.0.split(", ").map(str::to_owned).collect())
+        })
+        .collect();
+    assert_eq!(listed, [loops.clone(), loops.clone()]);
+    let page = read("docs/operate.md");
+    let (_, brake) = page.split_once("\n## The brake\n").expect("the brake");
+    let (brake, _) = brake.split_once("\n## ").expect("what comes after it");
+    for name in loops {
+        assert!(brake.contains(&format!("`{name}`")), "docs/operate.md does not say that {name} can be frozen");
+    }
+}
+
 #[test]
 fn findings_are_the_drivers() {
     let pattern = Regex::new(

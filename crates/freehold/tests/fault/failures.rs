@@ -99,6 +99,7 @@ failure_tests! {
     failure_in_tenant_purge: Purge, 1;
     failure_in_template_build_retire_and_stock_drop: Version, 2;
     failure_in_server_register: Register, 1;
+    failure_in_server_register_of_one_that_is_registered: AddAgain, 1;
     failure_in_server_check: Check, 1;
     failure_in_server_provision: Grow, 1;
     failure_in_a_create_that_waits_for_a_server: WaitForRoom, 1;

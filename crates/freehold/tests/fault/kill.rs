@@ -144,6 +144,7 @@ kill_tests! {
     kill_tenant_purge: Purge, 3, 1;
     kill_template_build_retire_and_stock_drop: Version, 5, 2;
     kill_server_register: Register, 2, 1;
+    kill_server_register_of_one_that_is_registered: AddAgain, 1, 0;
     kill_server_check: Check, 1, 1;
     kill_server_provision: Grow, 3, 2;
     kill_tenant_create_that_waits_for_a_server: WaitForRoom, 3, 1;

@@ -1,6 +1,7 @@
 //! What breaks, and what is left of it: kills inside every step, failures of every class, servers and stores that go
 //! away, processes that hang, clocks that jump. The real program, on real PostgreSQL.
 
+mod again;
 mod client;
 mod clock;
 mod control_store;

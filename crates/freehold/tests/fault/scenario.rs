@@ -44,6 +44,8 @@ pub enum Scenario {
     /// A new version of a template with stock: built, stocked, the old stock dropped, the old build retired.
     Version,
     Register,
+    /// Registered again, with another address for its tenants.
+    AddAgain,
     Check,
     /// Who is in a tenant's database.
     Sessions,
@@ -67,7 +69,7 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Made,
         Self::FromStock,
         Self::Suspend,
@@ -82,6 +84,7 @@ impl Scenario {
         Self::AdoptCheck,
         Self::Adopt,
         Self::Register,
+        Self::AddAgain,
         Self::Check,
         Self::Forget,
         Self::Grow,
@@ -103,7 +106,7 @@ impl Scenario {
             Self::Undelete => &["tenant.undelete"],
             Self::Purge => &["tenant.purge"],
             Self::Version => &["template.build", "stock.drop", "template.retire"],
-            Self::Register => &["server.register"],
+            Self::Register | Self::AddAgain => &["server.register"],
             Self::Check => &["server.check"],
             Self::Grow => &["server.provision"],
             Self::WaitForRoom => &["tenant.create", "server.provision"],
@@ -120,20 +123,20 @@ impl Scenario {
 
     /// Whether both want the same rig: the one with templates and stock, or the one with a pool.
     pub fn shares_rig_with(self, other: Self) -> bool {
-        let alone = |scenario| matches!(scenario, Self::Register | Self::Check | Self::Forget);
+        let alone = |scenario| matches!(scenario, Self::Register | Self::AddAgain | Self::Check | Self::Forget);
         !alone(self) && !alone(other) && self.has_pool() == other.has_pool()
     }
 
     /// A rig with servers, templates and stock, as far as this one needs them.
     pub async fn rig(self) -> (Rig, Serve) {
-        let apart = matches!(self, Self::Register | Self::Forget).then(|| Cluster::start(15));
+        let apart = matches!(self, Self::Register | Self::AddAgain | Self::Forget).then(|| Cluster::start(15));
         let settings = if self.has_pool() { POOL } else { SETTINGS };
         let rig = Rig::new(Wanted { apart, settings, ..Wanted::default() }).await;
         let mut serve = rig.serve("").await;
         match self {
             Self::Register => rig.stop_filling().await,
             // Health comes in with a login of its own, at its own time.
-            _ if self.has_pool() || self == Self::Forget => {
+            _ if self.has_pool() || matches!(self, Self::AddAgain | Self::Forget) => {
                 rig.stop_filling().await;
                 rig.freeze("health").await;
             }
@@ -153,7 +156,7 @@ impl Scenario {
     pub async fn prepare(self, rig: &Rig, serve: &Serve, id: &str) {
         match self {
             _ if self.has_pool() => self.prepare_server(serve).await,
-            Self::Forget => {
+            Self::AddAgain | Self::Forget => {
                 let (status, body) = serve.post("/v1/servers", another(rig)).await;
                 assert_eq!(status, 201, "{body}\n{}", serve.output());
             }
@@ -198,6 +201,12 @@ impl Scenario {
             Self::Purge => (Method::DELETE, format!("/v1/tenants/{id}?confirm={id}&purge=true"), None),
             Self::Version => (Method::POST, "/v1/templates".into(), Some(template("kept", number))),
             Self::Register => (Method::POST, "/v1/servers".into(), Some(another(rig))),
+            Self::AddAgain => {
+                let mut again = another(rig);
+                again["capacity"] = json!(6);
+                again["tenant_address"] = json!(format!("localhost:{}", rig.server().port()));
+                (Method::POST, "/v1/servers".into(), Some(again))
+            }
             _ if self.has_pool() || self == Self::Forget => self.act_on_server(id),
             Self::Check => (Method::POST, "/v1/servers/one/check".into(), None),
             Self::Sessions => (Method::GET, tenant("sessions"), None),
@@ -213,7 +222,7 @@ impl Scenario {
     /// Everything that was begun is over, or stuck.
     pub async fn settled(self, rig: &Rig, serve: &mut Serve) {
         let stock: &[(&str, i64)] = match self {
-            Self::Register | Self::Check | Self::Forget => &[],
+            Self::Register | Self::AddAgain | Self::Check | Self::Forget => &[],
             _ if self.has_pool() => &[],
             _ => &[("kept", 1)],
         };
@@ -234,7 +243,7 @@ impl Scenario {
                     assert_eq!(status, 201, "{body}");
                 }
             }
-            Self::Register | Self::Forget => {
+            Self::Register | Self::AddAgain | Self::Forget => {
                 let visitors = "SELECT role FROM visitor WHERE server_id = 'another'";
                 for row in rig.sql.query(visitors, &[]).await.expect("read health's login") {
                     let sql = format!("DROP OWNED BY {0}; DROP ROLE {0}", row.get::<_, String>(0));

@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::rig::Rig;
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, until_stuck};
 use crate::serving::{Serve, until};
 
 /// A pool whose servers come when somebody asks for one, and not before.
@@ -193,4 +193,59 @@ async fn server_that_failed_long_ago_is_removed_and_its_data_kept() {
     assert_eq!(body["items"][0]["id"], "own-1", "{body}");
     remove(&serve, MANAGED, true).await;
     assert_eq!(rig.platform(), Vec::<String>::new());
+}
+
+/// What waiting does not mend is not waited for, also on the way back: a person is told.
+#[tokio::test]
+async fn server_that_lets_nobody_in_after_an_update_is_stuck_and_says_so() {
+    let (rig, mut serve) = Scenario::UpdateServer.rig().await;
+    Scenario::UpdateServer.prepare_server(&serve).await;
+    let sql = "UPDATE server SET dsn_sealed = overlay(dsn_sealed PLACING '\\xff'::bytea FROM 1) WHERE id = 'own-1'";
+    rig.sql.batch_execute(sql).await.expect("spoil its secret");
+    let (method, path, body) = Scenario::UpdateServer.act_on_server("");
+    serve.begin(method, &path, body).await;
+    let concern = until_stuck(&rig, &serve, "server.update").await;
+    assert!(concern.to_string().contains("sealed_secret_unreadable"), "{concern}");
+    let newest = rig.newest("server.update").await.expect("there is one");
+    assert_eq!((newest.1.as_str(), newest.3.as_str()), ("Recover", "sealed_secret_unreadable"));
+    // Mended and tried again, it is what it was.
+    let sql = "UPDATE server SET dsn_sealed = overlay(dsn_sealed PLACING '\\x01'::bytea FROM 1) WHERE id = 'own-1'";
+    rig.sql.batch_execute(sql).await.expect("mend its secret");
+    let operation = rig.newest_id("server.update").await;
+    let (status, body) = serve.post(&format!("/v1/operations/{operation}/retry"), json!({})).await;
+    assert_eq!(status, 200, "{body}");
+    rig.settled(&mut serve, &[]).await;
+    let server = serve.get("/v1/servers/own-1").await.1;
+    assert_eq!(
+        (&server["state"], &server["limits"]["memory_bytes"]),
+        (&json!("active"), &json!(256 << 20)),
+        "{server}"
+    );
+}
+
+/// What is there for nobody stays Freehold's where the removal comes to nothing: no ghosts.
+#[tokio::test]
+async fn server_whose_removal_comes_to_nothing_keeps_what_was_made_there() {
+    let (rig, mut serve) = Scenario::RemoveServer.rig().await;
+    Scenario::RemoveServer.prepare_server(&serve).await;
+    // A tenant leaves a built template behind.
+    let (status, body) = serve.post("/v1/tenants", json!({"id": "acme", "plan": "big"})).await;
+    assert_eq!(status, 201, "{body}");
+    serve.purge("acme").await;
+    let there = async || {
+        rig.count("SELECT count(*) FROM template_build WHERE server_id = 'own-1'").await
+            + rig.count("SELECT count(*) FROM visitor WHERE server_id = 'own-1'").await
+    };
+    assert_eq!(there().await, 2);
+    serve.kill().await;
+    rig.let_leases_run_out().await;
+    let mut serve = rig.serve("server.remove/Service/before=permanent*1").await;
+    let (method, path, body) = Scenario::RemoveServer.act_on_server("");
+    serve.begin(method, &path, body).await;
+    rig.until_operation("server.remove", "failed").await;
+    rig.settled(&mut serve, &[]).await;
+    assert_eq!(serve.get("/v1/servers/own-1").await.1["state"], "active");
+    assert_eq!(there().await, 2);
+    remove(&serve, MANAGED, false).await;
+    assert_eq!(there().await, 0);
 }

@@ -20,7 +20,8 @@ fn dev_ends(data: &Path, args: &[&str]) -> Output {
     let (port, postgres) = (Port::reserve(), Port::reserve());
     let mut command = Command::new(BINARY);
     command.args(["dev", "--data-dir"]).arg(data);
-    if !args.contains(&"--listen") {
+    // A settings file says it, or it is this test's.
+    if !args.contains(&"--listen") && !args.contains(&"--settings") {
         command.arg("--listen").arg(format!("127.0.0.1:{}", port.number));
     }
     if !args.contains(&"--postgres-port") {
@@ -114,6 +115,11 @@ async fn story_dev_names_what_is_missing_or_taken_before_it_begins() {
     let address = format!("127.0.0.1:{}", taken.number);
     let ended = exits(dev_ends(&data, &["--listen", &address]), 3);
     assert!(stderr(&ended).contains(&address) && stderr(&ended).contains("--listen"), "{}", stderr(&ended));
+    // The settings' address counts where no other is given.
+    let said = directory.path().join("listen.toml");
+    std::fs::write(&said, format!("listen = \"{address}\"\n")).unwrap();
+    let ended = exits(dev_ends(&data, &["--settings", &said.display().to_string()]), 3);
+    assert!(stderr(&ended).contains(&address), "{}", stderr(&ended));
     let port = taken.number.to_string();
     let ended = exits(dev_ends(&data, &["--postgres-port", &port]), 3);
     assert!(stderr(&ended).contains(&port) && stderr(&ended).contains("--postgres-port"), "{}", stderr(&ended));

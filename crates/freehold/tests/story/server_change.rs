@@ -83,6 +83,10 @@ async fn story_a_managed_server_is_updated_maintained_removed_and_purged() {
         (&patched["labels"]["rack"], &patched["priority"], &patched["capacity"]),
         (&json!("r1"), &json!(7), &json!(3))
     );
+    // Which an update that does not name it leaves as it is.
+    let update = json!({"limits": {"memory_bytes": 300 << 20}});
+    let updated = plane.request(Method::POST, "/v1/servers/eu-1/update", &headers, Some(update)).await;
+    assert_eq!(expect(&updated, 200)["capacity"], 3);
     let more = plane.patch("/v1/servers/eu-1", json!({"capacity": 50})).await;
     let why = problem(&more, 422, "invalid")["errors"][0]["message"].as_str().unwrap().to_owned();
     assert!(why.contains("freehold server update eu-1 --capacity 50"), "{why}");

@@ -6,7 +6,7 @@ use freehold_testkit::{Answer, Plane};
 use reqwest::Method;
 use serde_json::{Value as Json, json};
 
-use crate::common::{dev, dev_with, expect, key, log_in, settings, text, walk};
+use crate::common::{dev, dev_with, expect, key, log_in, settings, store, text, until, walk};
 
 const PATH: &str = "/db/api/provisioning/tenants";
 
@@ -87,6 +87,49 @@ async fn story_tansucloud_provisions_as_it_always_did() {
     let answer = provision(&plane, &good, json!({"tenantId": "acme_x"})).await;
     assert_eq!((answer.0, &answer.2["created"]), (200, &json!(true)), "{}", answer.2);
     assert_eq!(answer.1["content-type"], "application/json");
+}
+
+/// Nobody is told that a database is there before its names and what claim.sql writes are.
+#[tokio::test]
+async fn story_tansucloud_answers_when_it_is_there_and_takes_a_region_as_the_api_does() {
+    let settings = settings("[[edge]]\nkind = \"tansucloud\"\n");
+    let faults = "tenant.create/Claim/before=sleep:3000*1";
+    let plane = dev_with(&settings).stock(1).env("FREEHOLD_FAULTS", faults).start().await;
+    let good = bare(key(&plane, &["provision"], None).await);
+    let first = provision(&plane, &good, json!({"tenantId": "acme.x", "displayName": "One"}));
+    let second = async {
+        until("it is being made", async || {
+            let tenant = plane.get("/v1/tenants/acme-x").await.2;
+            if tenant["state"] == "creating" { Ok(()) } else { Err(tenant.to_string()) }
+        })
+        .await;
+        let answer =
+            provision(&plane, &good, json!({"tenantId": "acme.x", "displayName": "Two", "region": "mars"})).await;
+        let connection = plane.get("/v1/tenants/acme-x/connection").await.2;
+        let session = log_in(&connection).await;
+        (answer, text(&session, "SELECT display_name FROM tenant_info").await)
+    };
+    let (first, (second, written)) = tokio::join!(first, second);
+    assert_eq!(expect(&first, 200)["created"], true);
+    assert_eq!(
+        (expect(&second, 200), written.as_str()),
+        (
+            &json!({"tenantId": "acme.x", "database": "tansu_tenant_acme_x",
+        "created": false, "message": "Already existed"}),
+            "One"
+        )
+    );
+
+    // A new tenant goes to a server of the region that it asks for, or nowhere.
+    let body = json!({"tenantId": "beta", "region": "eu"});
+    let answer = provision(&plane, &good, body.clone()).await;
+    assert_eq!((answer.0, &answer.2["code"]), (422, &json!("invalid")), "{}", answer.2);
+    assert!(answer.2["errors"][0]["message"].as_str().unwrap().contains("no server is in region"), "{}", answer.2);
+    assert_eq!(plane.get("/v1/tenants/beta").await.0, 404);
+    store(&plane).await.batch_execute("UPDATE server SET region = 'eu'").await.unwrap();
+    let answer = provision(&plane, &good, body).await;
+    assert_eq!(expect(&answer, 200)["created"], true);
+    assert_eq!(plane.get("/v1/tenants/beta").await.2["region"], "eu");
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use freehold_api::tenant::{Connection, CreateTenant, TenantState};
 use serde::{Deserialize, Serialize};
 
 use super::super::store::{self, External};
-use super::{At, NAME, canonical};
+use super::{At, NAME, canonical, first_host};
 use crate::http::access::Caller;
 use crate::http::extract::Json;
 use crate::http::problem::Refused;
@@ -108,7 +108,7 @@ pub async fn provision_dedicated(
     let server = servers::find(&at.plane.store, row.server_id.as_deref().unwrap_or_default()).await?;
     let server = server.ok_or_else(|| Refused::new(Code::Busy, "its server changed meanwhile; send it again"))?;
     let message = format!("server {} is this instance's alone; allocate answers its credentials", server.id);
-    Ok(Json(Dedicated::Provisioned { db_server_id: server.id, db_host: server.tenant_host, message }))
+    Ok(Json(Dedicated::Provisioned { db_server_id: server.id, db_host: first_host(&server.tenant_host), message }))
 }
 
 enum Standing {

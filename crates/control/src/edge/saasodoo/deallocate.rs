@@ -1,4 +1,5 @@
-//! Deallocate: the instance's tenant is deleted. Its data outlives it by the grace period, and its slot with it.
+//! Deallocate: the instance's tenant is deleted. Its data outlives it by the grace period, and its slot with it; where
+//! nothing was ever made, nothing outlives it.
 
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use crate::http::problem::Refused;
 use crate::http::request::Wait;
 use crate::operation::steer;
 use crate::plane::Answer;
+use crate::stock::store as databases;
 use crate::tenant::delete;
 use crate::tenant::store as tenants;
 
@@ -57,7 +59,10 @@ pub async fn deallocate(
         }
         plane.engine.wait(operation, PATIENCE).await?;
     }
-    let query = DeleteTenant { confirm: Some(id.to_string()), purge: None };
+    let never_made =
+        tenants::find(&plane.store, id.as_str()).await?.is_some_and(|row| row.state() == TenantState::Failed)
+            && databases::find_of_tenant(&plane.store, id.as_str()).await?.is_none();
+    let query = DeleteTenant { confirm: Some(id.to_string()), purge: never_made.then_some(true) };
     let answer = delete::delete(State(plane), caller, Id(id), Query(query), Wait(PATIENCE)).await?;
     if answer.status() == StatusCode::OK {
         return deallocated;

@@ -15,6 +15,7 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, delete, get, post};
 use axum::{Json, Router};
 use freehold_api::key::Scope;
+use freehold_drivers::server::sql::HostPort;
 use serde::Serialize;
 
 use crate::http::access::{Bound, Need, guard};
@@ -66,6 +67,12 @@ async fn health(State(at): State<At>) -> (StatusCode, Json<Health>) {
     (status, Json(Health { status: found.0.status, service: "database-service" }))
 }
 
+/// The contract has one host where a server may have several: the first of them.
+fn first_host(host: &str) -> String {
+    let hosts = host.contains(',').then(|| HostPort::parse_list(host, 5432).ok()).flatten();
+    hosts.map_or_else(|| host.to_owned(), |hosts| hosts[0].host.clone())
+}
+
 /// A UUID is the same however it is written; any other id is what it is.
 fn canonical(field: &str, given: &str) -> Answer<String> {
     let given = given.trim();
@@ -78,7 +85,19 @@ fn canonical(field: &str, given: &str) -> Answer<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::canonical;
+    use super::{canonical, first_host};
+
+    #[test]
+    fn of_several_hosts_the_contract_is_told_the_first() {
+        for (told, first) in [
+            ("db.internal", "db.internal"),
+            ("one:5432,two:5433", "one"),
+            ("[::1]:5432,two:5432", "::1"),
+            ("::1", "::1"),
+        ] {
+            assert_eq!(first_host(told), first, "{told}");
+        }
+    }
 
     #[test]
     fn a_uuid_is_the_same_however_it_is_written() {

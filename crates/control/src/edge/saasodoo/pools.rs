@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 
-use super::At;
+use super::{At, first_host};
 use crate::http::access::Caller;
 use crate::http::extract::{Id, Json, Query};
 use crate::http::problem::Refused;
@@ -186,7 +186,7 @@ impl From<Server> for Pool {
             memory_limit: limits.memory_bytes.map(memory),
             created_at: server.created_at,
             last_health_check: server.checked_at,
-            host: server.host,
+            host: first_host(&server.host),
             port: server.port,
             name: server.id.into(),
         }

@@ -95,6 +95,7 @@ pub fn obstacles<'a>(want: &Want<'a>, server: &'a ServerWithUse) -> impl Iterato
         .chain(version)
         .chain(missing)
         .chain(disk(want.rules, server))
+        .chain(size(want.rules, server))
         .chain(connections(want.rules, server))
         .chain(full)
 }
@@ -109,9 +110,22 @@ fn label<'a>(want: &Want<'a>, labels: &'a Labels) -> Option<Obstacle<'a>> {
 
 fn disk<'a>(rules: &Placement, server: &ServerWithUse) -> Option<Obstacle<'a>> {
     let (free, total) = server.row.data_free_bytes.zip(server.row.data_total_bytes)?;
-    // A percentage of a large disk is a lot of room.
-    let wanted = (total / 100).saturating_mul(i64::from(rules.minimum_free_percent)).min(FREE_ENOUGH);
+    let wanted = kept_free(rules, total);
     (free < wanted).then_some(Obstacle::Disk { free, wanted })
+}
+
+/// By what its databases were measured to take, where its platform was told how much its storage holds: the file system
+/// of a container is not seen from here.
+fn size<'a>(rules: &Placement, server: &ServerWithUse) -> Option<Obstacle<'a>> {
+    let held = server.row.definition.as_ref()?.disk_bytes?;
+    let held = i64::try_from(held).unwrap_or(i64::MAX);
+    let (used, most) = (server.row.size_bytes?, held - kept_free(rules, held));
+    (used > most).then_some(Obstacle::Size { used, most })
+}
+
+/// A percentage of a large disk is a lot of room.
+fn kept_free(rules: &Placement, total: i64) -> i64 {
+    (total / 100).saturating_mul(i64::from(rules.minimum_free_percent)).min(FREE_ENOUGH)
 }
 
 fn connections<'a>(rules: &Placement, server: &ServerWithUse) -> Option<Obstacle<'a>> {
@@ -132,6 +146,7 @@ pub enum Obstacle<'a> {
     Version { is: u16, wanted: u16 },
     Extension(&'a str),
     Disk { free: i64, wanted: i64 },
+    Size { used: i64, most: i64 },
     Connections { used: i32, most: i32 },
     Full(i32),
 }
@@ -150,13 +165,19 @@ impl fmt::Display for Obstacle<'_> {
             Self::Version { is, wanted } => write!(f, "it is PostgreSQL {is}, the template wants {wanted}"),
             Self::Extension(name) => write!(f, "extension {name} is not installed on it"),
             Self::Disk { free, wanted } => {
-                let mb = |bytes: &i64| bytes / (1024 * 1024);
                 write!(f, "its disk has {} MB free, less than {} MB", mb(free), mb(wanted))
+            }
+            Self::Size { used, most } => {
+                write!(f, "its databases take {} MB, more than {} MB of its storage are for them", mb(used), mb(most))
             }
             Self::Connections { used, most } => write!(f, "{used} of its {most} connections are in use"),
             Self::Full(capacity) => write!(f, "all {capacity} slots are taken"),
         }
     }
+}
+
+fn mb(bytes: &i64) -> i64 {
+    bytes / (1024 * 1024)
 }
 
 /// Says, when nobody can take the tenant, what each server lacks.

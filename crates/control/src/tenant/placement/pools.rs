@@ -6,7 +6,7 @@ use std::fmt;
 use freehold_api::server::{ServerHealth, ServerKind};
 use freehold_api::tenant::Labels;
 
-use super::{Want, connections, disk, suits};
+use super::{Want, connections, disk, size, suits};
 use crate::server::store::ServerWithUse;
 use crate::settings::{Placement, ServerPool};
 
@@ -107,8 +107,26 @@ impl PoolView<'_> {
     fn is_usable(&self, server: &ServerWithUse) -> bool {
         server.row.state == "active"
             && server.row.health() != ServerHealth::Unhealthy
-            && disk(self.rules, server).is_none()
+            && self.has_space(server)
             && connections(self.rules, server).is_none()
+    }
+
+    fn has_space(&self, server: &ServerWithUse) -> bool {
+        disk(self.rules, server).is_none() && size(self.rules, server).is_none()
+    }
+
+    /// For a while: it does not answer, somebody works on it, or its connections are in use at the moment.
+    fn is_away(&self, server: &ServerWithUse) -> bool {
+        let row = &server.row;
+        match row.state.as_str() {
+            "active" => {
+                let is_busy = self.has_space(server) && connections(self.rules, server).is_some();
+                row.health() == ServerHealth::Unhealthy || is_busy
+            }
+            "failed" => row.provisioned_at.is_some(),
+            "maintenance" => true,
+            _ => false,
+        }
     }
 
     fn may_add(&self) -> i64 {
@@ -127,7 +145,7 @@ impl PoolView<'_> {
     pub fn wish(&self, short: i64) -> Option<Need> {
         let spare = self.spare() + self.growing().map_or(0, free);
         // One that is away for a while comes back: only tenants that wait are a reason to replace it.
-        let away = self.servers.iter().filter(|server| is_away(server)).map(|server| free(server)).sum::<i64>();
+        let away = self.servers.iter().filter(|server| self.is_away(server)).map(|server| free(server)).sum::<i64>();
         let kept = i64::from(self.pool.spare());
         let waiting = self.waiting();
         let short = short.max(waiting - spare);
@@ -167,16 +185,6 @@ impl fmt::Display for Need {
 /// As it was counted. What this process placed since may have been counted already: twice would be a server too many.
 fn free(server: &ServerWithUse) -> i64 {
     (i64::from(server.row.capacity) - server.tenants).max(0)
-}
-
-fn is_away(server: &ServerWithUse) -> bool {
-    let row = &server.row;
-    match row.state.as_str() {
-        "active" => row.health() == ServerHealth::Unhealthy,
-        "failed" => row.provisioned_at.is_some(),
-        "maintenance" => true,
-        _ => false,
-    }
 }
 
 /// Everything that speaks against waiting for a server of this pool.

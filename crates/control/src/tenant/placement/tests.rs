@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::pools::{self, Growth, Need, Waiters};
 use super::{Want, candidates, explain, fits, obstacles, rank};
 use crate::server::store::{ServerRow, ServerWithUse};
+use crate::server_pool::definition::Definition;
 use crate::settings::{Placement, ServerPool};
 
 fn row(id: &str) -> ServerRow {
@@ -82,6 +83,10 @@ fn pool(text: &str) -> ServerPool {
     toml::from_str(&format!("name = \"eu\"\nplatform = \"process\"\npostgres = 15\n{text}")).unwrap()
 }
 
+fn definition(text: &str) -> Definition {
+    Definition::of(&pool(text))
+}
+
 fn waiters(count: i64) -> Vec<Waiters> {
     let one = Waiters {
         pool: "eu".into(),
@@ -135,6 +140,8 @@ fn placement_says_everything_that_speaks_against_a_server() {
         health_message: Some("no route".into()),
         data_free_bytes: Some(1 << 20),
         data_total_bytes: Some(1 << 30),
+        definition: Some(Json(definition("disk = \"100M\""))),
+        size_bytes: Some(96 << 20),
         connections: Some(95),
         connections_max: Some(100),
         capacity: 1,
@@ -145,7 +152,7 @@ fn placement_says_everything_that_speaks_against_a_server() {
         why(&want, &server(bad, 1)),
         "it is cordoned; it is dedicated, the plan wants shared; it is in region us; its label tier is (none), the tenant's is \
          gold; it is unhealthy: no route; it is PostgreSQL 15, the template wants 16; extension vector is not installed on it; \
-         its disk has 1 MB free, less than 51 MB; 95 of its 100 connections are in use; all 1 slots are taken"
+         its disk has 1 MB free, less than 51 MB; its databases take 96 MB, more than 95 MB of its storage are for them; 95 of its 100 connections are in use; all 1 slots are taken"
     );
     let good = ServerRow {
         region: Some("eu".into()),
@@ -224,6 +231,20 @@ fn pools_grow_for_who_waits_for_what_is_kept_and_once() {
     );
     assert_eq!(need(&[server(away, 0)], 1, false), Some(Need::Waiting(1)), "but for somebody who waits");
     assert_eq!(need(&[of("active", 10, "eu-1"), of("active", 10, "eu-2")], 50, false), None, "it has what it may have");
+    // A peak of connections passes; a disk that is full of databases does not.
+    let busy =
+        ServerRow { connections: Some(95), connections_max: Some(100), ..of("active", 0, "eu-1").row.as_ref().clone() };
+    assert_eq!(need(&[server(busy.clone(), 0)], 0, false), None);
+    assert_eq!(
+        need(&[server(busy.clone(), 0)], 1, false),
+        Some(Need::Waiting(1)),
+        "but who waits is not kept waiting for it"
+    );
+    let crowded =
+        |row| ServerRow { definition: Some(Json(definition("disk = \"100M\""))), size_bytes: Some(96 << 20), ..row };
+    for full in [crowded(of("active", 0, "eu-1").row.as_ref().clone()), crowded(busy)] {
+        assert_eq!(need(&[server(full, 0)], 0, false), Some(Need::Spare { kept: 3, has: 0 }));
+    }
 }
 
 /// A slot that those who wait may not have is none; and a machine whose disk is full gets no more servers.

@@ -3,7 +3,7 @@
 use futures::future::join_all;
 use serde_json::json;
 
-use super::{BASE, EDGE, PLANS, allocate, allocated, deallocate, edge, instance, one_pool, wanted, works};
+use super::{BASE, CUSTOMER, EDGE, PLANS, allocate, allocated, deallocate, edge, instance, one_pool, wanted, works};
 use crate::common::{dev_with, expect, problem, until, walk};
 use crate::server_pool::{Place, pool};
 
@@ -70,6 +70,38 @@ async fn story_saasodoo_gives_the_last_slots_once_and_takes_them_back() {
     assert_eq!(one_pool(&plane, "odoo-1").await["status"], "full");
     // Gone with its data: now it is unknown.
     problem(&deallocate(&plane, gone).await, 404, "not_found");
+}
+
+/// Deallocated before it was there: nothing is kept of it, and it may be allocated anew.
+#[tokio::test]
+async fn story_saasodoo_forgets_what_was_never_made() {
+    let place = Place::new();
+    let more = pool("own", "kind = \"dedicated\"\nmaximum_servers = 1");
+    let file = place.settings(&format!("{more}{PLANS}{EDGE}"));
+    let faults = "server.provision/Secrets/before=sleep:4000*1";
+    let plane = dev_with(&file).env("FREEHOLD_FAULTS", faults).start().await;
+    let id = instance(1);
+    let body = json!({"instance_id": id, "customer_id": CUSTOMER, "plan_tier": "premium"});
+    let path = format!("/v1/tenants/{id}");
+    let gone = async {
+        until("it waits for its server", async || {
+            let tenant = plane.get(&path).await.2;
+            if tenant["state"] == "creating" { Ok(()) } else { Err(tenant.to_string()) }
+        })
+        .await;
+        deallocate(&plane, &id).await
+    };
+    let (waited, gone) = tokio::join!(allocate(&plane, body.clone()), gone);
+    assert!(waited.2["status"] != "allocated", "{}", waited.2);
+    assert_eq!(*expect(&gone, 200), json!({"status": "deallocated"}));
+    expect(&plane.get(&path).await, 404);
+    problem(&deallocate(&plane, &id).await, 404, "not_found");
+    let anew = until("it is allocated anew", async || {
+        let answer = allocate(&plane, body.clone()).await;
+        if answer.2["status"] == "allocated" { Ok(answer.2) } else { Err(answer.2.to_string()) }
+    })
+    .await;
+    works(&plane, &anew).await;
 }
 
 /// Bug 6: what had failed said `provisioning` for ever.
