@@ -1,5 +1,5 @@
 //! The files that make a cluster Freehold's: settings, who may come in, and which machine user is the admin.
-//! Written anew before each start, so that they always say what this version means. Pure but for the writing.
+//! Written anew before each start, so that they always say what this version means.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::cluster::{ADMIN_ROLE, ClusterOptions, Durability};
 use super::error::ProcessError;
+use crate::server::managed::autovacuum_naptime_seconds;
 
 /// Included at the end of postgresql.conf, so that initdb's own choices stay readable above it.
 pub(super) const FILE: &str = "freehold.conf";
@@ -19,6 +20,35 @@ pub(super) fn write(dir: &Path, options: &ClusterOptions, machine_users: &[Strin
     put(FILE, render(options))?;
     put("pg_hba.conf", hba())?;
     put("pg_ident.conf", ident(machine_users))
+}
+
+/// Autovacuum is told when there are many more databases than when it was last told, or many fewer.
+pub(super) struct Naptime {
+    told: u32,
+}
+
+impl Naptime {
+    pub(super) fn new(options: &ClusterOptions) -> Self {
+        Self { told: naptime_seconds(&options.data_dir) }
+    }
+
+    /// True: the file says something else now, and PostgreSQL should read it.
+    pub(super) fn follow(&mut self, options: &ClusterOptions) -> Result<bool, ProcessError> {
+        let wanted = naptime_seconds(&options.data_dir);
+        if wanted < self.told * 2 && self.told < wanted * 2 {
+            return Ok(false);
+        }
+        let path = options.data_dir.join(FILE);
+        fs::write(&path, render(options)).map_err(ProcessError::io("write", path))?;
+        self.told = wanted;
+        Ok(true)
+    }
+}
+
+fn naptime_seconds(data_dir: &Path) -> u32 {
+    // One directory for each.
+    let databases = fs::read_dir(data_dir.join("base")).map_or(0, Iterator::count);
+    autovacuum_naptime_seconds(u32::try_from(databases).unwrap_or(u32::MAX))
 }
 
 fn render(options: &ClusterOptions) -> String {
@@ -37,7 +67,6 @@ fn render(options: &ClusterOptions) -> String {
         ("max_wal_size", "4GB"),
         // 5 s instead of 75 s after a crash with 3,000 databases.
         ("recovery_init_sync_method", "syncfs"),
-        ("autovacuum_naptime", "30s"),
         ("autovacuum_max_workers", "4"),
         ("logging_collector", "on"),
         ("log_directory", "log"),
@@ -55,6 +84,7 @@ fn render(options: &ClusterOptions) -> String {
     ]
     .map(|(name, value)| (name, value.to_owned()))
     .into();
+    settings.insert("autovacuum_naptime", format!("{}s", naptime_seconds(&options.data_dir)));
     settings.insert("port", options.port.to_string());
     settings.insert("max_connections", options.max_connections.to_string());
     settings.insert("unix_socket_directories", options.socket_dir.display().to_string());
@@ -101,4 +131,29 @@ fn shared_buffers_mb() -> u64 {
     let total_kb =
         memory.lines().find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse::<u64>().ok());
     total_kb.map_or(128, |kb| (kb / 1024 / 4).clamp(32, 1024))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::binaries::Binaries;
+    use super::*;
+
+    #[test]
+    fn autovacuum_follows_the_number_of_databases() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = dir.path().join("base");
+        fs::create_dir(&base).unwrap();
+        let binaries = Binaries { dir: "/nowhere".into() };
+        let options = ClusterOptions::new(binaries, dir.path(), dir.path(), 1);
+        let mut naptime = Naptime::new(&options);
+        assert!(render(&options).contains("autovacuum_naptime = '30s'"));
+        assert!(!naptime.follow(&options).unwrap(), "nothing has changed");
+        for oid in 0..1000 {
+            fs::create_dir(base.join(oid.to_string())).unwrap();
+        }
+        assert!(naptime.follow(&options).unwrap());
+        let written = fs::read_to_string(dir.path().join(FILE)).unwrap();
+        assert!(written.contains("autovacuum_naptime = '200s'"), "{written}");
+        assert!(!naptime.follow(&options).unwrap(), "once");
+    }
 }

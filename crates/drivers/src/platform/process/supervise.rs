@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::cluster::{Account, ClusterOptions};
 use super::error::ProcessError;
-use super::orphan;
+use super::{orphan, settings};
 
 pub(super) struct Supervisor {
     stop: watch::Sender<bool>,
@@ -34,6 +34,8 @@ struct Seen {
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 const LAST_BACKOFF: Duration = Duration::from_secs(30);
+/// How often the number of databases is looked at.
+const LOOK: Duration = Duration::from_secs(30);
 
 impl Supervisor {
     pub(super) fn start(options: ClusterOptions, account: Account) -> Result<Self, ProcessError> {
@@ -74,6 +76,14 @@ impl Seen {
         let pid = child.id().and_then(|id| i32::try_from(id).ok()).unwrap_or(0);
         self.pid.store(pid, Ordering::Relaxed);
     }
+
+    /// PostgreSQL reads its settings again.
+    fn reload(&self) {
+        let pid = self.pid.load(Ordering::Relaxed);
+        if pid != 0 {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGHUP);
+        }
+    }
 }
 
 async fn watch_over(
@@ -85,9 +95,18 @@ async fn watch_over(
 ) {
     let dir = options.data_dir.clone();
     let mut backoff = FIRST_BACKOFF;
+    let mut naptime = settings::Naptime::new(&options);
+    let mut started = Instant::now();
     loop {
-        let started = Instant::now();
         tokio::select! {
+            () = sleep(LOOK) => {
+                match naptime.follow(&options) {
+                    Ok(true) => seen.reload(),
+                    Ok(false) => {}
+                    Err(error) => tracing::warn!(%error, "autovacuum keeps its pace"),
+                }
+                continue;
+            }
             status = child.wait() => {
                 seen.pid.store(0, Ordering::Relaxed);
                 seen.deaths.fetch_add(1, Ordering::Relaxed);
@@ -120,6 +139,7 @@ async fn watch_over(
             }
         };
         seen.tell(&child);
+        started = Instant::now();
     }
 }
 

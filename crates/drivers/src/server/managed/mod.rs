@@ -14,4 +14,4 @@ pub use authority::{Authority, AuthorityError, Issued, is_due};
 pub use hba::hba;
 pub use in_force::differences;
 pub use settings::{BadSetting, Log, Rendered, Transport, Wanted, render};
-pub use tuning::CONNECTIONS_PER_DATABASE;
+pub use tuning::{CONNECTIONS_PER_DATABASE, autovacuum_naptime_seconds};

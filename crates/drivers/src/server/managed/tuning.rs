@@ -11,6 +11,12 @@ pub(super) const RESERVED: u32 = 10;
 /// Without limits nothing is known of the node: this much it has.
 const ASSUMED_MEMORY: u64 = GB;
 
+/// The launcher visits every database once in this time, and starts a worker for it whether or not there is something
+/// to do: a process, a connection and a look at the catalogs. Five a second are bearable.
+pub fn autovacuum_naptime_seconds(databases: u32) -> u32 {
+    (databases / 5).clamp(30, 900)
+}
+
 /// What one server has.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Size {
@@ -86,10 +92,8 @@ impl Size {
         (self.disk.unwrap_or(40 * GB) / part / MB).max(64)
     }
 
-    /// The launcher visits every database once in this time, and starts a worker for it whether or not there is something
-    /// to do: a process, a connection and a look at the catalogs. Five a second are bearable.
     pub(super) fn autovacuum_naptime_seconds(&self) -> u32 {
-        (self.databases / 5).clamp(30, 900)
+        autovacuum_naptime_seconds(self.databases)
     }
 
     pub(super) fn autovacuum_workers(&self) -> u32 {
