@@ -119,7 +119,8 @@ async fn story_what_only_the_claim_knows_is_bound_and_never_pasted() {
     // A claim that fails is taken back and named.
     let files = [("template.toml", PLAIN), ("claim.sql", "SELECT 1/0;")];
     add(&plane, "broken", &files).await;
-    let answer = plane.post("/v1/tenants", json!({"id": "broken", "template": "broken"})).await;
+    let body = json!({"id": "broken", "template": "broken"});
+    let answer = plane.request(reqwest::Method::POST, "/v1/tenants", &[("prefer", "wait=60")], Some(body)).await;
     assert!((400..500).contains(&answer.0), "{} {}", answer.0, answer.2);
     assert!(answer.2["detail"].as_str().unwrap().contains("claim.sql"), "{}", answer.2);
     assert_eq!(plane.get("/v1/tenants/broken").await.2["state"], "failed");
