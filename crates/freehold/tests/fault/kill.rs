@@ -156,6 +156,6 @@ kill_tests! {
     kill_tenant_sessions: Sessions, 1, 0;
     kill_tenant_diagnose: Diagnose, 1, 0;
     kill_tenant_adopt_check: AdoptCheck, 1, 0;
-    kill_tenant_adopt: Adopt, 8, 4;
+    kill_tenant_adopt: Adopt, 4, 2;
     kill_tenant_terminate_sessions: Terminate, 2, 0;
 }
