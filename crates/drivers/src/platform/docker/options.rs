@@ -2,9 +2,8 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-/// `[platform.docker]`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+/// What the settings say of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DockerOptions {
     pub mode: DockerMode,
     /// `unix:///path/of/the/socket`, or `https://host:2376`; of a Swarm, a manager's.

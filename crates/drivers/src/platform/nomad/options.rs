@@ -1,10 +1,7 @@
 use std::path::PathBuf;
 
-use serde::Deserialize;
-
-/// `[platform.nomad]`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+/// What the settings say of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NomadOptions {
     /// Of any server or client of the region.
     pub url: String,

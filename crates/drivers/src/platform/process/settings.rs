@@ -17,7 +17,7 @@ pub(super) fn write(dir: &Path, options: &ClusterOptions, machine_users: &[Strin
         let path = dir.join(name);
         fs::write(&path, text).map_err(ProcessError::io("write", path))
     };
-    put(FILE, render(options))?;
+    put(FILE, render(options, naptime_seconds(dir)))?;
     put("pg_hba.conf", hba())?;
     put("pg_ident.conf", ident(machine_users))
 }
@@ -39,7 +39,7 @@ impl Naptime {
             return Ok(false);
         }
         let path = options.data_dir.join(FILE);
-        fs::write(&path, render(options)).map_err(ProcessError::io("write", path))?;
+        fs::write(&path, render(options, wanted)).map_err(ProcessError::io("write", path))?;
         self.told = wanted;
         Ok(true)
     }
@@ -51,7 +51,7 @@ fn naptime_seconds(data_dir: &Path) -> u32 {
     autovacuum_naptime_seconds(u32::try_from(databases).unwrap_or(u32::MAX))
 }
 
-fn render(options: &ClusterOptions) -> String {
+fn render(options: &ClusterOptions, naptime_seconds: u32) -> String {
     let mut settings: BTreeMap<&str, String> = [
         ("listen_addresses", "127.0.0.1"),
         ("unix_socket_permissions", "0700"),
@@ -84,7 +84,7 @@ fn render(options: &ClusterOptions) -> String {
     ]
     .map(|(name, value)| (name, value.to_owned()))
     .into();
-    settings.insert("autovacuum_naptime", format!("{}s", naptime_seconds(&options.data_dir)));
+    settings.insert("autovacuum_naptime", format!("{naptime_seconds}s"));
     settings.insert("port", options.port.to_string());
     settings.insert("max_connections", options.max_connections.to_string());
     settings.insert("unix_socket_directories", options.socket_dir.display().to_string());
@@ -146,7 +146,7 @@ mod tests {
         let binaries = Binaries { dir: "/nowhere".into() };
         let options = ClusterOptions::new(binaries, dir.path(), dir.path(), 1);
         let mut naptime = Naptime::new(&options);
-        assert!(render(&options).contains("autovacuum_naptime = '30s'"));
+        assert!(render(&options, naptime.told).contains("autovacuum_naptime = '30s'"));
         assert!(!naptime.follow(&options).unwrap(), "nothing has changed");
         for oid in 0..1000 {
             fs::create_dir(base.join(oid.to_string())).unwrap();
