@@ -11,13 +11,13 @@ use freehold_api::operation::Operation;
 use freehold_api::problem::Code;
 use freehold_api::server::{AddServer, Server, ServerKind};
 use freehold_drivers::server::sql::{Dsn, HostPort};
-use freehold_durable::{New, StartError, Started};
+use freehold_durable::{New, Started};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::register::{Register, Step};
 use super::store::Declared;
-use super::{again, hands, list, store};
+use super::{again, change, hands, list, store};
 use crate::audit::record::{Actor, Event};
 use crate::http::access::Caller;
 use crate::http::extract::{Json, text};
@@ -129,20 +129,9 @@ pub(super) async fn look(
     body: &AddServer,
     step: Step,
 ) -> Answer<Started> {
-    let new = New {
-        subject: Some(format!("server:{}", body.id)),
-        // A mistyped host is not tried for ever.
-        deadline: Some(REGISTER_DEADLINE),
-        requested_by: Some(actor.reference.clone()),
-        request_id: actor.request.clone(),
-        ..New::of("server.register", step)
-    };
-    plane.engine.start::<Register>(tx, new).await.map_err(|error| match error {
-        StartError::Busy { operation, kind } => {
-            Refused::new(Code::Busy, format!("operation {operation} ({kind}) is working on this server"))
-        }
-        StartError::Store(error) => error.into(),
-    })
+    // A mistyped host is not tried for ever.
+    let new = New { deadline: Some(REGISTER_DEADLINE), ..change::new("server.register", &body.id, step, actor) };
+    change::started(&body.id, plane.engine.start::<Register>(tx, new).await)
 }
 
 /// One host, or several with their ports as one text.

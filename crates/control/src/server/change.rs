@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use freehold_api::id::{OperationId, ServerId};
 use freehold_api::problem::Code;
 use freehold_durable::{New, StartError, Started, State as OpState};
-use sqlx::PgConnection;
+use sqlx::{PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
 use super::store::ServerRow;
@@ -16,6 +16,7 @@ use crate::http::extract::Json;
 use crate::http::problem::Refused;
 use crate::operation::answer;
 use crate::plane::{Answer, Plane};
+use crate::server_pool::LOOP;
 
 /// Locks its row until the transaction ends, against creates too: nobody is put there meanwhile.
 pub async fn lock(tx: &mut PgConnection, id: &ServerId) -> Answer<ServerRow> {
@@ -54,6 +55,17 @@ pub fn started(id: &ServerId, result: Result<Started, StartError>) -> Answer<Sta
 
 pub fn wrong_state(id: &ServerId, now: &str, verb: &str, wanted: &str) -> Refused {
     Refused::new(Code::WrongState, format!("server {id} is {now} and cannot be {verb}; only {wanted} can"))
+}
+
+/// Commits what changes how many tenants a server takes: whoever waits for a slot looks again, and so does whoever fills
+/// servers and adds to them.
+pub async fn commit_room(plane: &Plane, mut tx: Transaction<'_, Postgres>) -> Answer<()> {
+    freehold_durable::rouse_in(&mut tx, "tenant.create", "Place").await?;
+    tx.commit().await?;
+    plane.fleet.forget().await;
+    plane.engine.wake("stock");
+    plane.engine.wake(LOOP);
+    Ok(())
 }
 
 /// Waits for the operation and answers the server as it then is, or 202.

@@ -7,10 +7,10 @@ use axum::extract::State;
 use freehold_api::id::ServerId;
 use freehold_api::problem::Code;
 use freehold_api::server::Server;
-use freehold_durable::{Cx, Failure, New, Operation, Outcome, StartError, State as OpState, steps};
+use freehold_durable::{Cx, Failure, Operation, Outcome, State as OpState, steps};
 use serde::{Deserialize, Serialize};
 
-use super::{hands, list, register, store};
+use super::{change, hands, list, register, store};
 use crate::health;
 use crate::http::access::Caller;
 use crate::http::extract::{Id, Json};
@@ -28,14 +28,8 @@ const FACTS: Duration = Duration::from_secs(10);
 pub async fn check(State(plane): State<Plane>, caller: Caller, Id(id): Id<ServerId>) -> Answer<Json<Server>> {
     list::find(&plane.core, &id).await?;
     let mut tx = plane.store.begin().await?;
-    let subject = Some(format!("server:{id}"));
-    let new = New { subject, requested_by: Some(caller.reference()), ..New::of("server.check", Step::Look) };
-    let started = plane.engine.start::<Check>(&mut tx, new).await.map_err(|error| match error {
-        StartError::Busy { operation, kind } => {
-            Refused::new(Code::Busy, format!("operation {operation} ({kind}) is working on server {id}"))
-        }
-        StartError::Store(error) => error.into(),
-    })?;
+    let new = change::new("server.check", &id, Step::Look, &caller.actor());
+    let started = change::started(&id, plane.engine.start::<Check>(&mut tx, new).await)?;
     tx.commit().await?;
     let operation = started.id;
     plane.engine.go(started);

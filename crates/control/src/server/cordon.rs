@@ -5,7 +5,7 @@ use freehold_api::id::ServerId;
 use freehold_api::problem::Code;
 use freehold_api::server::Server;
 
-use super::{list, store};
+use super::{change, list, store};
 use crate::audit::record::Event;
 use crate::http::access::Caller;
 use crate::http::extract::{Id, Json};
@@ -37,11 +37,7 @@ async fn change(
     let mut tx = plane.store.begin().await?;
     if store::set_state(&mut tx, id.as_str(), &[from], to, None).await? {
         Event::done(&caller.actor(), action, format!("server:{id}")).save(&mut *tx).await?;
-        freehold_durable::rouse_in(&mut tx, "tenant.create", "Place").await?;
-        tx.commit().await?;
-        plane.fleet.forget().await;
-        plane.engine.wake("stock");
-        plane.engine.wake(crate::server_pool::LOOP);
+        change::commit_room(plane, tx).await?;
     }
     let server = list::find(&plane.core, id).await?;
     if server.state.as_str() != to {

@@ -9,7 +9,7 @@ use crate::audit::record::Event;
 use crate::http::access::Caller;
 use crate::http::extract::{Id, Json};
 use crate::plane::{Answer, Plane};
-use crate::server_pool::{LOOP, store};
+use crate::server_pool::store;
 
 /// Begin or end a server's maintenance
 #[utoipa::path(post, path = "/v1/servers/{id}/maintenance", tag = "servers", request_body = SetMaintenance,
@@ -36,11 +36,7 @@ pub async fn maintain(
     if changed {
         let event = Event::done(&caller.actor(), "server.maintenance", format!("server:{id}"));
         event.with(serde_json::json!(body)).save(&mut *tx).await?;
-        freehold_durable::rouse_in(&mut tx, "tenant.create", "Place").await?;
-        tx.commit().await?;
-        plane.fleet.forget().await;
-        plane.engine.wake("stock");
-        plane.engine.wake(LOOP);
+        change::commit_room(&plane, tx).await?;
     }
     Ok(Json(list::find(&plane.core, &id).await?))
 }

@@ -10,7 +10,7 @@ use crate::http::access::Caller;
 use crate::http::extract::{Id, Json};
 use crate::http::problem::Refused;
 use crate::plane::{Answer, Plane};
-use crate::server_pool::{LOOP, store};
+use crate::server_pool::store;
 use crate::tenant::change::check_labels;
 
 const CAPACITY_MAX: u32 = 100_000;
@@ -66,11 +66,7 @@ pub async fn patch(
     if body != PatchServer::default() {
         let event = Event::done(&caller.actor(), "server.update", format!("server:{id}"));
         event.with(serde_json::json!(body)).save(&mut *tx).await?;
-        freehold_durable::rouse_in(&mut tx, "tenant.create", "Place").await?;
-        tx.commit().await?;
-        plane.fleet.forget().await;
-        plane.engine.wake("stock");
-        plane.engine.wake(LOOP);
+        change::commit_room(&plane, tx).await?;
     }
     Ok(Json(list::find(&plane.core, &id).await?))
 }

@@ -163,10 +163,8 @@ impl Provision {
                 store::activate(tx, &id).await?;
                 let actor = Actor::operation(operation, None);
                 Event::done(&actor, "server.provision", format!("server:{id}")).save(&mut *tx).await?;
-                core.fleet.forget().await;
                 engine.wake_in(tx, "stock").await?;
-                engine.wake_in(tx, LOOP).await?;
-                Ok(engine.rouse_in(tx, "tenant.create", "Place").await?)
+                Ok(told(&core, tx).await?)
             })
         }))
     }
@@ -187,7 +185,7 @@ async fn code_of(tx: &mut PgConnection, operation: Uuid) -> sqlx::Result<Option<
 }
 
 /// Whoever waits for it looks again, and so does whoever may start another.
-async fn told(core: &Core, tx: &mut PgConnection) -> sqlx::Result<()> {
+pub(super) async fn told(core: &Core, tx: &mut PgConnection) -> sqlx::Result<()> {
     core.fleet.forget().await;
     freehold_durable::wake_in(tx, LOOP).await?;
     freehold_durable::rouse_in(tx, "tenant.create", "Place").await

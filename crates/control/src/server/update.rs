@@ -27,7 +27,7 @@ use crate::http::request::Wait;
 use crate::operation::answer::failure_of;
 use crate::plane::{Answer, Core, Plane};
 use crate::server_pool::definition::Definition;
-use crate::server_pool::{LOOP, platforms, secrets, service, store};
+use crate::server_pool::{platforms, secrets, service, store};
 
 const LOOK: Duration = Duration::from_millis(300);
 /// On the way back there is no deadline: a recovery may take hours.
@@ -236,11 +236,8 @@ impl Update {
                 if let Some(capacity) = capacity {
                     store::set_capacity(tx, &id, capacity).await?;
                 }
-                core.fleet.forget().await;
-                for loop_name in ["stock", LOOP] {
-                    freehold_durable::wake_in(tx, loop_name).await?;
-                }
-                freehold_durable::rouse_in(tx, "tenant.create", "Place").await?;
+                freehold_durable::wake_in(tx, "stock").await?;
+                provision::told(&core, tx).await?;
                 if !undoing {
                     let actor = Actor::operation(operation, None);
                     Event::done(&actor, "server.update", format!("server:{id}")).save(tx).await?;

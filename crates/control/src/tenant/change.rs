@@ -117,6 +117,18 @@ pub fn check_labels<'a>(labels: impl Iterator<Item = (&'a str, Option<&'a str>)>
     Ok(())
 }
 
+/// Whom an operation is about.
+pub fn tenant_of(operation: &OperationRow) -> &str {
+    operation.subject.as_deref().and_then(|subject| subject.strip_prefix("tenant:")).unwrap_or_default()
+}
+
+/// For operations that make a tenant: it failed, and says why.
+pub async fn record_not_made(tx: &mut PgConnection, operation: &OperationRow) -> sqlx::Result<()> {
+    let (code, message) = answer::failure_of(operation);
+    store::fail(tx, tenant_of(operation), &format!("{message} ({code})")).await?;
+    record_failure(tx, operation).await
+}
+
 /// For operations whose end in failure nobody else writes down.
 pub async fn record_failure(tx: &mut PgConnection, operation: &OperationRow) -> sqlx::Result<()> {
     let (code, _) = answer::failure_of(operation);

@@ -16,7 +16,6 @@ use uuid::Uuid;
 use super::turn::tenant_of as tenant_of_id;
 use super::{change, place, store as tenants};
 use crate::audit::record::{Actor, Event};
-use crate::operation::answer::failure_of;
 use crate::plane::Core;
 use crate::schema::build as template_build;
 use crate::server::hands;
@@ -179,11 +178,7 @@ impl Operation for Provision {
     }
 
     async fn failed(&self, tx: &mut PgConnection, operation: &OperationRow) -> Result<(), sqlx::Error> {
-        let (code, message) = failure_of(operation);
-        let id = tenant_of(operation);
-        tenants::fail(tx, id, &format!("{message} ({code})")).await?;
-        let actor = Actor::operation(operation.id, operation.request_id.clone());
-        Event::failed(&actor, "tenant.create", format!("tenant:{id}"), &code).save(tx).await
+        change::record_not_made(tx, operation).await
     }
 
     async fn resolved(
@@ -215,10 +210,6 @@ impl Operation for Provision {
             }
         }
     }
-}
-
-pub fn tenant_of(operation: &OperationRow) -> &str {
-    operation.subject.as_deref().and_then(|subject| subject.strip_prefix("tenant:")).unwrap_or_default()
 }
 
 fn activate(cx: &Cx, making: &Making) -> Outcome<Step> {

@@ -10,7 +10,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::turn::tenant_of;
-use super::{change, fence, provision, store};
+use super::{change, fence, store};
 use crate::audit::record::{Actor, Event};
 use crate::plane::Core;
 use crate::stock::make::{self, Making};
@@ -75,7 +75,7 @@ impl Operation for Purge {
     }
 
     async fn failed(&self, tx: &mut PgConnection, operation: &OperationRow) -> Result<(), sqlx::Error> {
-        let id = provision::tenant_of(operation);
+        let id = change::tenant_of(operation);
         store::keep(tx, id, self.core.settings.tenants.deletion_grace_seconds).await?;
         change::record_failure(tx, operation).await
     }

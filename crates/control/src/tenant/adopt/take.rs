@@ -15,13 +15,12 @@ use super::inspect::{self, Inspected};
 use super::judge::{self, Asked};
 use super::store;
 use crate::audit::record::{Actor, Event};
-use crate::operation::answer::failure_of;
 use crate::plane::Core;
 use crate::server::{forget, hands};
 use crate::stock::declare;
 use crate::stock::make::{self, Making};
 use crate::stock::store::{self as databases, LoginRow};
-use crate::tenant::provision::tenant_of;
+use crate::tenant::change;
 use crate::tenant::store as tenants;
 
 /// How long an ALTER waits for what somebody holds, with everybody else behind it.
@@ -127,11 +126,7 @@ impl Operation for Adopt {
     }
 
     async fn failed(&self, tx: &mut PgConnection, operation: &OperationRow) -> Result<(), sqlx::Error> {
-        let (code, message) = failure_of(operation);
-        let id = tenant_of(operation);
-        tenants::fail(tx, id, &format!("{message} ({code})")).await?;
-        let actor = Actor::operation(operation.id, operation.request_id.clone());
-        Event::failed(&actor, "tenant.adopt", format!("tenant:{id}"), &code).save(tx).await
+        change::record_not_made(tx, operation).await
     }
 
     async fn resolved(
