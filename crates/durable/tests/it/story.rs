@@ -215,20 +215,22 @@ async fn story_other_definition_has_a_minute_then_is_parked() {
     let world = World::new().await;
     let (engine, _guard) = world.running();
     let engine2 = world.engine();
+    // The ids are made here: the running engine may change a row before it could be looked for.
+    let [new, old] = [uuid::Uuid::now_v7(), uuid::Uuid::now_v7()];
     sqlx::query(
         "insert into operation (id, kind, definition, state, step, step_name, next_run_at)
-         select gen_random_uuid(), 'play', 2, 'queued', '{\"step\": \"next\"}', 'Next', now() - late
-         from unnest('{0 s,2 min}'::interval[]) as late",
+         values ($1, 'play', 2, 'queued', '{\"step\": \"next\"}', 'Next', now()),
+                ($2, 'play', 2, 'queued', '{\"step\": \"next\"}', 'Next', now() - interval '2 min')",
     )
+    .bind(new)
+    .bind(old)
     .execute(&world.pool)
     .await
     .unwrap();
-    let ids: Vec<uuid::Uuid> =
-        sqlx::query_scalar("select id from operation order by next_run_at desc").fetch_all(&world.pool).await.unwrap();
-    let parked = over(&engine2, ids[1]).await;
+    let parked = over(&engine2, old).await;
     assert_eq!((parked.state, code(&parked)), (State::Stuck, "unknown_definition"));
-    assert_eq!(engine2.get(ids[0]).await.unwrap().unwrap().state, State::Queued);
-    assert!(engine.resolve(ids[1], Resolution::Cancelled, None).await.is_ok());
+    assert_eq!(engine2.get(new).await.unwrap().unwrap().state, State::Queued);
+    assert!(engine.resolve(old, Resolution::Cancelled, None).await.is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread")]
