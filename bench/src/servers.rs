@@ -34,7 +34,7 @@ async fn far(binary: &Path, scale: &Scale, report: &mut Report) -> Res<()> {
     bench.post("/v1/servers/local-1/cordon", &json!({})).await?;
     let mut clusters = Vec::new();
     for name in ONE.into_iter().chain(FOUR) {
-        let cluster = Cluster::start(15);
+        let cluster = Cluster::builder(15).own_identity().start();
         let delay = Delay::before(cluster.port(), ROUND_TRIP).await?;
         let dsn = cluster.dsn(ADMIN).replace(&format!(":{}/", cluster.port()), &format!(":{}/", delay.port));
         bench.post("/v1/servers", &json!({"id": name, "dsn": dsn, "capacity": 5000})).await?;

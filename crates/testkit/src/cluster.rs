@@ -29,9 +29,16 @@ pub struct ClusterBuilder {
     version: u32,
     settings: Vec<(String, String)>,
     env: Vec<(String, String)>,
+    own_identity: bool,
 }
 
 impl ClusterBuilder {
+    /// Not the system identifier that all others of its version have: an `initdb` of its own, which takes a second.
+    pub fn own_identity(mut self) -> Self {
+        self.own_identity = true;
+        self
+    }
+
     /// Of the server's own processes.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
@@ -53,7 +60,11 @@ impl ClusterBuilder {
         let bin = engine(self.version);
         let directory = Directory::new();
         let data = directory.path().join("data");
-        copy(&initialised(self.version, &bin), &data);
+        if self.own_identity {
+            initialise(&bin, &data);
+        } else {
+            copy(&initialised(self.version, &bin), &data);
+        }
         let socket = directory.path().join("socket");
         fs::create_dir(&socket).expect("make the directory of the socket");
         fs::set_permissions(&socket, fs::Permissions::from_mode(0o755)).expect("permit the directory of the socket");
@@ -107,7 +118,7 @@ impl Cluster {
     }
 
     pub fn builder(version: u32) -> ClusterBuilder {
-        ClusterBuilder { version, settings: Vec::new(), env: Vec::new() }
+        ClusterBuilder { version, settings: Vec::new(), env: Vec::new(), own_identity: false }
     }
 
     pub fn version(&self) -> u32 {
@@ -307,23 +318,28 @@ fn initialised(version: u32, bin: &Path) -> PathBuf {
     }
     let work = Directory::new();
     let data = work.path().join("data");
-    let password = work.path().join("password");
-    fs::create_dir(&data).expect("make a data directory");
-    fs::write(&password, ADMIN_PASSWORD).expect("write the admin's password");
-    if let Some(user) = unprivileged_user() {
-        chown(&data, Some(user.uid.as_raw()), Some(user.gid.as_raw())).expect("give the data directory away");
-    }
-    let mut initdb = Command::new(bin.join("initdb"));
-    initdb.arg("-D").arg(&data).arg("-U").arg(ADMIN).arg(format!("--pwfile={}", password.display()));
-    initdb.args(["-A", "scram-sha-256", "-E", "UTF8", "--locale=C.UTF-8", "--data-checksums", "--no-sync"]);
-    initdb.current_dir(work.path()).env("LC_ALL", "C.UTF-8");
-    as_unprivileged(&mut initdb);
-    run(&mut initdb);
+    initialise(bin, &data);
     // Whoever was faster made the same.
     if fs::rename(&data, &name).is_err() {
         assert!(name.join("PG_VERSION").exists(), "cannot put {} in place", name.display());
     }
     name
+}
+
+fn initialise(bin: &Path, data: &Path) {
+    let work = Directory::new();
+    let password = work.path().join("password");
+    fs::create_dir(data).expect("make a data directory");
+    fs::write(&password, ADMIN_PASSWORD).expect("write the admin's password");
+    if let Some(user) = unprivileged_user() {
+        chown(data, Some(user.uid.as_raw()), Some(user.gid.as_raw())).expect("give the data directory away");
+    }
+    let mut initdb = Command::new(bin.join("initdb"));
+    initdb.arg("-D").arg(data).arg("-U").arg(ADMIN).arg(format!("--pwfile={}", password.display()));
+    initdb.args(["-A", "scram-sha-256", "-E", "UTF8", "--locale=C.UTF-8", "--data-checksums", "--no-sync"]);
+    initdb.current_dir(work.path()).env("LC_ALL", "C.UTF-8");
+    as_unprivileged(&mut initdb);
+    run(&mut initdb);
 }
 
 fn copy(from: &Path, to: &Path) {

@@ -47,10 +47,7 @@ impl File {
 
 pub(super) fn files(postgres: &Postgres) -> [File; 5] {
     let open = |name, text: &str| File { name, text: text.into(), is_secret: false };
-    let mut settings = String::new();
-    for (name, value) in &postgres.settings {
-        settings.push_str(&format!("{name} = '{}'\n", value.replace('\\', "\\\\").replace('\'', "''")));
-    }
+    let settings: String = postgres.settings.iter().map(|(name, value)| setting(name, value)).collect();
     [
         open("settings.conf", &settings),
         open("pg_hba.conf", &postgres.hba),
@@ -58,6 +55,34 @@ pub(super) fn files(postgres: &Postgres) -> [File; 5] {
         File { name: "server.key", text: postgres.certificate_key.clone(), is_secret: true },
         File { name: "admin_verifier", text: postgres.admin_verifier.clone().into(), is_secret: true },
     ]
+}
+
+/// A line of `postgresql.conf`.
+pub(super) fn setting(name: &str, value: &str) -> String {
+    format!("{name} = '{}'\n", value.replace('\\', "\\\\").replace('\'', "''"))
+}
+
+impl Service {
+    /// Empty where a platform needs none.
+    pub(super) fn image_reference(&self) -> &str {
+        self.image.as_ref().map_or("", |image| &image.reference)
+    }
+
+    /// The directory that its own is in; none where it has a volume.
+    pub(super) fn directory(&self) -> Option<String> {
+        match &self.storage {
+            Storage::Volume => None,
+            Storage::Directory { path, .. } => Some(path.display().to_string()),
+        }
+    }
+
+    /// Where tenants reach it.
+    pub(super) fn address(&self) -> (String, u16) {
+        match &self.network {
+            Network::Port { host, port } => (host.clone(), *port),
+            Network::Overlay { .. } => (self.name.clone(), PORT),
+        }
+    }
 }
 
 pub(super) fn environment(service: &Service) -> Vec<(&'static str, String)> {
@@ -102,7 +127,7 @@ pub(super) fn definition(service: &Service, own: &str) -> String {
     let Program::Postgres(postgres) = &service.program;
     let mut parts = vec![
         format!("{:?}", environment(service)),
-        service.image.as_ref().map_or_else(String::new, |image| image.reference.clone()),
+        service.image_reference().to_owned(),
         format!("{:?} {:?} {:?}", service.limits, service.storage, service.network),
         format!("{:?} {:?}", service.constraints, service.labels),
         format!("{:?} {:?}", service.restart, service.stop_grace),
@@ -140,7 +165,7 @@ pub(super) fn check(service: &Service) -> Result<(), PlatformError> {
     if let Some(name) = postgres.settings.keys().find(|name| !is_setting(name)) {
         return bad(format!("{name:?} is not the name of a setting"));
     }
-    if service.image.as_ref().is_none_or(|image| image.reference.is_empty()) {
+    if service.image_reference().is_empty() {
         return bad(format!("{name} has no image: name one made from deploy/images/postgres"));
     }
     if let Storage::Directory { path, mode } = &service.storage

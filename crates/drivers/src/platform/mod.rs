@@ -7,6 +7,7 @@ mod container;
 pub mod docker;
 pub mod nomad;
 pub mod process;
+mod refusal;
 mod service;
 
 use async_trait::async_trait;

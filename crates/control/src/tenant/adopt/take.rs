@@ -220,7 +220,7 @@ async fn own(core: &Core, cx: &Cx, making: &Making, asked: &Asked) -> Result<(),
     let kept = store::kept_logins(&core.store, row.id).await?;
     let inside = hands::admin(core, cx, &making.server, Some(&row.database)).await?;
     inside.wait_for_locks_at_most(PATIENCE).await.map_err(hands::failure)?;
-    let default_acls = inside.look_into().await.map_err(hands::failure)?.default_acls;
+    let default_acls = inside.default_acls().await.map_err(hands::failure)?;
     let owners: Vec<String> = former.objects.iter().map(|object| object.owner.clone()).collect();
     let default_acls: Vec<_> = default_acls.into_iter().filter(|acl| owners.contains(&acl.role)).collect();
     let triggers = former.event_triggers.clone();

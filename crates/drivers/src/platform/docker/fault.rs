@@ -38,6 +38,14 @@ pub(super) fn is_missing(error: &Error) -> bool {
     matches!(error, Error::DockerResponseServerError { status_code: 404, .. })
 }
 
+/// Of what was to be removed: that it is missing is as good.
+pub(super) fn gone(removed: Result<(), Error>, what: &str) -> Result<(), PlatformError> {
+    match removed {
+        Err(error) if !is_missing(&error) => Err(fault(&format!("remove {what}"), error)),
+        _ => Ok(()),
+    }
+}
+
 /// Another change came in between: look again, and decide again.
 pub(super) fn is_out_of_sequence(error: &Error) -> bool {
     matches!(error, Error::DockerResponseServerError { message, .. } if message.contains("out of sequence"))

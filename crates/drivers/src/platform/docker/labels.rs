@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::connection::Connection;
-use crate::platform::{Network, PlatformError, PlatformErrorKind, Service, Storage};
+use crate::platform::{PlatformError, PlatformErrorKind, Service};
 
 /// On services and their containers: the service's name.
 pub(super) const SERVICE: &str = "freehold.service";
@@ -46,17 +46,11 @@ pub(super) fn belonging(connection: &Connection, name: &str, kind: &str) -> Labe
 
 /// Where it is reached, and what it is made from.
 pub(super) fn place(service: &Service) -> Labels {
-    let (host, port) = match &service.network {
-        Network::Port { host, port } => (host.clone(), *port),
-        Network::Overlay { .. } => (service.name.clone(), crate::platform::container::PORT),
-    };
-    let image = service.image.as_ref().map_or("", |image| &image.reference);
-    let mut labels: Labels = [(HOST, host), (PORT, port.to_string()), (IMAGE, image.to_owned())]
+    let (host, port) = service.address();
+    let mut labels: Labels = [(HOST, host), (PORT, port.to_string()), (IMAGE, service.image_reference().to_owned())]
         .map(|(name, value)| (name.to_owned(), value))
         .into();
-    if let Storage::Directory { path, .. } = &service.storage {
-        labels.insert(DIRECTORY.into(), path.display().to_string());
-    }
+    labels.extend(service.directory().map(|directory| (DIRECTORY.to_owned(), directory)));
     labels
 }
 
@@ -96,34 +90,6 @@ pub(super) fn check_own(
         PlatformErrorKind::Conflict,
         format!(
             "there is a {what} {name} already, and it is {whose}: it was left alone; rename it, or choose another name"
-        ),
-    ))
-}
-
-pub(super) fn outdated(name: &str, there: u64, asked: u64) -> PlatformError {
-    PlatformError::new(
-        PlatformErrorKind::Outdated,
-        format!("{name} is at generation {there} already, {asked} is older: somebody else has changed it since"),
-    )
-}
-
-/// Data does not move because a setting changed.
-pub(super) fn check_storage(name: &str, recorded: Option<&Labels>, service: &Service) -> Result<(), PlatformError> {
-    let there = get(recorded, DIRECTORY).map(str::to_owned);
-    let asked = match &service.storage {
-        Storage::Volume => None,
-        Storage::Directory { path, .. } => Some(path.display().to_string()),
-    };
-    if there == asked {
-        return Ok(());
-    }
-    let words = |storage: Option<String>| storage.unwrap_or_else(|| "a volume".into());
-    Err(PlatformError::new(
-        PlatformErrorKind::Storage,
-        format!(
-            "the data of {name} is in {}, not in {}: nothing was moved; set the storage back, or move its tenants to another server",
-            words(there),
-            words(asked)
         ),
     ))
 }

@@ -96,10 +96,7 @@ pub(super) fn server(options: &NomadOptions, service: &Service, node: &str) -> R
 /// With the server's constraints, room and port: where this ends, the server goes.
 pub(super) fn prepare(options: &NomadOptions, service: &Service, node: Option<&str>) -> Result<Value, PlatformError> {
     refuse_credentials(service)?;
-    let mount = match &service.storage {
-        Storage::Volume => mount(service),
-        Storage::Directory { path, .. } => bind(&path.display().to_string(), container::PARENT),
-    };
+    let mount = service.directory().map_or_else(|| mount(service), |path| bind(&path, container::PARENT));
     let once = Once {
         verb: "prepare",
         name: &service.name,
@@ -205,8 +202,7 @@ fn meta(options: &NomadOptions, name: &str, definition: &str) -> Value {
 }
 
 fn docker(service: &Service, arguments: &[&str], mount: Value) -> Value {
-    let image = service.image.as_ref().map_or("", |image| &image.reference);
-    let mut config = json!({ "image": image, "args": arguments, "mount": [mount] });
+    let mut config = json!({ "image": service.image_reference(), "args": arguments, "mount": [mount] });
     match &service.network {
         Network::Port { .. } => config["ports"] = json!([PORT_LABEL]),
         Network::Overlay { network } => {

@@ -21,7 +21,7 @@ use reqwest::Method;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use super::{Observed, Platform, PlatformError, PlatformErrorKind, Service, container};
+use super::{Observed, Platform, PlatformError, PlatformErrorKind, Service, container, refusal};
 use client::{Answer, Client};
 pub use options::NomadOptions;
 use record::Record;
@@ -53,16 +53,10 @@ impl Nomad {
         let record = Record::find(client, name).await?;
         let there = [found.as_ref().and_then(job::generation), record.as_ref().map(|record| record.generation)];
         if let Some(there) = there.into_iter().flatten().max().filter(|there| *there > service.generation) {
-            return Err(PlatformError::new(
-                PlatformErrorKind::Outdated,
-                format!(
-                    "{name} is at generation {there} already, {} is older: somebody else has changed it since",
-                    service.generation
-                ),
-            ));
+            return Err(refusal::outdated(name, there, service.generation));
         }
         if let Some(record) = &record {
-            record.check_storage(service)?;
+            refusal::check_storage(service, record.directory.as_deref())?;
         }
         let known = record.as_ref().map(|record| record.node.clone());
         let node = match (&found, known) {
@@ -251,10 +245,7 @@ impl Platform for Nomad {
 
     async fn purge(&self, name: &str) -> Result<(), PlatformError> {
         if self.own(name).await?.is_some() {
-            return Err(PlatformError::new(
-                PlatformErrorKind::Conflict,
-                format!("{name} is still there: remove the server before its data is purged"),
-            ));
+            return Err(refusal::still_there(name));
         }
         let Some(record) = Record::find(&self.client, name).await? else { return Ok(()) };
         let wanted = job::purge(&self.client.options, name, &record);

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::client::{Answer, Client, array};
 use super::{Turn, busy};
-use crate::platform::{Network, PlatformError, PlatformErrorKind, Program, Service, Storage, container};
+use crate::platform::{PlatformError, PlatformErrorKind, Program, Service, container};
 
 /// Each file, and the item of the variable that it is.
 pub(super) const FILES: [(&str, &str); 5] = [
@@ -89,24 +89,6 @@ impl Record {
     pub(super) async fn forget(self, client: &Client, name: &str) -> Result<(), PlatformError> {
         delete(client, &record_path(client, name)).await
     }
-
-    /// Data does not move because a setting changed.
-    pub(super) fn check_storage(&self, service: &Service) -> Result<(), PlatformError> {
-        let asked = directory(service);
-        if self.directory == asked {
-            return Ok(());
-        }
-        let words = |storage: Option<String>| storage.unwrap_or_else(|| "a volume".into());
-        Err(PlatformError::new(
-            PlatformErrorKind::Storage,
-            format!(
-                "the data of {} is in {}, not in {}: nothing was moved; set the storage back, or move its tenants to another server",
-                service.name,
-                words(self.directory.clone()),
-                words(asked)
-            ),
-        ))
-    }
 }
 
 /// Of [`facts`].
@@ -114,12 +96,9 @@ pub(super) const FACTS: [&str; 5] = ["generation", "image", "host", "port", "dir
 
 /// What is to be known of a service that has no job.
 pub(super) fn facts(service: &Service) -> [(&'static str, String); 5] {
-    let (host, port) = match &service.network {
-        Network::Port { host, port } => (host.clone(), *port),
-        Network::Overlay { .. } => (service.name.clone(), container::PORT),
-    };
-    let image = service.image.as_ref().map_or_else(String::new, |image| image.reference.clone());
-    let directory = directory(service).unwrap_or_default();
+    let (host, port) = service.address();
+    let image = service.image_reference().to_owned();
+    let directory = service.directory().unwrap_or_default();
     let values = [service.generation.to_string(), image, host, port.to_string(), directory];
     let mut values = values.into_iter();
     FACTS.map(|name| (name, values.next().unwrap_or_default()))
@@ -131,13 +110,6 @@ fn items(facts: Vec<(&'static str, String)>, node: &str, definition: &str) -> Va
         items[name] = json!(value);
     }
     items
-}
-
-fn directory(service: &Service) -> Option<String> {
-    match &service.storage {
-        Storage::Volume => None,
-        Storage::Directory { path, .. } => Some(path.display().to_string()),
-    }
 }
 
 /// Of every service that was made here and not purged.

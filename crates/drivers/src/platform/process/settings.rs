@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::cluster::{ADMIN_ROLE, ClusterOptions, Durability};
 use super::error::ProcessError;
+use crate::platform::container;
 use crate::server::managed::autovacuum_naptime_seconds;
 
 /// Included at the end of postgresql.conf, so that initdb's own choices stay readable above it.
@@ -105,7 +106,7 @@ fn render(options: &ClusterOptions, naptime_seconds: u32) -> String {
 pub(super) fn file<'a>(settings: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     let mut text = String::from("# Written by Freehold before each start: changes made here are lost.\n");
     for (name, value) in settings {
-        text.push_str(&format!("{name} = '{}'\n", value.replace('\\', "\\\\").replace('\'', "''")));
+        text.push_str(&container::setting(name, value));
     }
     text
 }

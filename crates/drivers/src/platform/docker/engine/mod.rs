@@ -17,12 +17,13 @@ use bollard::query_parameters::{
 };
 
 use super::connection::{Connection, text};
-use super::fault::{fault, is_missing};
+use super::fault::{fault, gone, is_missing};
 use super::labels;
-use crate::platform::{PlatformError, PlatformErrorKind, Program, Service, Storage, container};
+use crate::platform::{PlatformError, PlatformErrorKind, Program, Service, Storage, container, refusal};
 pub(super) use body::{health, log_options, signed};
 pub(super) use image::missing;
 pub(super) use observe::{observe, paused};
+pub(super) use once::parent_mount;
 
 pub(super) async fn ensure(connection: &Connection, service: &Service) -> Result<(), PlatformError> {
     let name = &service.name;
@@ -30,7 +31,7 @@ pub(super) async fn ensure(connection: &Connection, service: &Service) -> Result
     let recorded = records::generation(connection, name).await?;
     let there = recorded.max(found.as_ref().and_then(generation));
     if let Some(there) = there.filter(|there| *there > service.generation) {
-        return Err(labels::outdated(name, there, service.generation));
+        return Err(refusal::outdated(name, there, service.generation));
     }
     image::ensure(connection, service).await?;
     data(connection, service).await?;
@@ -69,26 +70,22 @@ pub(super) async fn remove(connection: &Connection, name: &str) -> Result<(), Pl
 
 pub(super) async fn purge(connection: &Connection, name: &str) -> Result<(), PlatformError> {
     if own(connection, name).await?.is_some() {
-        return Err(still_there(name));
+        return Err(refusal::still_there(name));
     }
     let client = connection.client().await?;
-    let doing = || format!("remove volume {name}");
     match client.inspect_volume(name).await {
         Err(error) if is_missing(&error) => {}
-        Err(error) => return Err(fault(&doing(), error)),
+        Err(error) => return Err(fault(&format!("inspect volume {name}"), error)),
         Ok(volume) if !labels::is_own(connection, name, labels::OF, Some(&volume.labels)) => {}
         Ok(volume) => {
             if labels::get(Some(&volume.labels), labels::DIRECTORY).is_some() {
                 once::purge(connection, name, &volume.labels).await?;
             }
-            match client.remove_volume(name, None::<RemoveVolumeOptions>).await {
-                Ok(()) => {}
-                Err(error) if is_missing(&error) => {}
-                Err(error) => return Err(fault(&doing(), error)),
-            }
+            let removed = client.remove_volume(name, None::<RemoveVolumeOptions>).await;
+            gone(removed, &format!("volume {name}"))?;
         }
     }
-    records::forget(connection, name, 0).await
+    records::forget(connection, name).await
 }
 
 pub(super) async fn list(connection: &Connection) -> Result<Vec<String>, PlatformError> {
@@ -106,13 +103,6 @@ pub(super) async fn last_words(connection: &Connection, name: &str) -> Result<St
         Some(_) => log(connection, name, 50).await,
         None => Ok(String::new()),
     }
-}
-
-pub(super) fn still_there(name: &str) -> PlatformError {
-    PlatformError::new(
-        PlatformErrorKind::Conflict,
-        format!("{name} is still there: remove the server before its data is purged"),
-    )
 }
 
 async fn log(connection: &Connection, container: &str, lines: u32) -> Result<String, PlatformError> {
@@ -177,7 +167,7 @@ async fn data(connection: &Connection, service: &Service) -> Result<(), Platform
     match client.inspect_volume(name).await {
         Ok(volume) => {
             labels::check_own(connection, "volume", name, labels::OF, Some(&volume.labels))?;
-            return labels::check_storage(name, Some(&volume.labels), service);
+            return refusal::check_storage(service, labels::get(Some(&volume.labels), labels::DIRECTORY));
         }
         Err(error) if is_missing(&error) => {}
         Err(error) => return Err(fault(&format!("inspect volume {name}"), error)),
@@ -244,11 +234,7 @@ async fn take_away(connection: &Connection, name: &str) -> Result<(), PlatformEr
     let Some(found) = own(connection, name).await? else { return Ok(()) };
     halt(connection, name, &found).await?;
     let options = RemoveContainerOptionsBuilder::new().force(true).build();
-    match connection.client().await?.remove_container(name, Some(options)).await {
-        Ok(()) => Ok(()),
-        Err(error) if is_missing(&error) => Ok(()),
-        Err(error) => Err(fault(&format!("remove container {name}"), error)),
-    }
+    gone(connection.client().await?.remove_container(name, Some(options)).await, &format!("container {name}"))
 }
 
 /// Not running afterwards; killed when its grace is over.

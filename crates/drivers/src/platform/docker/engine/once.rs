@@ -8,20 +8,17 @@ use bollard::query_parameters::{CreateContainerOptionsBuilder, RemoveContainerOp
 use tokio::time::{Instant, sleep};
 
 use super::super::connection::Connection;
-use super::super::fault::{fault, is_missing};
+use super::super::fault::{fault, gone};
 use super::super::labels::{self, Labels};
 use super::{body, inspect, labels_of, log};
-use crate::platform::{PlatformError, PlatformErrorKind, Service, Storage, container};
+use crate::platform::{PlatformError, PlatformErrorKind, Service, container};
 
 pub(super) async fn prepare(connection: &Connection, service: &Service) -> Result<(), PlatformError> {
-    let mount = match &service.storage {
-        Storage::Volume => body::data_mount(&service.name),
-        Storage::Directory { path, .. } => parent_mount(&path.display().to_string()),
-    };
+    let mount = service.directory().map_or_else(|| body::data_mount(&service.name), |path| parent_mount(&path));
     let once = Once {
         verb: "prepare",
         name: &service.name,
-        image: service.image.as_ref().map_or_else(String::new, |image| image.reference.clone()),
+        image: service.image_reference().to_owned(),
         environment: container::pairs(container::prepare_environment(service, &connection.options.instance)),
         mount,
         host: body::limited(&service.limits),
@@ -51,14 +48,15 @@ pub(super) async fn remove(connection: &Connection, name: &str, verb: &str) -> R
         _ => return Ok(()),
     }
     let options = RemoveContainerOptionsBuilder::new().force(true).build();
-    match connection.client().await?.remove_container(&format!("{name}.{verb}"), Some(options)).await {
-        Ok(()) => Ok(()),
-        Err(error) if is_missing(&error) => Ok(()),
-        Err(error) => Err(fault(&format!("remove container {name}.{verb}"), error)),
-    }
+    let container = format!("{name}.{verb}");
+    gone(
+        connection.client().await?.remove_container(&container, Some(options)).await,
+        &format!("container {container}"),
+    )
 }
 
-fn parent_mount(path: &str) -> Mount {
+/// Of the directory that servers' directories are in.
+pub(in super::super) fn parent_mount(path: &str) -> Mount {
     Mount {
         typ: Some(MountType::BIND),
         source: Some(path.to_owned()),

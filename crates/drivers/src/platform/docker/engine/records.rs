@@ -7,7 +7,7 @@ use bollard::models::VolumeCreateRequest;
 use bollard::query_parameters::{ListVolumesOptionsBuilder, RemoveVolumeOptions};
 
 use super::super::connection::Connection;
-use super::super::fault::{fault, is_missing};
+use super::super::fault::{fault, gone, is_missing};
 use super::super::labels::{self, Labels};
 use crate::platform::{PlatformError, Service};
 
@@ -56,12 +56,10 @@ pub(super) async fn forget_stopped(connection: &Connection, name: &str) -> Resul
     delete(connection, &format!("{name}.stopped")).await
 }
 
-/// Records from this generation on.
-pub(super) async fn forget(connection: &Connection, name: &str, from: u64) -> Result<(), PlatformError> {
-    for (volume, labels) in all(connection, name).await? {
-        if labels::number::<u64>(Some(&labels), labels::GENERATION).is_some_and(|generation| generation >= from) {
-            delete(connection, &volume).await?;
-        }
+/// All records; that it was stopped is none.
+pub(super) async fn forget(connection: &Connection, name: &str) -> Result<(), PlatformError> {
+    for (volume, _) in all(connection, name).await? {
+        delete(connection, &volume).await?;
     }
     Ok(())
 }
@@ -102,9 +100,6 @@ async fn create(connection: &Connection, volume: String, labels: Labels) -> Resu
 }
 
 async fn delete(connection: &Connection, volume: &str) -> Result<(), PlatformError> {
-    match connection.client().await?.remove_volume(volume, None::<RemoveVolumeOptions>).await {
-        Ok(()) => Ok(()),
-        Err(error) if is_missing(&error) => Ok(()),
-        Err(error) => Err(fault(&format!("remove record {volume}"), error)),
-    }
+    let removed = connection.client().await?.remove_volume(volume, None::<RemoveVolumeOptions>).await;
+    gone(removed, &format!("record {volume}"))
 }

@@ -13,7 +13,7 @@ use bollard::query_parameters::{ListConfigsOptionsBuilder, ListSecretsOptionsBui
 use secrecy::ExposeSecret;
 
 use super::super::connection::Connection;
-use super::super::fault::{fault, is_missing};
+use super::super::fault::{fault, gone};
 use super::super::labels;
 use crate::platform::{PlatformError, Program, Service, container};
 
@@ -45,7 +45,7 @@ pub(super) async fn ensure(connection: &Connection, service: &Service) -> Result
         };
         let data = Some(STANDARD.encode(text));
         let doing = format!("keep {} of {}", file.name, service.name);
-        let id = match there.ids.get(&(file.is_secret, name.clone())) {
+        let id = match there.get(&(file.is_secret, name.clone())) {
             Some(id) => id.clone(),
             None if file.is_secret => {
                 let spec =
@@ -90,25 +90,18 @@ pub(super) fn names_in(found: &Found) -> Vec<String> {
 /// Removes all of the service's but these.
 pub(super) async fn tidy(connection: &Connection, service: &str, keep: &[String]) -> Result<(), PlatformError> {
     let client = connection.client().await?;
-    for ((is_secret, name), id) in all(connection, service).await?.ids {
+    for ((is_secret, name), id) in all(connection, service).await? {
         if keep.contains(&name) {
             continue;
         }
-        let gone = if is_secret { client.delete_secret(&id).await } else { client.delete_config(&id).await };
-        match gone {
-            Ok(()) => {}
-            Err(error) if is_missing(&error) => {}
-            Err(error) => return Err(fault(&format!("remove {name}"), error)),
-        }
+        let removed = if is_secret { client.delete_secret(&id).await } else { client.delete_config(&id).await };
+        gone(removed, &name)?;
     }
     Ok(())
 }
 
-struct There {
-    ids: HashMap<(bool, String), String>,
-}
-
-async fn all(connection: &Connection, service: &str) -> Result<There, PlatformError> {
+/// Ids, by whether it is a secret and by name.
+async fn all(connection: &Connection, service: &str) -> Result<HashMap<(bool, String), String>, PlatformError> {
     let client = connection.client().await?;
     let filters = labels::matching(&[(labels::OF, service), (labels::INSTANCE, &connection.options.instance)]);
     let doing = format!("list the files of {service}");
@@ -124,7 +117,7 @@ async fn all(connection: &Connection, service: &str) -> Result<There, PlatformEr
         let spec = config.spec?;
         is_file(spec.labels.as_ref()).then_some(((false, spec.name?), config.id?))
     });
-    Ok(There { ids: secrets.chain(configs).collect() })
+    Ok(secrets.chain(configs).collect())
 }
 
 fn is_file(of: Option<&labels::Labels>) -> bool {

@@ -6,7 +6,7 @@ use bollard::query_parameters::{RemoveVolumeOptions, UpdateConfigOptionsBuilder}
 use tokio::time::{Duration, sleep};
 
 use super::super::connection::Connection;
-use super::super::fault::{fault, is_missing, is_out_of_sequence};
+use super::super::fault::{fault, gone, is_missing, is_out_of_sequence};
 use super::super::labels::{self, Labels};
 use super::Turn;
 use crate::platform::{PlatformError, Service};
@@ -82,11 +82,7 @@ impl Home {
 
     pub(super) async fn forget(self, connection: &Connection) -> Result<(), PlatformError> {
         let id = self.config.id.unwrap_or_default();
-        match connection.client().await?.delete_config(&id).await {
-            Ok(()) => Ok(()),
-            Err(error) if is_missing(&error) => Ok(()),
-            Err(error) => Err(fault(&format!("remove config {id}"), error)),
-        }
+        gone(connection.client().await?.delete_config(&id).await, &format!("config {id}"))
     }
 }
 
@@ -142,10 +138,9 @@ pub(super) async fn remove_volume(connection: &Connection, name: &str, home: &Ho
         return Ok(());
     }
     let client = connection.client().await?;
-    let doing = format!("remove volume {name}");
     match client.inspect_volume(name).await {
         Err(error) if is_missing(&error) => return Ok(()),
-        Err(error) => return Err(fault(&doing, error)),
+        Err(error) => return Err(fault(&format!("inspect volume {name}"), error)),
         Ok(volume) if labels::is_own(connection, name, labels::OF, Some(&volume.labels)) => {}
         // Somebody else's, which has been left alone.
         Ok(_) => return Ok(()),
@@ -153,13 +148,11 @@ pub(super) async fn remove_volume(connection: &Connection, name: &str, home: &Ho
     let mut turns = 0;
     loop {
         match client.remove_volume(name, None::<RemoveVolumeOptions>).await {
-            Ok(()) => return Ok(()),
-            Err(error) if is_missing(&error) => return Ok(()),
             // Swarm takes the containers of a removed service away in its own time.
             Err(bollard::errors::Error::DockerResponseServerError { status_code: 409, .. }) if turns < 150 => {
                 turns += 1
             }
-            Err(error) => return Err(fault(&doing, error)),
+            removed => return gone(removed, &format!("volume {name}")),
         }
         sleep(Duration::from_millis(200)).await;
     }

@@ -5,18 +5,18 @@
 use std::time::Duration;
 
 use bollard::models::{
-    EndpointSpec, Mount, MountType, Service as Found, ServiceSpec, Task, TaskSpec, TaskSpecContainerSpec,
-    TaskSpecPlacement, TaskSpecResources, TaskSpecRestartPolicy, TaskSpecRestartPolicyConditionEnum, TaskState,
+    EndpointSpec, Mount, Service as Found, ServiceSpec, Task, TaskSpec, TaskSpecContainerSpec, TaskSpecPlacement,
+    TaskSpecResources, TaskSpecRestartPolicy, TaskSpecRestartPolicyConditionEnum, TaskState,
 };
 use tokio::time::{Instant, sleep};
 
 use super::super::connection::{Connection, credentials};
-use super::super::engine::missing;
-use super::super::fault::{fault, is_missing, kind_of_words};
+use super::super::engine::{missing, parent_mount};
+use super::super::fault::{fault, gone, kind_of_words};
 use super::super::labels::{self, Labels};
 use super::home::{self, Home};
 use super::{halt, inspect, labels_of, spec, task_log, tasks, why};
-use crate::platform::{Limits, PlatformError, PlatformErrorKind, Service, Storage, container};
+use crate::platform::{Limits, PlatformError, PlatformErrorKind, Service, container};
 
 /// A scheduler that has just begun knows no nodes for a moment.
 const PENDING: Duration = Duration::from_secs(4);
@@ -28,14 +28,12 @@ pub(super) async fn prepare(
     service: &Service,
     node: Option<&str>,
 ) -> Result<String, PlatformError> {
-    let mount = match &service.storage {
-        Storage::Volume => spec::volume_mount(connection, &service.name),
-        Storage::Directory { path, .. } => parent_mount(&path.display().to_string()),
-    };
+    let volume = || spec::volume_mount(connection, &service.name);
+    let mount = service.directory().map_or_else(volume, |path| parent_mount(&path));
     let job = Job {
         verb: "prepare",
         name: &service.name,
-        image: service.image.as_ref().map_or_else(String::new, |image| image.reference.clone()),
+        image: service.image_reference().to_owned(),
         labels: home::facts(service),
         environment: container::pairs(container::prepare_environment(service, &connection.options.instance)),
         mount,
@@ -84,11 +82,7 @@ pub(super) async fn remove(connection: &Connection, name: &str, verb: &str) -> R
             halt(connection, &job, &found).await?;
         }
     }
-    match connection.client().await?.delete_service(&job).await {
-        Ok(()) => Ok(()),
-        Err(error) if is_missing(&error) => Ok(()),
-        Err(error) => Err(fault(&format!("remove service {job}"), error)),
-    }
+    gone(connection.client().await?.delete_service(&job).await, &format!("service {job}"))
 }
 
 /// *purge* and a *prepare* that finds its data make none.
@@ -96,15 +90,6 @@ fn makes_data(job: &Found) -> bool {
     let container = job.spec.as_ref().and_then(|spec| spec.task_template.as_ref()?.container_spec.as_ref());
     let environment = container.and_then(|container| container.env.as_deref()).unwrap_or_default();
     environment.iter().any(|pair| pair == "FREEHOLD_INITIALISE=yes")
-}
-
-fn parent_mount(path: &str) -> Mount {
-    Mount {
-        typ: Some(MountType::BIND),
-        source: Some(path.to_owned()),
-        target: Some(container::PARENT.into()),
-        ..Default::default()
-    }
 }
 
 struct Job<'a> {

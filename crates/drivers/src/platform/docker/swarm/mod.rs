@@ -15,9 +15,9 @@ use bollard::query_parameters::{ListServicesOptionsBuilder, LogsOptionsBuilder, 
 use tokio::time::{Instant, sleep};
 
 use super::connection::{Connection, credentials, text};
-use super::fault::{fault, is_missing, is_out_of_sequence};
+use super::fault::{fault, gone, is_missing, is_out_of_sequence};
 use super::labels;
-use crate::platform::{PlatformError, PlatformErrorKind, Service, container};
+use crate::platform::{PlatformError, PlatformErrorKind, Service, container, refusal};
 use home::Home;
 pub(super) use observe::observe;
 
@@ -46,10 +46,10 @@ async fn ensure_once(connection: &Connection, service: &Service) -> Result<Turn,
     let home = Home::find(connection, name).await?;
     let generations = [found.as_ref().and_then(generation), home.as_ref().map(|home| home.generation)];
     if let Some(there) = generations.into_iter().flatten().max().filter(|there| *there > service.generation) {
-        return Err(labels::outdated(name, there, service.generation));
+        return Err(refusal::outdated(name, there, service.generation));
     }
     if let Some(home) = &home {
-        labels::check_storage(name, Some(&home.labels), service)?;
+        refusal::check_storage(service, labels::get(Some(&home.labels), labels::DIRECTORY))?;
     }
     spec::check_network(connection, service).await?;
 
@@ -110,18 +110,7 @@ async fn change(
     if let Some(task) = &mut wanted.task_template {
         task.force_update = Some(forced + u64::from(is_dead));
     }
-    update(connection, name, &found, wanted, service).await
-}
-
-async fn update(
-    connection: &Connection,
-    name: &str,
-    found: &Found,
-    wanted: ServiceSpec,
-    service: &Service,
-) -> Result<Turn, PlatformError> {
-    let credentials = service.image.as_ref().and_then(credentials);
-    put(connection, name, found, wanted, credentials).await
+    put(connection, name, &found, wanted, service.image.as_ref().and_then(credentials)).await
 }
 
 async fn put(
@@ -188,11 +177,7 @@ async fn halt(connection: &Connection, name: &str, found: &Found) -> Result<(), 
 pub(super) async fn remove(connection: &Connection, name: &str) -> Result<(), PlatformError> {
     if own(connection, name).await?.is_some() {
         stop(connection, name).await?;
-        match connection.client().await?.delete_service(name).await {
-            Ok(()) => {}
-            Err(error) if is_missing(&error) => {}
-            Err(error) => return Err(fault(&format!("remove service {name}"), error)),
-        }
+        gone(connection.client().await?.delete_service(name).await, &format!("service {name}"))?;
     }
     job::remove(connection, name, "prepare").await?;
     files::tidy(connection, name, &[]).await
@@ -200,7 +185,7 @@ pub(super) async fn remove(connection: &Connection, name: &str) -> Result<(), Pl
 
 pub(super) async fn purge(connection: &Connection, name: &str) -> Result<(), PlatformError> {
     if own(connection, name).await?.is_some() {
-        return Err(super::engine::still_there(name));
+        return Err(refusal::still_there(name));
     }
     let Some(home) = Home::own(connection, name).await? else { return Ok(()) };
     job::purge(connection, name, &home).await?;

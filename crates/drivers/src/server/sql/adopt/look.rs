@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tokio_postgres::types::Type;
 
-use super::objects::{OBJECTS, Object};
+use super::objects::Object;
 use crate::server::sql::admin::Admin;
 use crate::server::sql::error::SqlError;
 
@@ -126,7 +126,6 @@ const IN_IT: &str = "select coalesce(usename::text, '?'), count(*) from pg_stat_
 const EVENT_TRIGGERS: &str = "select e.evtname::text, e.evtfoid::regprocedure::text, e.evtenabled::text, r.rolname::text, r.rolsuper \
     from pg_event_trigger e join pg_roles r on r.oid = e.evtowner order by 1";
 
-/// `OF_EXTENSION(catalog, oid)` is whether an extension brought it.
 const ROUTINES: &str = "select p.oid::regprocedure::text, p.prosecdef and r.rolsuper, not l.lanpltrusted and l.lanname <> 'internal' \
     from pg_proc p join pg_roles r on r.oid = p.proowner join pg_language l on l.oid = p.prolang \
     where p.oid >= 16384 and (p.prosecdef and r.rolsuper or not l.lanpltrusted) \
@@ -221,7 +220,6 @@ impl Admin {
         let marks = self.row(&doing, MARKS, &[]).await?;
         let has_note = self.may_keep_note(&doing).await?;
         let extensions = self.rows(&doing, EXTENSIONS, &[]).await?;
-        let objects = self.rows(&doing, OBJECTS, &[]).await?;
         Ok(Inside {
             event_triggers,
             definer_traps,
@@ -234,8 +232,8 @@ impl Admin {
             has_note,
             is_control_store: marks.get(1),
             extensions: extensions.iter().map(|row| (row.get(0), row.get(1))).collect(),
-            objects: objects.iter().map(Object::read).collect(),
-            default_acls: self.default_acls(&doing).await?,
+            objects: self.owned_objects().await?,
+            default_acls: self.default_acls().await?,
         })
     }
 
@@ -268,9 +266,10 @@ impl Admin {
             .collect())
     }
 
-    async fn default_acls(&self, doing: &str) -> Result<Vec<DefaultAcl>, SqlError> {
+    /// What ALTER DEFAULT PRIVILEGES left, in the database that this session is in.
+    pub async fn default_acls(&self) -> Result<Vec<DefaultAcl>, SqlError> {
         let mut found: Vec<DefaultAcl> = Vec::new();
-        for row in self.rows(doing, DEFAULT_ACLS, &[]).await? {
+        for row in self.rows("look for default privileges", DEFAULT_ACLS, &[]).await? {
             let (role, schema, kind): (String, Option<String>, String) = (row.get(0), row.get(1), row.get(2));
             let last = found.last_mut().filter(|last| last.role == role && last.schema == schema && last.kind == kind);
             let entry = match last {

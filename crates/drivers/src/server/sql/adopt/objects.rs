@@ -26,7 +26,7 @@ impl Object {
 /// Schemas first: whoever is given something must be allowed to create in its schema. Left out is what belongs to an
 /// extension, follows another object (indexes, sequences of columns, row types, array types, constructors of ranges), or
 /// takes a superuser. Before 17 a range's multirange does not follow it: it is there once the range has another owner.
-pub(super) const OBJECTS: &str = "with named as ( \
+const OBJECTS: &str = "with named as ( \
     select 0 as turn, 'pg_namespace' as class, oid, nspowner as owner from pg_namespace \
         where nspname = 'public' or oid >= 16384 and nspname not like 'pg\\_%' and nspname <> 'freehold' \
     union all select 1, 'pg_type', t.oid, t.typowner from pg_type t left join pg_class c on c.oid = t.typrelid \
