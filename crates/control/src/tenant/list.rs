@@ -2,6 +2,8 @@
 //!
 //! With `q`, ids that begin with it come first, in their order; then names that do, in theirs.
 
+use std::collections::HashMap;
+
 use axum::extract::State;
 use axum::response::Response;
 use freehold_api::id::TenantId;
@@ -54,47 +56,10 @@ pub async fn list(
             text(field, value, 200)?;
         }
     }
-    let mut rows: Vec<(TenantRow, bool)> = Vec::new();
-    let by_name_only = matches!(from, Some(Cursor::Name(..)));
-    if !by_name_only {
-        let mut sql = filtered(&query, &labels, &caller);
-        // With `q` in the order of the index for prefixes, so that narrow and broad ones are read along it alike.
-        let (before, beyond) = if let Some(q) = &query.q {
-            push_begins_with(sql.push(" AND "), &q.to_lowercase());
-            ("~<~", "~>~")
-        } else {
-            ("<", ">")
-        };
-        if let Some(Cursor::Id(after)) = &from {
-            sql.push(" AND t.id ").push(beyond).push(" ").push_bind(after.clone());
-        }
-        sql.push(" ORDER BY t.id USING ").push(before).push(" LIMIT ").push_bind(limit + 1);
-        let found: Vec<TenantRow> = sql.build_query_as().fetch_all(&plane.store).await?;
-        rows.extend(found.into_iter().map(|row| (row, false)));
-    }
-    if let Some(q) = &query.q
-        && (rows.len() as i64) <= limit
-    {
-        let q = q.to_lowercase();
-        let mut sql = filtered(&query, &labels, &caller);
-        sql.push(" AND lower(t.name) COLLATE \"C\" >= ").push_bind(q.clone());
-        if let Some(end) = after(&q) {
-            sql.push(" AND lower(t.name) COLLATE \"C\" < ").push_bind(end);
-        }
-        push_begins_with(sql.push(" AND NOT "), &q);
-        if let Some(Cursor::Name(name, id)) = &from {
-            sql.push(" AND (lower(t.name) COLLATE \"C\", t.id COLLATE \"C\") > (")
-                .push_bind(name.clone())
-                .push(", ")
-                .push_bind(id.clone())
-                .push(")");
-        }
-        sql.push(" ORDER BY lower(t.name) COLLATE \"C\", t.id COLLATE \"C\" LIMIT ")
-            .push_bind(limit + 1 - rows.len() as i64);
-        let found: Vec<TenantRow> = sql.build_query_as().fetch_all(&plane.store).await?;
-        rows.extend(found.into_iter().map(|row| (row, true)));
-    }
-    let more = rows.len() as i64 > limit;
+    let (mut rows, more) = match &query.q {
+        None => page(&plane, &query, &labels, &caller, from, limit + 1).await?,
+        Some(q) => search(&plane, &query, &labels, &caller, &q.to_lowercase(), from, limit + 1).await?,
+    };
     rows.truncate(limit as usize);
     let next = rows.last().filter(|_| more).and_then(|(row, by_name)| {
         let cursor =
@@ -104,8 +69,75 @@ pub async fn list(
     Ok(Json(Page { items: rows.into_iter().map(|(row, _)| row.into()).collect(), next_cursor: next }))
 }
 
-fn filtered(query: &ListTenants, labels: &[(String, String)], caller: &Caller) -> QueryBuilder<Postgres> {
-    let mut sql: QueryBuilder<Postgres> = QueryBuilder::new(select!("WHERE true"));
+/// Tenants, each with whether it was found by its name; and whether there are as many as were asked for.
+type Found = (Vec<(TenantRow, bool)>, bool);
+
+async fn page(
+    plane: &Plane,
+    query: &ListTenants,
+    labels: &[(String, String)],
+    caller: &Caller,
+    from: Option<Cursor>,
+    count: i64,
+) -> Answer<Found> {
+    let mut sql = QueryBuilder::new(select!("WHERE true"));
+    push_filters(&mut sql, query, labels, caller);
+    if let Some(Cursor::Id(after) | Cursor::Name(_, after)) = from {
+        sql.push(" AND t.id > ").push_bind(after);
+    }
+    sql.push(" ORDER BY t.id LIMIT ").push_bind(count);
+    let found: Vec<TenantRow> = sql.build_query_as().fetch_all(&plane.store).await?;
+    let is_full = found.len() as i64 == count;
+    Ok((found.into_iter().map(|row| (row, false)).collect(), is_full))
+}
+
+/// Ids first: a search is planned anew for each text, and what it costs to plan grows with what it shows.
+async fn search(
+    plane: &Plane,
+    query: &ListTenants,
+    labels: &[(String, String)],
+    caller: &Caller,
+    q: &str,
+    from: Option<Cursor>,
+    count: i64,
+) -> Answer<Found> {
+    let mut sql = QueryBuilder::new("SELECT * FROM (");
+    if !matches!(from, Some(Cursor::Name(..))) {
+        sql.push("(SELECT t.id, false FROM tenant t WHERE ");
+        push_begins_with(&mut sql, q);
+        push_filters(&mut sql, query, labels, caller);
+        if let Some(Cursor::Id(after)) = &from {
+            sql.push(" AND t.id ~>~ ").push_bind(after.clone());
+        }
+        sql.push(" ORDER BY t.id USING ~<~ LIMIT ").push_bind(count).push(") UNION ALL ");
+    }
+    sql.push("(SELECT t.id, true FROM tenant t WHERE NOT ");
+    push_begins_with(&mut sql, q);
+    sql.push(" AND lower(t.name) COLLATE \"C\" >= ").push_bind(q.to_owned());
+    if let Some(end) = after(q) {
+        sql.push(" AND lower(t.name) COLLATE \"C\" < ").push_bind(end);
+    }
+    push_filters(&mut sql, query, labels, caller);
+    if let Some(Cursor::Name(name, id)) = from {
+        sql.push(" AND (lower(t.name) COLLATE \"C\", t.id COLLATE \"C\") > (");
+        sql.push_bind(name).push(", ").push_bind(id).push(")");
+    }
+    sql.push(" ORDER BY lower(t.name) COLLATE \"C\", t.id COLLATE \"C\" LIMIT ").push_bind(count);
+    sql.push(")) found LIMIT ").push_bind(count);
+    let ids: Vec<(String, bool)> = sql.build_query_as().fetch_all(&plane.store).await?;
+    let is_full = ids.len() as i64 == count;
+    if ids.is_empty() {
+        return Ok((Vec::new(), is_full));
+    }
+    let wanted: Vec<&str> = ids.iter().map(|(id, _)| id.as_str()).collect();
+    let rows: Vec<TenantRow> =
+        sqlx::query_as(select!("WHERE t.id = ANY($1)")).bind(&wanted).fetch_all(&plane.store).await?;
+    let mut rows: HashMap<String, TenantRow> = rows.into_iter().map(|row| (row.id.clone(), row)).collect();
+    // One that was purged between the two is no longer there; the page goes on all the same.
+    Ok((ids.into_iter().filter_map(|(id, by_name)| Some((rows.remove(&id)?, by_name))).collect(), is_full))
+}
+
+fn push_filters(sql: &mut QueryBuilder<Postgres>, query: &ListTenants, labels: &[(String, String)], caller: &Caller) {
     for (column, value) in [
         (" AND t.plan = ", query.plan.clone()),
         (" AND t.state = ", query.state.map(|state| state.as_str().to_owned())),
@@ -124,7 +156,6 @@ fn filtered(query: &ListTenants, labels: &[(String, String)], caller: &Caller) -
         let ids: Vec<String> = bound.iter().map(TenantId::to_string).collect();
         sql.push(" AND t.id = ANY(").push_bind(ids).push(")");
     }
-    sql
 }
 
 fn labels(given: &[String]) -> Answer<Vec<(String, String)>> {
@@ -135,8 +166,7 @@ fn labels(given: &[String]) -> Answer<Vec<(String, String)>> {
     parsed.collect()
 }
 
-/// Ids that begin with `text`. A range and not LIKE: it is read along the index whatever is bound to it, so that its plan
-/// is kept.
+/// Ids that begin with `text`, in the order of the index for prefixes: narrow and broad ones are read along it alike.
 fn push_begins_with(sql: &mut QueryBuilder<Postgres>, text: &str) {
     sql.push("(t.id ~>=~ ").push_bind(text.to_owned());
     if let Some(end) = after(text) {
