@@ -14,13 +14,13 @@ use crate::bench::{Bench, ask};
 pub async fn clients_and_servers_are_spoken_to_over_tls(version: &str) {
     let now: jiff::Timestamp = server_time().await;
     let (authority, other) = (authority(now), authority(now));
-    let mut cluster = Cluster::builder(15).setting("listen_addresses", "localhost").start();
-    let issued = authority.issue(&["localhost"], now, SignedDuration::from_hours(48)).unwrap();
+    let mut cluster = Cluster::start(15);
+    let issued = authority.issue(&["localhost", "127.0.0.1"], now, SignedDuration::from_hours(48)).unwrap();
     cluster.speak_tls(&issued.certificate_pem, issued.key_pem.expose_secret());
     let mut bench = Bench::stopped(version, cluster);
     let home = bench.pooler.directory().to_owned();
     let put = |name: &str, text: &str| put(&bench, &home, name, text);
-    let front = authority.issue(&["localhost"], now, SignedDuration::from_hours(48)).unwrap();
+    let front = authority.issue(&["localhost", "127.0.0.1"], now, SignedDuration::from_hours(48)).unwrap();
     let (certificate, key) =
         (put("server.crt", &front.certificate_pem), put("server.key", front.key_pem.expose_secret()));
     let (ca, wrong_ca) = (put("ca.crt", authority.certificate_pem()), put("other.crt", other.certificate_pem()));
@@ -32,7 +32,7 @@ pub async fn clients_and_servers_are_spoken_to_over_tls(version: &str) {
         wanted.client_tls = ClientTls::Required { certificate: certificate.clone(), key: key.clone() };
         wanted.server_tls = ServerTls::VerifyFull { ca: ca.clone() };
         for entry in &mut wanted.entries {
-            entry.server.host = "localhost".into();
+            entry.server.host = "127.0.0.1".into();
         }
         wanted
     };

@@ -69,7 +69,7 @@ impl Files {
 
     pub(super) fn texts(&self, generation: u64, rendered: &Rendered) -> Texts {
         Texts([
-            (self.users(), Some(sealed(';', generation, &rendered.users))),
+            (self.users(), Some(sealed(';', generation, &format!("{}{}", padding(generation), rendered.users)))),
             (self.rules(), Some(sealed('#', generation, &rendered.rules))),
             (self.ini(), Some(sealed(';', generation, &rendered.ini))),
         ])
@@ -104,6 +104,13 @@ impl Files {
         }
         Ok(Lock { _file: file })
     }
+}
+
+/// PgBouncer does not read a list of users again whose inode, size and second of change are those of the last one, and
+/// inodes are given out again at once: so two generations never have the same size by chance.
+fn padding(generation: u64) -> String {
+    let dots = usize::try_from(generation % 97).unwrap_or(0);
+    format!("; {}\n", ".".repeat(dots))
 }
 
 impl Texts {

@@ -3,7 +3,9 @@
 //! *Who gets in where* is in the access rules (`auth_type = hba`), one per database with its logins. With the list of users
 //! alone, any login may ask for any database: the pooler would let it in, open a pool for it, and leave the refusal to the
 //! server, at the cost of its neighbour's connections and, until `server_login_retry` is over, of everybody's patience.
-//! With the rules the pooler itself refuses, before anything is opened.
+//! With the rules the pooler itself refuses, before anything is opened. What they cost, with two logins for each database on
+//! 2 cores, list alone / with rules: a reload of 500 databases 1.6 / 2.6 ms, of 1,000 4 / 6 ms, of 10,000 167 / 183 ms
+//! (1.18; 1.24: 1.6 / 2.3, 4 / 5, 162 / 209); the first answer to a login 0.02 / 0.04 ms at 1,000, 0.1 / 0.5 at 10,000.
 //!
 //! *Order* carries proof. The ini file is read to its first error and no further, so the console's settings come last and
 //! end with the generation; the list of users likewise, so the administrator is its first line and the check login its last.

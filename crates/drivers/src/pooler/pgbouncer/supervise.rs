@@ -92,8 +92,10 @@ impl Supervisor {
 impl Drop for Supervisor {
     /// Nobody said what to do: it ends, without anybody waiting for it.
     fn drop(&mut self) {
+        // Asked first: an abort may be over at once.
+        let is_told = self.task.is_finished();
         self.task.abort();
-        if let (false, Some(pid)) = (self.task.is_finished(), self.pid()) {
+        if let (false, Some(pid)) = (is_told, self.pid()) {
             // The second one ends it at once, on every version.
             for signal in [Signal::SIGINT, Signal::SIGTERM] {
                 let _ = kill(Pid::from_raw(pid), signal);
