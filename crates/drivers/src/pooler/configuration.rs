@@ -165,7 +165,8 @@ pub struct Entry {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Server {
     /// One name or address, or (starting with `/`) the directory of a socket. A list is refused: poolers take turns
-    /// through it, standbys included.
+    /// through it, standbys included. Not `localhost` for a server that listens on 127.0.0.1 alone: PgBouncer 1.24 with
+    /// Debian's resolver takes it for `::1` and nothing else, and its clients wait in vain.
     pub host: String,
     pub port: u16,
 }
