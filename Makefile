@@ -16,10 +16,10 @@ run: ## freehold dev on this machine: PostgreSQL, control plane, API on http://1
 	@scripts/needs demo
 	@$(CARGO) run --locked -p freehold -- dev
 
-engines: ## Install what the tests run on: PostgreSQL 15 to 18, faketime
+engines: ## Install what the tests run on: PostgreSQL 15 to 18, PgBouncer 1.18 and 1.24, faketime
 	@scripts/needs test
 
-test: engines ## Every test, on real PostgreSQL 15 to 18
+test: engines ## Every test, on real PostgreSQL 15 to 18 and PgBouncer 1.18 and 1.24
 	@scripts/docker start 15 17 18 >/dev/null
 	@command -v cargo-nextest >/dev/null || $(CARGO) install --locked cargo-nextest
 	$(CARGO) test --doc --workspace --locked --quiet

@@ -1,4 +1,4 @@
-//! Finds PostgreSQL of one major version. Absent: installing it; `make engines` does.
+//! Finds PostgreSQL of one major version, and PgBouncer of one version. Absent: installing them; `make engines` does.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -12,19 +12,48 @@ pub fn engine(version: u32) -> PathBuf {
     })
 }
 
-fn places(version: u32) -> Vec<PathBuf> {
-    let env = |name: &str| std::env::var_os(name).map(PathBuf::from);
-    if let Some(told) = env(&format!("FREEHOLD_PG{version}_BIN")) {
-        return vec![told];
-    }
+/// The `pgbouncer` of this version: `1.18`, `1.24`.
+pub fn pooler_engine(version: &str) -> PathBuf {
+    let variable = format!("FREEHOLD_PGBOUNCER_{}", version.replace('.', "_"));
+    let places = match env(&variable) {
+        Some(told) => vec![told],
+        None => {
+            let ours = homes().map(|home| home.join(format!("pgbouncer-{version}/bin/pgbouncer")));
+            [PathBuf::from("/usr/sbin/pgbouncer")].into_iter().chain(ours).collect()
+        }
+    };
+    let is_it = |program: &PathBuf| {
+        let said = output(Command::new(program).arg("--version")).unwrap_or_default();
+        said.strip_prefix("PgBouncer ").is_some_and(|number| number.starts_with(&format!("{version}.")))
+    };
+    places.into_iter().find(is_it).unwrap_or_else(|| {
+        panic!(
+            "PgBouncer {version} is not on this machine; run `make engines`, or say where the program is in {variable}"
+        )
+    })
+}
+
+fn env(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).map(PathBuf::from)
+}
+
+/// Where `scripts/engines` puts what no package installs.
+fn homes() -> impl Iterator<Item = PathBuf> {
     let homes = [
         env("FREEHOLD_ENGINES"),
         Some("/var/cache/freehold-engines".into()),
         env("XDG_CACHE_HOME").map(|cache| cache.join("freehold-engines")),
         env("HOME").map(|home| home.join(".cache/freehold-engines")),
     ];
+    homes.into_iter().flatten()
+}
+
+fn places(version: u32) -> Vec<PathBuf> {
+    if let Some(told) = env(&format!("FREEHOLD_PG{version}_BIN")) {
+        return vec![told];
+    }
     let mut places = vec![PathBuf::from(format!("/usr/lib/postgresql/{version}/bin"))];
-    places.extend(homes.into_iter().flatten().map(|home| home.join(version.to_string()).join("bin")));
+    places.extend(homes().map(|home| home.join(version.to_string()).join("bin")));
     places.extend(output(Command::new("pg_config").arg("--bindir")).map(PathBuf::from));
     places
 }

@@ -56,9 +56,9 @@ struct Running {
     _lock: File,
 }
 
-/// The machine user that PostgreSQL runs as.
+/// The machine user that PostgreSQL runs as, and its pooler.
 #[derive(Debug, Clone)]
-pub(super) struct Account {
+pub(crate) struct Account {
     pub name: String,
     pub uid: u32,
     pub gid: u32,
@@ -189,7 +189,7 @@ impl Cluster {
 }
 
 impl Account {
-    pub(super) fn choose(wanted: Option<&str>) -> Result<Self, ProcessError> {
+    pub(crate) fn choose(wanted: Option<&str>) -> Result<Self, ProcessError> {
         let find = |name: &str| User::from_name(name).ok().flatten();
         let me = Uid::effective();
         let (user, switch) = match (me.is_root(), wanted) {
@@ -212,7 +212,7 @@ impl Account {
     }
 
     /// A command as this user, in `dir`, with nothing of Freehold's environment: it may hold secrets.
-    pub(super) fn command(&self, program: &Path, dir: &Path) -> Command {
+    pub(crate) fn command(&self, program: &Path, dir: &Path) -> Command {
         let mut command = Command::new(program);
         command
             .current_dir(dir)

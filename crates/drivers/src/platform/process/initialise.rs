@@ -43,7 +43,7 @@ pub(super) fn sibling(dir: &Path, what: &str) -> PathBuf {
 }
 
 /// Exists afterwards, mode 0700, and belongs to the user PostgreSQL runs as.
-pub(super) fn private_dir(dir: &Path, account: &Account) -> Result<(), ProcessError> {
+pub(crate) fn private_dir(dir: &Path, account: &Account) -> Result<(), ProcessError> {
     let denied = |source| ProcessError::NotWritable { dir: dir.to_owned(), source };
     fs::create_dir_all(dir).map_err(denied)?;
     fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(denied)?;

@@ -16,6 +16,9 @@ mod settings;
 mod supervise;
 
 pub use binaries::{Binaries, NotFound, find_binaries};
+pub(crate) use cluster::Account;
 pub use cluster::{ADMIN_ROLE, Cluster, ClusterOptions, Durability};
 pub use error::ProcessError;
+pub(crate) use initialise::private_dir;
+pub(crate) use preflight::{is_enterable, port_is_free_on, socket_path_fits};
 pub use service::{Processes, ProcessesOptions};

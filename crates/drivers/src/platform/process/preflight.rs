@@ -18,7 +18,7 @@ pub(super) fn port_is_free(port: u16) -> Result<(), ProcessError> {
 }
 
 /// The same where it listens on `*`, which takes every address, or on one of loopback's.
-pub(super) fn port_is_free_on(listen_addresses: &str, port: u16) -> Result<(), ProcessError> {
+pub(crate) fn port_is_free_on(listen_addresses: &str, port: u16) -> Result<(), ProcessError> {
     let address = match listen_addresses {
         "*" => "0.0.0.0",
         one => one,
@@ -49,7 +49,7 @@ pub(super) fn has_room(dir: &Path, durability: Durability) -> Result<(), Process
 }
 
 /// Whether the user that PostgreSQL runs as gets there at all: a directory under /root is the usual trap.
-pub(super) fn is_enterable(dir: &Path, account: &Account) -> Result<(), ProcessError> {
+pub(crate) fn is_enterable(dir: &Path, account: &Account) -> Result<(), ProcessError> {
     for ancestor in dir.ancestors() {
         let Ok(meta) = fs::metadata(ancestor) else { continue };
         let bit = match (meta.uid() == account.uid, meta.gid() == account.gid) {
@@ -64,7 +64,7 @@ pub(super) fn is_enterable(dir: &Path, account: &Account) -> Result<(), ProcessE
     Ok(())
 }
 
-pub(super) fn socket_path_fits(dir: &Path) -> Result<(), ProcessError> {
+pub(crate) fn socket_path_fits(dir: &Path) -> Result<(), ProcessError> {
     match dir.as_os_str().len() + "/.s.PGSQL.65535.lock".len() > 107 {
         true => Err(ProcessError::SocketPathTooLong { dir: dir.to_owned() }),
         false => Ok(()),

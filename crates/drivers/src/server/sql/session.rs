@@ -92,6 +92,11 @@ impl Session {
         let _ = timeout(Duration::from_secs(2), connection).await;
     }
 
+    /// Hangs up in the middle of whatever it was asked. Dropping a session waits for the answer first, in its task.
+    pub fn hang_up(self) {
+        self.connection.abort();
+    }
+
     pub(super) async fn open(
         dsn: &Dsn,
         database: Option<&str>,
