@@ -64,10 +64,11 @@ impl Supervisor {
 impl Drop for Supervisor {
     /// Nobody called `stop`: a fast shutdown all the same, without waiting for it.
     fn drop(&mut self) {
-        self.task.abort();
+        // In this order: what was aborted counts as finished, and its process would stay.
         if let (false, Some(pid)) = (self.task.is_finished(), self.pid()) {
             let _ = kill(Pid::from_raw(pid), Signal::SIGINT);
         }
+        self.task.abort();
     }
 }
 
