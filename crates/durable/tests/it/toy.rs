@@ -1,6 +1,7 @@
 //! Toy operations, and an engine around them.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use freehold_durable::{
@@ -122,6 +123,10 @@ pub fn play(what: &str) -> New<Act> {
     New::of("play", Act::Play { what: what.into() })
 }
 
+/// How many take a nap in this process, and the most that ever did at once.
+static NAPPING: AtomicUsize = AtomicUsize::new(0);
+pub static NAPPED: AtomicUsize = AtomicUsize::new(0);
+
 #[async_trait::async_trait]
 impl Operation for Play {
     type Step = Act;
@@ -143,7 +148,12 @@ impl Operation for Play {
             "permanent" => return Err(Failure::permanent("told", "as told")),
             "stuck" if cx.attempt == 1 => return Err(Failure::stuck("told", "as told")),
             "hang" => tokio::time::sleep(Duration::from_secs(3600)).await,
-            "nap" => tokio::time::sleep(Duration::from_millis(500)).await,
+            "nap" => {
+                let now = NAPPING.fetch_add(1, Ordering::SeqCst) + 1;
+                NAPPED.fetch_max(now, Ordering::SeqCst);
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                NAPPING.fetch_sub(1, Ordering::SeqCst);
+            }
             "twice" if cx.attempt < 3 => return Err(Failure::transient("told", "as told")),
             "again" => return Ok(Outcome::again(Duration::from_millis(300), Act::Next)),
             "asleep" => return Ok(Outcome::again(Duration::from_secs(3600), step)),
