@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::TcpStream;
 use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -87,9 +88,14 @@ impl Pgbouncer {
         if let Some(user) = unprivileged_user() {
             command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
         }
+        // Its private socket comes after the port.
+        let socket = self.home.join(format!(".s.PGSQL.{}", self.port.number));
+        let has_socket = fs::read_to_string(self.ini()).is_ok_and(|ini| ini.contains("unix_socket_dir"));
         let running = self.running.insert(Running::spawn(&mut command, &self.directory.path().join("log")));
         let deadline = Instant::now() + PATIENCE;
-        while TcpStream::connect(("127.0.0.1", self.port.number)).is_err() {
+        while TcpStream::connect(("127.0.0.1", self.port.number)).is_err()
+            || has_socket && UnixStream::connect(&socket).is_err()
+        {
             if let Some(status) = running.ended() {
                 panic!("PgBouncer ended with {status}:\n{}", running.output());
             }
