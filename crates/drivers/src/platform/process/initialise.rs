@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::cluster::{ADMIN_ROLE, Account, ClusterOptions, Durability};
 use super::error::ProcessError;
-use super::{preflight, settings};
+use super::{orphan, preflight, settings};
 
 pub(super) async fn ensure(options: &ClusterOptions, account: &Account) -> Result<(), ProcessError> {
     let dir = &options.data_dir;
@@ -26,6 +26,7 @@ pub(super) async fn ensure(options: &ClusterOptions, account: &Account) -> Resul
 
     let working = sibling(dir, "initialising");
     if working.exists() {
+        orphan::end_initdb(&working).await?;
         fs::remove_dir_all(&working).map_err(ProcessError::io("remove", &working))?;
     }
     private_dir(&working, account)?;

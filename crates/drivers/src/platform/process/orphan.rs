@@ -1,7 +1,9 @@
 //! Stops what a killed Freehold left running in a data directory. Found by the directory a postgres process works
 //! in, never by a pid alone: pids are given out again.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -58,6 +60,36 @@ pub(super) async fn none_left(data_dir: &Path) {
     }
 }
 
+/// Whoever makes a cluster in `working`, which a killed or dropped Freehold began: initdb and what it runs, which outlives
+/// it for a moment and writes on. Nobody writes there afterwards.
+pub(super) async fn end_initdb(working: &Path) -> Result<(), ProcessError> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let running = pids(|pid| has_argument(pid, working) && runs(pid, "initdb") || has_pgdata(pid, working));
+        let Some(&pid) = running.first() else { return Ok(()) };
+        if Instant::now() > deadline {
+            return Err(ProcessError::OrphanStays { dir: working.to_owned(), pid });
+        }
+        for pid in running {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A pg_ctl that nobody waits for any more, and the shell that becomes its postmaster (`exec postgres …`): until they work
+/// in the directory, or gave up.
+pub(super) async fn begun(dir: &Path) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let is_about_to = |pid| {
+        let is_one = runs(pid, "pg_ctl") || runs(pid, "postgres") || mentions(pid, "exec ");
+        is_one && mentions(pid, dir) && !is_postgres_in(pid, dir)
+    };
+    while !pids(is_about_to).is_empty() && Instant::now() < deadline {
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
 fn forget(options: &ClusterOptions) -> Result<(), ProcessError> {
     forget_postmaster(&options.data_dir, &options.socket_dir, options.port)
 }
@@ -78,20 +110,46 @@ pub(super) fn forget_postmaster(data_dir: &Path, socket_dir: &Path, port: u16) -
 
 /// Every postgres process working in this directory: the postmaster and its children alike.
 pub(super) fn running_in(dir: &Path) -> Vec<i32> {
+    pids(|pid| is_postgres_in(pid, dir))
+}
+
+pub(super) fn is_postgres_in(pid: i32, dir: &Path) -> bool {
+    runs(pid, "postgres") && fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == dir)
+}
+
+fn pids(is_wanted: impl Fn(i32) -> bool) -> Vec<i32> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     entries
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|pid| is_postgres_in(*pid, dir))
+        .filter(|pid| is_wanted(*pid))
         .collect()
 }
 
-pub(super) fn is_postgres_in(pid: i32, dir: &Path) -> bool {
-    let link = |what: &str| fs::read_link(format!("/proc/{pid}/{what}")).ok();
-    // A package upgrade replaces the binary under a running server: "postgres (deleted)".
-    let is_postgres = link("exe")
-        .is_some_and(|exe| exe.file_name().is_some_and(|name| name.to_string_lossy().starts_with("postgres")));
-    is_postgres && link("cwd").is_some_and(|cwd| cwd == dir)
+/// A package upgrade replaces the binary under a running server: "postgres (deleted)".
+fn runs(pid: i32, program: &str) -> bool {
+    fs::read_link(format!("/proc/{pid}/exe"))
+        .is_ok_and(|exe| exe.file_name().is_some_and(|name| name.to_string_lossy().starts_with(program)))
+}
+
+fn has_argument(pid: i32, path: &Path) -> bool {
+    arguments(pid).split(|byte| *byte == 0).any(|argument| argument == path.as_os_str().as_bytes())
+}
+
+fn mentions(pid: i32, text: impl AsRef<OsStr>) -> bool {
+    let text = text.as_ref().as_bytes();
+    arguments(pid).windows(text.len()).any(|part| part == text)
+}
+
+fn arguments(pid: i32) -> Vec<u8> {
+    fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default()
+}
+
+/// initdb tells its children by it where they work.
+fn has_pgdata(pid: i32, dir: &Path) -> bool {
+    let wanted = [b"PGDATA=", dir.as_os_str().as_bytes()].concat();
+    fs::read(format!("/proc/{pid}/environ"))
+        .is_ok_and(|variables| variables.split(|byte| *byte == 0).any(|one| one == wanted))
 }
 
 pub(super) fn postmaster(dir: &Path) -> Option<i32> {

@@ -4,7 +4,6 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -16,20 +15,13 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::cluster::{Account, ClusterOptions};
 use super::error::ProcessError;
+use super::seen::{Seen, pid_of, telling};
 use super::{orphan, settings};
 
 pub(super) struct Supervisor {
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
     seen: Arc<Seen>,
-}
-
-/// What the supervisor tells without being asked.
-#[derive(Default)]
-struct Seen {
-    /// 0: none at the moment.
-    pid: AtomicI32,
-    deaths: AtomicU32,
 }
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
@@ -41,7 +33,7 @@ impl Supervisor {
     pub(super) fn start(options: ClusterOptions, account: Account) -> Result<Self, ProcessError> {
         let child = spawn(&options, &account)?;
         let seen = Arc::new(Seen::default());
-        seen.tell(&child);
+        seen.runs(pid_of(&child));
         let (stop, stopped) = watch::channel(false);
         let task = tokio::spawn(watch_over(child, options, account, seen.clone(), stopped));
         Ok(Self { stop, task, seen })
@@ -53,36 +45,22 @@ impl Supervisor {
     }
 
     pub(super) fn deaths(&self) -> u32 {
-        self.seen.deaths.load(Ordering::Relaxed)
+        self.seen.deaths()
     }
 
     pub(super) fn pid(&self) -> Option<i32> {
-        Some(self.seen.pid.load(Ordering::Relaxed)).filter(|pid| *pid != 0)
+        self.seen.pid()
     }
 }
 
 impl Drop for Supervisor {
     /// Nobody called `stop`: a fast shutdown all the same, without waiting for it.
     fn drop(&mut self) {
-        // In this order: what was aborted counts as finished, and its process would stay.
-        if let (false, Some(pid)) = (self.task.is_finished(), self.pid()) {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGINT);
-        }
+        // Asked first: an abort may be over at once.
+        let is_told = self.task.is_finished();
         self.task.abort();
-    }
-}
-
-impl Seen {
-    fn tell(&self, child: &Child) {
-        let pid = child.id().and_then(|id| i32::try_from(id).ok()).unwrap_or(0);
-        self.pid.store(pid, Ordering::Relaxed);
-    }
-
-    /// PostgreSQL reads its settings again.
-    fn reload(&self) {
-        let pid = self.pid.load(Ordering::Relaxed);
-        if pid != 0 {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGHUP);
+        if !is_told {
+            self.seen.signal(Signal::SIGINT);
         }
     }
 }
@@ -102,21 +80,21 @@ async fn watch_over(
         tokio::select! {
             () = sleep(LOOK) => {
                 match naptime.follow(&options) {
-                    Ok(true) => seen.reload(),
+                    // It reads its settings again.
+                    Ok(true) => seen.signal(Signal::SIGHUP),
                     Ok(false) => {}
                     Err(error) => tracing::warn!(%error, "autovacuum keeps its pace"),
                 }
                 continue;
             }
             status = child.wait() => {
-                seen.pid.store(0, Ordering::Relaxed);
-                seen.deaths.fetch_add(1, Ordering::Relaxed);
+                seen.died();
                 tracing::warn!(dir = %dir.display(), status = ?status.ok(), "PostgreSQL died; it is started again");
             }
             () = told(&mut stopped) => {
                 shut_down(&mut child, &dir).await;
                 orphan::none_left(&dir).await;
-                seen.pid.store(0, Ordering::Relaxed);
+                seen.gone();
                 return;
             }
         }
@@ -139,7 +117,7 @@ async fn watch_over(
                 Err(error) => tracing::warn!(%error, "not started again yet"),
             }
         };
-        seen.tell(&child);
+        seen.runs(pid_of(&child));
         started = Instant::now();
     }
 }
@@ -192,10 +170,5 @@ pub(super) fn last_words(options: &ClusterOptions) -> String {
     if let Some(entry) = newest {
         text.push_str(&fs::read_to_string(entry.path()).unwrap_or_default());
     }
-    let wanted: Vec<_> =
-        text.lines().filter(|line| line.contains("FATAL") || line.contains("PANIC") || line.contains("HINT")).collect();
-    match wanted.as_slice() {
-        [] => text.lines().last().unwrap_or("it said nothing").to_owned(),
-        lines => lines[lines.len().saturating_sub(3)..].join("; "),
-    }
+    telling(&text, &["FATAL", "PANIC", "HINT"])
 }

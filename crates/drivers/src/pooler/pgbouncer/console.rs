@@ -39,7 +39,12 @@ impl Console {
     }
 
     pub async fn command(&self, command: &str) -> Result<Vec<Row>, PoolerError> {
-        self.within(self.limit, command).await
+        let doing = format!("{command} at {}", self.address);
+        match timeout(self.limit, self.session().simple_query(command)).await {
+            Ok(Ok(rows)) => Ok(rows.into_iter().map(Row).collect()),
+            Ok(Err(error)) => Err(failed(&doing, error)),
+            Err(_) => Err(silent(&doing, self.limit)),
+        }
     }
 
     /// Waits as long as it takes: for a PAUSE, which the caller watches.
@@ -68,15 +73,6 @@ impl Console {
 
     fn session(&self) -> &Session {
         self.session.as_ref().expect("only close() takes it")
-    }
-
-    async fn within(&self, limit: Duration, command: &str) -> Result<Vec<Row>, PoolerError> {
-        let doing = format!("{command} at {}", self.address);
-        match timeout(limit, self.session().simple_query(command)).await {
-            Ok(Ok(rows)) => Ok(rows.into_iter().map(Row).collect()),
-            Ok(Err(error)) => Err(failed(&doing, error)),
-            Err(_) => Err(silent(&doing, limit)),
-        }
     }
 }
 

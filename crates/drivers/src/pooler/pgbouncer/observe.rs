@@ -72,8 +72,7 @@ pub(crate) fn totals_of(row: &Row) -> Totals {
     }
 }
 
-/// Server connections of a database that are lent or being tested: what a pause waits for. None: there is no such
-/// database.
+/// Server connections of a database that are lent or being tested: what a pause waits for.
 pub(super) async fn busy(console: &Console, database: &str) -> Result<u32, PoolerError> {
     let rows = console.command("SHOW POOLS").await?;
     let ours = rows.iter().filter(|row| row.text("database") == database);

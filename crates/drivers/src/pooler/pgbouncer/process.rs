@@ -21,7 +21,7 @@ use super::super::{Listen, PoolerError, PoolerErrorKind};
 use super::files::Files;
 use super::supervise::Supervisor;
 use super::version::Release;
-use crate::platform::process::{Account, is_enterable, port_is_free_on, private_dir, socket_path_fits};
+use crate::platform::process::{Account, is_enterable, port_is_free_on, private_dir, socket_path_fits, telling};
 
 /// A `pgbouncer` that runs here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -234,13 +234,8 @@ pub(super) fn log(directory: &Path) -> PathBuf {
 /// The end of its log, for an error message.
 pub(super) fn last_words(directory: &Path) -> String {
     let text = fs::read(log(directory)).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text[text.len().saturating_sub(8_192)..]).into_owned();
-    let wanted: Vec<&str> =
-        text.lines().filter(|line| ["FATAL", "ERROR", "WARNING"].iter().any(|word| line.contains(word))).collect();
-    match wanted.as_slice() {
-        [] => text.lines().last().unwrap_or("it said nothing").to_owned(),
-        lines => lines[lines.len().saturating_sub(3)..].join("; "),
-    }
+    let text = String::from_utf8_lossy(&text[text.len().saturating_sub(8_192)..]);
+    telling(&text, &["FATAL", "ERROR", "WARNING"])
 }
 
 fn other(error: crate::platform::process::ProcessError) -> PoolerError {

@@ -4,7 +4,6 @@ use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -16,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::super::PoolerError;
 use super::process::{self, SupervisedOptions, ports_are_free, spawn};
-use crate::platform::process::Account;
+use crate::platform::process::{Account, Seen, pid_of};
 
 pub(super) struct Supervisor {
     order: watch::Sender<Order>,
@@ -29,14 +28,6 @@ enum Order {
     KeepRunning,
     Stop,
     LeaveIt,
-}
-
-/// What the supervisor tells without being asked.
-#[derive(Default)]
-struct Seen {
-    /// 0: none at the moment.
-    pid: AtomicI32,
-    deaths: AtomicU32,
 }
 
 /// A child, or one that was found running.
@@ -63,7 +54,7 @@ impl Supervisor {
             }
         };
         let seen = Arc::new(Seen::default());
-        seen.pid.store(running.pid(), Ordering::Relaxed);
+        seen.runs(running.pid());
         let (order, orders) = watch::channel(Order::KeepRunning);
         let task = tokio::spawn(watch_over(running, options, account, seen.clone(), orders));
         Ok(Self { order, task, seen })
@@ -77,15 +68,15 @@ impl Supervisor {
     pub(super) async fn detach(mut self) {
         let _ = self.order.send(Order::LeaveIt);
         let _ = (&mut self.task).await;
-        self.seen.pid.store(0, Ordering::Relaxed);
+        self.seen.gone();
     }
 
     pub(super) fn deaths(&self) -> u32 {
-        self.seen.deaths.load(Ordering::Relaxed)
+        self.seen.deaths()
     }
 
     pub(super) fn pid(&self) -> Option<i32> {
-        Some(self.seen.pid.load(Ordering::Relaxed)).filter(|pid| *pid != 0)
+        self.seen.pid()
     }
 }
 
@@ -95,10 +86,10 @@ impl Drop for Supervisor {
         // Asked first: an abort may be over at once.
         let is_told = self.task.is_finished();
         self.task.abort();
-        if let (false, Some(pid)) = (is_told, self.pid()) {
+        if !is_told {
             // The second one ends it at once, on every version.
             for signal in [Signal::SIGINT, Signal::SIGTERM] {
-                let _ = kill(Pid::from_raw(pid), signal);
+                self.seen.signal(signal);
             }
         }
     }
@@ -107,7 +98,7 @@ impl Drop for Supervisor {
 impl Running {
     fn pid(&self) -> i32 {
         match self {
-            Self::Child(child) => child.id().and_then(|id| i32::try_from(id).ok()).unwrap_or(0),
+            Self::Child(child) => pid_of(child),
             Self::Found(pid, _) => *pid,
         }
     }
@@ -154,14 +145,13 @@ async fn watch_over(
                 continue;
             }
             () = running.ended() => {
-                seen.pid.store(0, Ordering::Relaxed);
-                seen.deaths.fetch_add(1, Ordering::Relaxed);
+                seen.died();
                 tracing::warn!(dir = %dir.display(), said = process::last_words(&dir), "PgBouncer died; it is started again");
             }
             order = told(&mut orders) => {
                 if order == Order::Stop {
                     shut_down(&mut running, &dir, options.grace).await;
-                    seen.pid.store(0, Ordering::Relaxed);
+                    seen.gone();
                 }
                 return;
             }
@@ -180,7 +170,7 @@ async fn watch_over(
                 Err(error) => tracing::warn!(%error, "not started again yet"),
             }
         };
-        seen.pid.store(running.pid(), Ordering::Relaxed);
+        seen.runs(running.pid());
         started = Instant::now();
     }
 }

@@ -67,6 +67,11 @@ impl PgCat {
         Console::connect_to(&self.options.console, "pgcat", self.options.command_limit).await
     }
 
+    /// For people.
+    fn file_name(&self) -> String {
+        self.options.file.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
     /// None: not there.
     fn read(&self) -> Result<Option<String>, PoolerError> {
         match std::fs::read_to_string(&self.options.file) {
@@ -136,11 +141,10 @@ impl Pooler for PgCat {
             }
         }
         let was_edited = before.is_some() && there.is_none();
-        let name = self.options.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Ok(Applied {
             generation: wanted.generation,
             reloads,
-            repaired: was_edited.then_some(name).into_iter().collect(),
+            repaired: was_edited.then(|| self.file_name()).into_iter().collect(),
             needs_restart: BTreeSet::new(),
             left_out: render::left_out(wanted),
         })
@@ -149,14 +153,13 @@ impl Pooler for PgCat {
     async fn observe(&self) -> Result<Observed, PoolerError> {
         let text = self.read()?;
         let written = text.as_deref().and_then(read_back);
-        let name = self.options.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let stats = self.stats().await?;
         Ok(Observed {
             version: self.version().await?,
             // It has nowhere to say so.
             loaded: None,
             written,
-            edited: written.is_none().then_some(name).into_iter().collect(),
+            edited: written.is_none().then(|| self.file_name()).into_iter().collect(),
             databases: stats.len(),
             paused: stats.into_iter().filter(|one| one.paused).map(|one| one.name).collect(),
         })

@@ -91,6 +91,20 @@ async fn an_interrupted_ensure_is_finished_by_the_next() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_again_at_once_is_not_hindered_by_what_was_interrupted() {
+    let world = Machine::new(15);
+    let platform = world.processes();
+    let case = Case::new(&world, "hasty");
+    // In the midst of initdb, and when the postmaster is about to be.
+    for delay in (0..6).map(|step| 30 + 90 * step) {
+        let _ = tokio::time::timeout(Duration::from_millis(delay), platform.ensure(&case.service)).await;
+        platform.ensure(&case.service).await.unwrap_or_else(|error| panic!("after {delay} ms: {error}"));
+        platform.remove("hasty").await.unwrap_or_else(|error| panic!("after {delay} ms: {error}"));
+        platform.purge("hasty").await.unwrap_or_else(|error| panic!("after {delay} ms: {error}"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_freeholds_that_ask_at_once_get_one_server() {
     let world = Machine::new(15);
     let (one, two) = (world.processes(), world.processes());

@@ -86,6 +86,12 @@ impl Place {
             if let Some(lock) = self.try_lock()? {
                 return Ok(lock);
             }
+            if !self.lock_file().exists() {
+                return Err(PlatformError::new(
+                    PlatformErrorKind::Conflict,
+                    format!("{} was purged meanwhile: try again", self.name),
+                ));
+            }
             if Instant::now() > deadline {
                 return Err(PlatformError::new(
                     PlatformErrorKind::Unreachable,
@@ -96,10 +102,14 @@ impl Place {
         }
     }
 
+    /// Only `make_home` makes the file: whoever looks in the midst of a purge leaves nothing behind.
     pub(super) fn try_lock(&self) -> Result<Option<Lock>, PlatformError> {
-        let path = self.home.join("lock");
-        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
-        let file = file.map_err(|source| failed(ProcessError::NotWritable { dir: self.home.clone(), source }))?;
+        let path = self.lock_file();
+        let file = match OpenOptions::new().write(true).open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(self.not_writable(source)),
+        };
         if file.try_lock().is_err() {
             return Ok(None);
         }
@@ -119,7 +129,16 @@ impl Place {
         for dir in [self.home.join("tls"), self.socket_dir(), self.log_dir()] {
             private_dir(&dir, account).map_err(failed)?;
         }
-        Ok(())
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(self.lock_file());
+        lock.map(drop).map_err(|source| self.not_writable(source))
+    }
+
+    fn lock_file(&self) -> PathBuf {
+        self.home.join("lock")
+    }
+
+    fn not_writable(&self, source: std::io::Error) -> PlatformError {
+        failed(ProcessError::NotWritable { dir: self.home.clone(), source })
     }
 
     /// Where an operator wants the data.
@@ -146,7 +165,6 @@ impl Place {
     }
 
     fn claim_home(&self) -> Result<(), PlatformError> {
-        let denied = |source| failed(ProcessError::NotWritable { dir: self.home.clone(), source });
         let is_strange = fs::read_dir(&self.home).is_ok_and(|mut entries| {
             entries.any(|entry| {
                 entry.is_ok_and(|entry| {
@@ -161,9 +179,9 @@ impl Place {
                 format!("{} holds something that Freehold did not put there: choose another name", self.home.display()),
             ));
         }
-        fs::create_dir_all(&self.home).map_err(denied)?;
+        fs::create_dir_all(&self.home).map_err(|source| self.not_writable(source))?;
         // Passable for the user PostgreSQL runs as; each thing in it has a mode of its own.
-        fs::set_permissions(&self.home, Permissions::from_mode(0o711)).map_err(denied)
+        fs::set_permissions(&self.home, Permissions::from_mode(0o711)).map_err(|source| self.not_writable(source))
     }
 }
 

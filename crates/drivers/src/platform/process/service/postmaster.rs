@@ -70,7 +70,7 @@ fn doing(dir: &Path, pid: i32) -> Doing {
     }
 }
 
-/// Starts it and returns when it is there; whether it stays is another question. Nobody may be there before.
+/// Starts it and returns when it is there; whether it stays is another question. Nobody worked there when it was called.
 pub(super) async fn start(
     place: &Place,
     definition: &Definition,
@@ -78,6 +78,11 @@ pub(super) async fn start(
     account: &Account,
 ) -> Result<(), PlatformError> {
     let data = place.data(definition);
+    // Whoever was interrupted in the midst of this may have begun one.
+    orphan::begun(&data).await;
+    if matches!(look(&data), Seen::Alive { .. }) {
+        return Ok(());
+    }
     orphan::forget_postmaster(&data, &place.socket_dir(), definition.port).map_err(failed)?;
     let log = place.log_dir().join(super::words::STARTUP);
     match fs::remove_file(&log) {
