@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::drive::{self, Job};
 use crate::erased::{Erased, Kind, RawStep};
-use crate::loops::Loop;
+use crate::loops::{Loop, SETTLE};
 use crate::operation::{New, Operation, StartError};
 use crate::row::{OperationRow, State};
 use crate::watch::{Changes, Herald, LOOP, OPERATION, Watchers};
@@ -38,7 +38,10 @@ pub(crate) struct Shared {
     pub kinds: BTreeMap<&'static str, Registered>,
     pub loops: Vec<RegisteredLoop>,
     pub watchers: Arc<Watchers>,
+    /// Of operations, for which callers wait.
     pub herald: Arc<Herald>,
+    /// Of loops, which can wait.
+    pub loop_herald: Arc<Herald>,
     /// Something may be due.
     pub due: Notify,
     /// No new work.
@@ -150,10 +153,10 @@ impl Engine {
         Changes::new(self.shared.watchers.subscribe(id))
     }
 
-    /// Runs a loop soon, wherever its leader is.
+    /// Runs a loop soon (not in this very moment, which is the caller's), wherever its leader is.
     pub fn wake(&self, loop_name: &str) {
         self.shared.wake_loop(loop_name);
-        self.shared.herald.tell(&self.shared.pool, LOOP, format!("{loop_name} {}", self.shared.holder));
+        self.shared.loop_herald.tell(&self.shared.pool, LOOP, format!("{loop_name} {}", self.shared.holder));
     }
 
     /// Every step of every kind, for tests that visit them all.
@@ -282,7 +285,8 @@ impl Builder {
             kinds,
             loops,
             watchers: Arc::default(),
-            herald: Arc::default(),
+            herald: Arc::new(Herald::new(Duration::ZERO)),
+            loop_herald: Arc::new(Herald::new(SETTLE)),
             due: Notify::new(),
             draining: CancellationToken::new(),
             abort: CancellationToken::new(),

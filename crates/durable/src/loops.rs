@@ -4,8 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -13,6 +15,9 @@ use crate::engine::{Engine, RegisteredLoop, Shared};
 use crate::operation::{Class, Failure};
 use crate::row::OperationError;
 use crate::watch::LOOP;
+
+/// Between being woken and running.
+pub(crate) const SETTLE: Duration = Duration::from_millis(50);
 
 #[async_trait::async_trait]
 pub trait Loop: Send + Sync + 'static {
@@ -105,10 +110,20 @@ pub(crate) async fn keep(shared: &Arc<Shared>, registered: &RegisteredLoop) {
         };
         tokio::select! {
             () = shared.draining.cancelled() => return,
-            () = registered.wake.notified() => woken = Some(Instant::now()),
+            () = registered.wake.notified() => {
+                woken = Some(Instant::now());
+                settle(&registered.wake).await;
+            }
             () = tokio::time::sleep(pause) => {}
         }
     }
+}
+
+/// Whoever wakes a loop is often not alone, and has better things to do in this moment than to share the machine with it.
+async fn settle(wake: &Notify) {
+    tokio::time::sleep(SETTLE).await;
+    // What came meanwhile is answered by the same run.
+    let _ = wake.notified().now_or_never();
 }
 
 async fn run(shared: &Arc<Shared>, registered: &RegisteredLoop, epoch: i64) {

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures::Stream;
 use futures::stream::BoxStream;
@@ -84,8 +85,11 @@ impl Stream for Changes {
 }
 
 /// Sends notifications in the background, one statement for all that came in meanwhile.
-#[derive(Default)]
-pub(crate) struct Herald(Mutex<Queue>);
+pub(crate) struct Herald {
+    queue: Mutex<Queue>,
+    /// How long it waits for more before it sends: each statement is a commit.
+    gather: Duration,
+}
 
 #[derive(Default)]
 struct Queue {
@@ -95,8 +99,12 @@ struct Queue {
 }
 
 impl Herald {
+    pub(crate) fn new(gather: Duration) -> Self {
+        Self { queue: Mutex::default(), gather }
+    }
+
     pub(crate) fn tell(self: &Arc<Self>, pool: &PgPool, channel: &'static str, payload: String) {
-        let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         if !queue.channels.iter().zip(&queue.payloads).any(|queued| queued == (&channel, &payload)) {
             queue.channels.push(channel);
             queue.payloads.push(payload);
@@ -109,8 +117,9 @@ impl Herald {
 
     async fn send(self: Arc<Self>, pool: PgPool) {
         loop {
+            tokio::time::sleep(self.gather).await;
             let (channels, payloads) = {
-                let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
                 if queue.channels.is_empty() {
                     queue.sending = false;
                     return;

@@ -74,6 +74,10 @@ pub async fn admin(
     database: Option<&str>,
 ) -> Result<Admin, Failure> {
     let Some(database) = database else { return open(core, holder, server, None, Triggers::Run).await };
+    // Before 17 there are no triggers on login: a session in another database to look for one would be for nothing.
+    if server.version_num.is_some_and(|version| version < 170_000) {
+        return open(core, holder, server, Some(database), Triggers::Run).await;
+    }
     // The row may be old. Where it promises too much the server refuses the session; where it says less, the server is
     // asked.
     if promises_to_pass(server) {

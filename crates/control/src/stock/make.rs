@@ -134,7 +134,8 @@ pub async fn own(core: &Core, cx: &Cx, making: &Making, build: &BuildRow) -> Res
     let roles = roles(&making.row, &names.login, &making.maintenance.role, &making.template);
     inside.own_database(&roles, &own).await.map_err(hands::failure)?;
     cx.fault("owned")?;
-    extensions(core, &making.row.plan, &inside).await
+    extensions(core, &making.row.plan, &inside).await?;
+    inside.forget_activity().await.map_err(hands::failure)
 }
 
 /// What the plan adds to the template's extensions.

@@ -1,7 +1,7 @@
 //! The note loop: writes into each claimed database, sealed and unreadable to the tenant, whom it belongs to;
 //! enough to rebuild a lost store (rule 10). After the create has answered: nobody waits for it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use base64::Engine as _;
@@ -15,6 +15,7 @@ use crate::server::hands;
 use crate::tenant;
 
 const BATCH: i64 = 50;
+const REST_MAX: Duration = Duration::from_millis(200);
 
 pub struct Note {
     pub core: Core,
@@ -32,10 +33,13 @@ impl Loop for Note {
     async fn run(&self, cx: &LoopCx) -> Result<(), Failure> {
         for row in store::unnoted(&self.core.store, BATCH).await? {
             cx.still_mine().await?;
+            let began = Instant::now();
             // One server that is down keeps only its own tenants waiting.
             if let Err(failure) = write(&self.core, cx, &row).await {
                 tracing::warn!(database = %row.id, server = row.server_id, %failure, "note not written; tried again later");
             }
+            // Whoever has just come logs in now: after a burst of creates, half of the time is left to them.
+            tokio::time::sleep(began.elapsed().min(REST_MAX)).await;
         }
         Ok(())
     }

@@ -31,6 +31,13 @@ pub async fn a_frozen_template_is_copied_and_its_objects_change_hands(bench: &Be
         let owner = &inside.observe(&[], &[&tenant.database]).await.unwrap().databases[0].owner;
         assert_eq!(owner, if tenant_owns_database { &tenant.roles.owner } else { admin.user() });
     }
+    inside.forget_activity().await.unwrap();
+    if inside.is_superuser() {
+        let changed =
+            "select coalesce(max(n_mod_since_analyze), 0)::text from pg_stat_sys_tables where relname = 'pg_class'";
+        let changed: String = inside.client().query_one(changed, &[]).await.unwrap().get(0);
+        assert_eq!(changed, "0", "autovacuum has no business there");
+    }
     inside.write_note(b"whose").await.unwrap();
     inside.close().await;
     let session = bench.login(&tenant).await.unwrap();

@@ -55,6 +55,20 @@ impl Admin {
         Ok(denied.iter().map(|name| not_settable(self.database(), name)).collect())
     }
 
+    /// Autovacuum finds nothing to do in a database that was just handed to its owner. What it would do there is little;
+    /// but a vacuumed catalog makes the next login build what PostgreSQL remembers for logins anew (`pg_internal.init`),
+    /// which takes as long as the login itself, and that is the tenant's first. Only a superuser may.
+    pub async fn forget_activity(&self) -> Result<(), SqlError> {
+        if !self.is_superuser() {
+            return Ok(());
+        }
+        // Two messages: what this session did is counted when the first is over.
+        for sql in ["SELECT pg_stat_force_next_flush()", "SELECT pg_stat_reset()"] {
+            self.run_all(format!("forget what was done in {}", self.database()), &[sql.to_owned()]).await?;
+        }
+        Ok(())
+    }
+
     /// In a claimed database only with a schema that no tenant can write to: an extension's script resolves names
     /// there. An extension that insists on a schema gets that one; otherwise `schema`, else `public`.
     pub async fn ensure_extension(&self, name: &str, schema: Option<&str>) -> Result<(), SqlError> {
