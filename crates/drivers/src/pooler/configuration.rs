@@ -23,6 +23,14 @@ pub struct Configuration {
     pub entries: Vec<Entry>,
 }
 
+/// What the plane says of a [`Configuration`]. Where a pooler listens, its certificates and the logins of its console are
+/// its agent's own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Served {
+    pub limits: Limits,
+    pub entries: Vec<Entry>,
+}
+
 /// Changing it needs a restart of the pooler, which [`super::Applied::needs_restart`] then names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listen {
