@@ -53,8 +53,8 @@ drop index tenant_database_stock;
 create index tenant_database_stock on tenant_database (template, template_version, server_id, pooled, created_at) where state = 'ready';
 
 -- Whoever changes a database, its login, its tenant or its server need not think of poolers.
-create function pooler_changed(pooler text) returns void language sql as $$
-    update pooler set changed = true where id = pooler and not changed
+create function pooler_changed(changed_id text) returns void language sql as $$
+    update pooler set changed = true where id = changed_id and not changed
 $$;
 
 create function tenant_database_changed() returns trigger language plpgsql as $$

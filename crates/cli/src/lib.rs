@@ -17,6 +17,7 @@ mod operation;
 mod output;
 mod placement;
 mod plan;
+mod pooler;
 mod server;
 mod server_pool;
 mod stats;
@@ -70,6 +71,9 @@ pub enum Command {
     /// PostgreSQL servers that tenants live on
     #[command(subcommand)]
     Server(server::Verb),
+    /// Connection poolers that tenants connect through
+    #[command(subcommand)]
+    Pooler(pooler::Verb),
     /// Servers that Freehold makes by itself (declared in the settings)
     #[command(subcommand)]
     ServerPool(server_pool::Verb),
@@ -162,6 +166,7 @@ async fn dispatch(command: Command, cx: &mut Cx) -> Outcome {
     match command {
         Command::Tenant(verb) => tenant::run(verb, cx).await,
         Command::Server(verb) => server::run(verb, cx).await,
+        Command::Pooler(verb) => pooler::run(verb, cx).await,
         Command::ServerPool(verb) => server_pool::run(verb, cx).await,
         Command::Placement(verb) => placement::run(verb, cx).await,
         Command::Plan(verb) => plan::run(verb, cx).await,

@@ -15,6 +15,7 @@ pub mod dev;
 pub mod follow;
 pub mod keep;
 pub mod list;
+pub mod metrics;
 pub mod pause;
 pub mod raise;
 pub mod reconcile;
