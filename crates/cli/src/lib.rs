@@ -39,6 +39,7 @@ use output::Printer;
 
 pub use completions::{Shell, completions, man_pages};
 pub use context::{default_context_path, write_context};
+pub use pooler::Verb as PoolerVerb;
 pub use surroundings::Surroundings;
 
 // What every client command understands, wherever it stands on the line. No doc comment: clap would make it the
@@ -71,9 +72,9 @@ pub enum Command {
     /// PostgreSQL servers that tenants live on
     #[command(subcommand)]
     Server(server::Verb),
-    /// Connection poolers that tenants connect through
-    #[command(subcommand)]
-    Pooler(pooler::Verb),
+    /// Not parsed here: the program adds `pooler agent` to these verbs, which is no client's.
+    #[command(skip)]
+    Pooler(PoolerVerb),
     /// Servers that Freehold makes by itself (declared in the settings)
     #[command(subcommand)]
     ServerPool(server_pool::Verb),

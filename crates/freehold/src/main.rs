@@ -38,6 +38,9 @@ enum Command {
     /// The control store: migrate it
     #[command(subcommand)]
     Store(store::Verb),
+    /// Poolers that tenants connect through
+    #[command(subcommand)]
+    Pooler(freehold_cli::PoolerVerb),
     /// Print a shell's completion script
     Completions { shell: freehold_cli::Shell },
     /// Write man pages, one for each command, into a directory
@@ -75,6 +78,7 @@ async fn run(cli: Cli) -> u8 {
             let written = freehold_cli::man_pages(Cli::command(), &directory);
             written.map_err(|error| Missing::because(&format!("write man pages into {}", directory.display()), &error))
         }
+        Command::Pooler(verb) => return freehold_cli::run(freehold_cli::Command::Pooler(verb), cli.global).await,
         Command::Client(command) => match freehold_cli::key_for_settings(&command) {
             Some(wanted) => key::make(wanted, cli.global.json).await,
             None => return freehold_cli::run(command, cli.global).await,

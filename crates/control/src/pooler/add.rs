@@ -6,8 +6,8 @@ use axum::response::{IntoResponse, Response};
 use freehold_api::pooler::{AddPooler, Pooler, PoolerKind};
 use freehold_api::problem::Code;
 
+use super::list;
 use super::store::{self, Declared};
-use super::{LOOP, list};
 use crate::audit::record::{Actor, Event};
 use crate::http::access::Caller;
 use crate::http::extract::{Json, text};
@@ -71,7 +71,7 @@ pub(super) async fn ensure(plane: &Plane, actor: &Actor, body: &AddPooler) -> An
     }
     let details = serde_json::json!({"address": body.address, "capacity": capacity, "kind": declared.kind.as_str()});
     Event::done(actor, "pooler.add", format!("pooler:{}", body.id)).with(details).save(&mut *tx).await?;
-    plane.engine.wake_in(&mut tx, LOOP).await?;
+    plane.engine.wake_in(&mut tx, "pooler").await?;
     tx.commit().await?;
     Ok(true)
 }
@@ -81,14 +81,14 @@ fn address_of(text: &str) -> Answer<(String, u16)> {
         || Refused::field("address", "expected one host:port, for example pooler-1.example.com:6432 or [::1]:6432");
     let (host, port) = text.rsplit_once(':').ok_or_else(bad)?;
     let port: u16 = port.parse().ok().filter(|port| *port > 0).ok_or_else(bad)?;
-    let (host, is_ip) = match host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')) {
-        Some(inner) => (inner, inner.parse::<std::net::Ipv6Addr>().is_ok()),
-        None => (host, false),
+    let good = match host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')) {
+        Some(inner) => inner.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => {
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'-';
+            (1..=253).contains(&host.len()) && host.bytes().all(plain)
+        }
     };
-    let is_name = !host.is_empty()
-        && host.len() <= 253
-        && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'-');
-    if is_ip || is_name { Ok((host.to_owned(), port)) } else { Err(bad()) }
+    if good { Ok((host.trim_matches(['[', ']']).to_owned(), port)) } else { Err(bad()) }
 }
 
 #[cfg(test)]

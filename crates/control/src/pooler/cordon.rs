@@ -4,7 +4,7 @@ use axum::extract::State;
 use freehold_api::id::PoolerId;
 use freehold_api::pooler::{Pooler, PoolerState};
 
-use super::{LOOP, list, store};
+use super::{list, store};
 use crate::audit::record::Event;
 use crate::http::access::Caller;
 use crate::http::extract::{Id, Json};
@@ -35,7 +35,7 @@ async fn change(
     let mut tx = plane.store.begin().await?;
     if store::set_state(&mut tx, id.as_str(), from, to).await? {
         Event::done(&caller.actor(), action, format!("pooler:{id}")).save(&mut *tx).await?;
-        plane.engine.wake_in(&mut tx, LOOP).await?;
+        plane.engine.wake_in(&mut tx, "pooler").await?;
         tx.commit().await?;
     }
     Ok(Json(list::find(&plane.core, id).await?.into()))

@@ -17,7 +17,7 @@ pub struct Keep {
 #[async_trait]
 impl Loop for Keep {
     fn name(&self) -> &'static str {
-        super::LOOP
+        "pooler"
     }
     fn period(&self) -> Duration {
         Duration::from_secs(2)

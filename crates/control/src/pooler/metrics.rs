@@ -54,12 +54,12 @@ fn of_tenant(scrape: &mut Scrape, row: &StatsRow) {
     let help = "How long the client that waits longest has waited.";
     let longest = row.longest_wait_ms as f64 / 1000.0;
     scrape.gauge("freehold_tenant_pooler_longest_wait_seconds", help, &tenant, longest);
-    for (name, help, count) in [
-        ("freehold_tenant_pooler_transactions_total", "Transactions, since the pooler started.", row.transactions),
-        ("freehold_tenant_pooler_queries_total", "Queries, since the pooler started.", row.queries),
-        ("freehold_tenant_pooler_received_bytes_total", "From clients.", row.received_bytes),
-        ("freehold_tenant_pooler_sent_bytes_total", "To clients.", row.sent_bytes),
-    ] {
-        scrape.counter(name, help, &tenant, count as f64);
-    }
+    let help = "Transactions, since the pooler started.";
+    scrape.counter("freehold_tenant_pooler_transactions_total", help, &tenant, row.transactions as f64);
+    let help = "Queries, since the pooler started.";
+    scrape.counter("freehold_tenant_pooler_queries_total", help, &tenant, row.queries as f64);
+    let help = "From clients, since the pooler started.";
+    scrape.counter("freehold_tenant_pooler_received_bytes_total", help, &tenant, row.received_bytes as f64);
+    let help = "To clients, since the pooler started.";
+    scrape.counter("freehold_tenant_pooler_sent_bytes_total", help, &tenant, row.sent_bytes as f64);
 }

@@ -24,6 +24,3 @@ pub mod render;
 pub mod report;
 pub mod store;
 pub mod wakes;
-
-/// The loop of [`keep`].
-pub const LOOP: &str = "pooler";

@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn render_leaves_a_refused_login_in_the_list_with_nothing_that_fits() {
         let refused = EntryRow { refused: true, ..row("a") };
-        let served = served(&settings(""), &[refused.clone()]);
+        let served = served(&settings(""), std::slice::from_ref(&refused));
         let login = &served.entries[0].logins[0];
         assert_eq!(login.standing, Standing::Unusable);
         assert_ne!(login.verifier.as_str(), refused.verifier);

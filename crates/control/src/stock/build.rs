@@ -12,7 +12,6 @@ use uuid::Uuid;
 use super::make::{self, Making};
 use super::store;
 use crate::plane::Core;
-use crate::pooler;
 use crate::schema::store as templates;
 
 steps! {
@@ -72,7 +71,7 @@ impl Operation for BuildStock {
                     Box::pin(async move {
                         store::made(tx, database, &build.missing).await?;
                         templates::copied(tx, &build).await?;
-                        engine.wake_in(tx, pooler::LOOP).await?;
+                        engine.wake_in(tx, "pooler").await?;
                         Ok(engine.wake_in(tx, "stock").await?)
                     })
                 }))
