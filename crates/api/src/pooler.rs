@@ -4,16 +4,26 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::id::PoolerId;
+use crate::server::Finding;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PoolerKind {
     Pgbouncer,
     Pgcat,
+}
+
+impl PoolerKind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pgbouncer => "pgbouncer",
+            Self::Pgcat => "pgcat",
+        }
+    }
 }
 
 /// Who writes its files and reloads it.
@@ -26,6 +36,15 @@ pub enum PoolerManagement {
     External,
 }
 
+impl PoolerManagement {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::External => "external",
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PoolerState {
@@ -33,6 +52,15 @@ pub enum PoolerState {
     Active,
     /// Takes no more; serves those it has.
     Cordoned,
+}
+
+impl PoolerState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Cordoned => "cordoned",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -46,6 +74,17 @@ pub enum PoolerHealth {
     Unhealthy,
     /// It has never been heard of.
     Unknown,
+}
+
+impl PoolerHealth {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Behind => "behind",
+            Self::Unhealthy => "unhealthy",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -79,6 +118,56 @@ pub struct Pooler {
     /// Files that somebody edited, and that were put right.
     pub repaired: u64,
     pub created_at: Timestamp,
+}
+
+/// A pooler that an agent is going to run, on whatever machine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AddPooler {
+    pub id: PoolerId,
+    /// PgBouncer when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<PoolerKind>,
+    /// `host:port` that tenants connect to. It never changes: use a name that can be pointed elsewhere.
+    #[schema(example = "pooler-1.example.com:6432")]
+    pub address: String,
+    /// As libpq spells it; `verify-full` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sslmode: Option<String>,
+    /// PEM; the certificate authority to verify the pooler with, when it is not a public one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_certificate: Option<String>,
+    /// Databases that fit, stock included; the setting `pooler.capacity` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 10_000)]
+    pub capacity: Option<u32>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListPoolers {
+    #[param(minimum = 1, maximum = 500)]
+    pub limit: Option<u32>,
+    pub cursor: Option<String>,
+}
+
+/// What is known of a pooler, judged.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PoolerCheck {
+    pub pooler: Pooler,
+    pub findings: Vec<Finding>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct AwaitAssignment {
+    /// The `revision` of the last answer; absent for the first.
+    pub after: Option<String>,
+    /// How long to wait for another one, in seconds.
+    #[param(maximum = 30)]
+    pub wait: Option<u32>,
 }
 
 /// What an agent asks for: `GET /v1/poolers/{id}/assignment?after=REVISION&wait=SECONDS`. Answered at once when it differs
@@ -140,6 +229,18 @@ pub enum PauseState {
     /// Its time was over, or it was taken back.
     Resumed,
     Failed,
+}
+
+impl PauseState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Draining => "draining",
+            Self::Paused => "paused",
+            Self::Held => "held",
+            Self::Resumed => "resumed",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

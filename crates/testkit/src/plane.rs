@@ -313,11 +313,11 @@ pub fn http_client() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().build().expect("make an HTTP client")
 }
 
-/// Logs in as a tenant's application does: with the `connection` of an answer (pooled where there is a pooler), or
+/// Logs in as a tenant's application does: with the `connection` of an answer (pooled where a pooler is ready for it), or
 /// with one of its endpoints.
 pub async fn as_tenant(connection: &Json) -> Result<Client, tokio_postgres::Error> {
-    let endpoint = ["pooled", "direct"].into_iter().find_map(|kind| connection.get(kind).filter(|e| e.is_object()));
-    let endpoint = endpoint.unwrap_or(connection);
+    let pooled = connection.get("pooled").filter(|pooled| pooled["ready"] == true);
+    let endpoint = pooled.or_else(|| connection.get("direct")).unwrap_or(connection);
     let text = |name: &str| match endpoint.get(name) {
         Some(Json::String(value)) => value.as_str(),
         // Not shown: it holds a password.
@@ -327,7 +327,8 @@ pub async fn as_tenant(connection: &Json) -> Result<Client, tokio_postgres::Erro
     let mut config = Config::new();
     config.host(text("host")).port(port.expect("the connection has no port"));
     config.user(text("user")).password(text("password")).dbname(text("database"));
-    match connection.get("ca_certificate").and_then(Json::as_str) {
+    let authority = pooled.unwrap_or(connection).get("ca_certificate");
+    match authority.and_then(Json::as_str) {
         Some(authority) => connect_tls(&config, authority).await,
         None => connect(&config).await,
     }

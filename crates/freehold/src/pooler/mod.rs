@@ -35,6 +35,8 @@ use crate::{log, signals};
 pub enum Verb {
     /// Run a PgBouncer on this machine, and keep it as the plane wants it
     Agent(Args),
+    #[command(flatten)]
+    Client(freehold_cli::PoolerVerb),
 }
 
 #[derive(Debug, clap::Args)]
@@ -78,13 +80,7 @@ pub struct Args {
     stop_with_me: bool,
 }
 
-pub async fn run(verb: Verb) -> Result<(), Missing> {
-    match verb {
-        Verb::Agent(args) => agent(args).await,
-    }
-}
-
-async fn agent(args: Args) -> Result<(), Missing> {
+pub async fn agent(args: Args) -> Result<(), Missing> {
     log::start();
     let listen = own::listen(&args.listen)?;
     let client_tls = own::client_tls(args.tls, args.tls_certificate.as_deref(), args.tls_key.as_deref(), &listen)?;
