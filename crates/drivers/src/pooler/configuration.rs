@@ -80,12 +80,15 @@ pub enum ClientTls {
     },
 }
 
-/// Towards servers. There is nothing in between: what encrypts without verifying protects from nobody in the way.
+/// Towards servers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "mode", rename_all = "snake_case")]
 pub enum ServerTls {
     /// A cluster of this machine.
     Off,
+    /// Where the server has it, whoever the server is: development. What encrypts without verifying protects from nobody in
+    /// the way.
+    Offered,
     /// The name in [`Server::host`] is in the server's certificate, and this authority vouches for it.
     VerifyFull { ca: PathBuf },
 }

@@ -27,9 +27,11 @@ use self::agent::{Agent, Trouble};
 use self::home::Home;
 use self::link::Link;
 use self::mind::{Mind, Wanted};
-use self::own::{Own, Tls};
+use self::own::{Own, Tls, ToServers};
 use crate::prerequisite::Missing;
 use crate::{log, signals};
+
+pub use self::home::agent_in;
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
@@ -71,8 +73,10 @@ pub struct Args {
     /// PEM file with its key
     #[arg(long, env = "FREEHOLD_POOLER_TLS_KEY", value_name = "FILE")]
     tls_key: Option<PathBuf>,
-    /// PEM file with the authority that vouches for the servers: they are then spoken to over TLS and verified by name
-    /// [default: no TLS towards servers]
+    /// TLS towards servers, all of them [default: verified with --server-ca, else off]
+    #[arg(long, env = "FREEHOLD_POOLER_SERVER_TLS", value_name = "HOW")]
+    server_tls: Option<ToServers>,
+    /// PEM file with the authority that vouches for the servers
     #[arg(long, env = "FREEHOLD_POOLER_SERVER_CA", value_name = "FILE")]
     server_ca: Option<PathBuf>,
     /// End PgBouncer when this is told to stop [default: it runs on, and the next agent takes it over]
@@ -84,7 +88,7 @@ pub async fn agent(args: Args) -> Result<(), Missing> {
     log::start();
     let listen = own::listen(&args.listen)?;
     let client_tls = own::client_tls(args.tls, args.tls_certificate.as_deref(), args.tls_key.as_deref(), &listen)?;
-    let server_tls = own::server_tls(args.server_ca.as_deref())?;
+    let server_tls = own::server_tls(args.server_tls, args.server_ca.as_deref())?;
     let key_file = std::path::absolute(&args.key_file)?;
     let link = Arc::new(Link::new(args.plane, args.pooler, key_file)?);
     let program = find_program(args.pgbouncer.as_deref())?;

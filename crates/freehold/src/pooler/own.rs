@@ -26,6 +26,16 @@ pub enum Tls {
     Off,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ToServers {
+    /// Always, and only to a server that --server-ca vouches for by its name
+    Verified,
+    /// Where the server has it, whoever it is: for development
+    Offered,
+    /// Never
+    Off,
+}
+
 impl Own {
     pub fn configuration(&self, wanted: &Wanted) -> Configuration {
         let Self { listen, console, client_tls, server_tls } = self;
@@ -96,8 +106,18 @@ pub fn client_tls(
     }
 }
 
-pub fn server_tls(ca: Option<&Path>) -> Result<ServerTls, Missing> {
-    ca.map_or(Ok(ServerTls::Off), |ca| Ok(ServerTls::VerifyFull { ca: readable(ca)? }))
+pub fn server_tls(tls: Option<ToServers>, ca: Option<&Path>) -> Result<ServerTls, Missing> {
+    match (tls, ca) {
+        (None | Some(ToServers::Verified), Some(ca)) => Ok(ServerTls::VerifyFull { ca: readable(ca)? }),
+        (Some(ToServers::Verified), None) => {
+            Err(Missing::new("servers are verified with an authority: name it with --server-ca"))
+        }
+        (Some(ToServers::Offered), None) => Ok(ServerTls::Offered),
+        (None | Some(ToServers::Off), None) => Ok(ServerTls::Off),
+        (Some(ToServers::Offered | ToServers::Off), Some(_)) => {
+            Err(Missing::new("--server-ca goes with --server-tls verified alone: leave out one of them"))
+        }
+    }
 }
 
 /// PgBouncer has another working directory, and says little about a file that is not there.
@@ -143,5 +163,16 @@ mod tests {
         assert!(client_tls(Some(Tls::Required), None, None, &here).is_err());
         assert!(client_tls(None, Some(file), None, &here).is_err());
         assert!(client_tls(None, Some(Path::new("/nowhere")), Some(file), &here).is_err());
+    }
+
+    #[test]
+    fn servers_are_verified_where_an_authority_is_named() {
+        let ca = Some(Path::new("/dev/null"));
+        assert!(matches!(server_tls(None, ca).unwrap(), ServerTls::VerifyFull { .. }));
+        assert_eq!(server_tls(None, None).unwrap(), ServerTls::Off);
+        assert_eq!(server_tls(Some(ToServers::Offered), None).unwrap(), ServerTls::Offered);
+        for (tls, ca) in [(ToServers::Verified, None), (ToServers::Offered, ca), (ToServers::Off, ca)] {
+            assert!(server_tls(Some(tls), ca).is_err(), "{tls:?}");
+        }
     }
 }

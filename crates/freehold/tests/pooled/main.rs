@@ -5,6 +5,7 @@ mod bench;
 mod fake;
 mod hold;
 mod serve;
+mod story;
 
 macro_rules! stories {
     ($($place:ident :: $story:ident),* $(,)?) => {
@@ -32,4 +33,9 @@ stories!(
     serve::what_cannot_be_is_refused_and_what_runs_goes_on,
     serve::everything_dies_and_tenants_go_on,
     serve::a_file_edited_by_hand_is_repaired,
+    story::a_pooler_that_is_down_catches_up,
+    story::a_tenant_is_pooled_from_its_first_query,
+    story::every_pair_of_tenants_stays_apart,
+    story::suspended_resumed_and_purged,
+    story::who_dies_costs_a_reconnect_at_most,
 );
