@@ -91,6 +91,26 @@ async fn story_a_create_from_stock_is_pooled_and_changes_nothing_in_the_pooler()
     let shown = expect(&plane.get("/v1/tenants/acme/connection").await, 200).clone();
     assert_eq!(shown["pooled"], *pooled);
 
+    // What the pooler counted, by tenant; stock and tenants that did nothing have no lines.
+    let stats = |name: &str, transactions: u64| {
+        json!({"name": name, "clients_active": 2, "clients_waiting": 1, "servers_active": 1, "servers_idle": 0,
+            "longest_wait_ms": 1500, "transactions": transactions, "queries": 43, "received_bytes": 1, "sent_bytes": 2})
+    };
+    let told =
+        json!({"generation": agent.last["generation"], "databases": [stats(entry_name, 42), stats("nobodys", 7)]});
+    agent.tell(&plane, told).await;
+    let metrics = plane.get("/metrics").await.2;
+    let metrics = metrics.as_str().unwrap();
+    for line in [
+        "freehold_tenant_pooler_transactions_total{tenant=\"acme\",pooler=\"p1\"} 42",
+        "freehold_tenant_pooler_clients{tenant=\"acme\",pooler=\"p1\",state=\"waiting\"} 1",
+        "freehold_tenant_pooler_longest_wait_seconds{tenant=\"acme\",pooler=\"p1\"} 1.5",
+        "freehold_pooler_tenants{pooler=\"p1\"} 1",
+    ] {
+        assert!(metrics.contains(line), "{line}: {metrics}");
+    }
+    assert!(!metrics.contains("nobodys"));
+
     // Suspended: its login stays in the list with a verifier that nothing fits; the server refused it before that.
     let usable = agent.settle(&plane).await;
     assert_eq!(entry(&usable, entry_name).unwrap()["logins"][0]["standing"], "usable");
@@ -229,6 +249,17 @@ async fn story_a_pooler_is_registered_cordoned_reconciled_and_removed() {
         other => Err(format!("{other:?}")),
     })
     .await;
+    for verb in [&["pooler", "list"][..], &["pooler", "show", "p1"], &["pooler", "reconcile", "p1"]] {
+        let said = stdout(&exits(plane.cli(verb), 0));
+        assert!(said.contains("p1.example.com:6432") && said.contains("unknown"), "{said}");
+    }
+    let said = exits(plane.cli(&["pooler", "check", "p1"]), 11);
+    assert!(stdout(&said).contains("pooler_unknown") || stderr(&said).contains("pooler_unknown"));
+    exits(plane.cli(&["pooler", "remove", "p1"]), 5);
+    exits(plane.cli(&["pooler", "add", "p2", "--address", "p2.example.com:6432", "--capacity", "7"]), 0);
+    exits(plane.cli(&["pooler", "cordon", "p2"]), 0);
+    exits(plane.cli(&["pooler", "uncordon", "p2"]), 0);
+    exits(plane.cli(&["pooler", "remove", "p2"]), 0);
     let before = pooler(&plane, "p1").await["generation"].as_u64().unwrap();
     let again = plane.post("/v1/poolers/p1/reconcile", json!({})).await;
     assert!(expect(&again, 200)["generation"].as_u64().unwrap() > before);
