@@ -69,9 +69,10 @@ impl Operation for BuildStock {
                 let engine = cx.engine();
                 Ok(Outcome::done().recording(move |tx| {
                     Box::pin(async move {
-                        store::made(tx, database, &build.missing).await?;
+                        if store::made(tx, database, &build.missing).await? {
+                            engine.wake_in(tx, "pooler").await?;
+                        }
                         templates::copied(tx, &build).await?;
-                        engine.wake_in(tx, "pooler").await?;
                         Ok(engine.wake_in(tx, "stock").await?)
                     })
                 }))

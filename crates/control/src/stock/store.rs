@@ -155,7 +155,8 @@ pub async fn set_plan(tx: &mut PgConnection, database: Uuid, plan: &str) -> sqlx
 }
 
 /// `building → ready`, or straight to `claimed` when it was made for a tenant. Where a pooler is there for it, stock is
-/// ready once that serves it ([`crate::pooler::store::seen`]), or once that has taken too long ([`unpooled`]).
+/// ready once that serves it ([`crate::pooler::store::seen`]), or once that has taken too long ([`unpooled`]). True: it
+/// waits for its pooler.
 pub async fn made(tx: &mut PgConnection, database: Uuid, missing: &[String]) -> sqlx::Result<bool> {
     let sql = concat!(
         "UPDATE tenant_database d SET missing = $2, ready_at = CASE WHEN w.waits THEN NULL ELSE now() END,
@@ -165,9 +166,11 @@ pub async fn made(tx: &mut PgConnection, database: Uuid, missing: &[String]) -> 
                 AND EXISTS (SELECT FROM pooler p WHERE p.state = 'active' AND p.error IS NULL AND ",
         fresh!(),
         ") AS waits FROM tenant_database b JOIN server s ON s.id = b.server_id) w
-        WHERE d.id = $1 AND w.id = d.id AND d.state = 'building' AND d.pooling_since IS NULL"
+        WHERE d.id = $1 AND w.id = d.id AND d.state = 'building' AND d.pooling_since IS NULL
+        RETURNING w.waits"
     );
-    Ok(sqlx::query(sql).bind(database).bind(missing).execute(tx).await?.rows_affected() == 1)
+    let waits: Option<bool> = sqlx::query_scalar(sql).bind(database).bind(missing).fetch_optional(tx).await?;
+    Ok(waits.unwrap_or(false))
 }
 
 /// Stock that waited for its pooler in vain is as good as any: it is reached directly until the pooler has it.

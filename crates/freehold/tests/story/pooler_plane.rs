@@ -7,7 +7,8 @@ use reqwest::Method;
 use serde_json::{Value as Json, json};
 
 use crate::common::{
-    add_template_body, create, create_as, dev, dev_with, expect, key, log_in, problem, settings, until,
+    add_template_body, create, create_as, dev, dev_with, exits, expect, key, log_in, problem, settings, stderr, stdout,
+    until,
 };
 
 /// Speaks as an agent does; whatever it is told is in force at once.
@@ -39,6 +40,7 @@ impl Agent {
         }
         let assignment = expect(&answer, 200).clone();
         self.revision = assignment["revision"].as_str().map(str::to_owned);
+        self.last = assignment.clone();
         Some(assignment)
     }
 
@@ -55,10 +57,20 @@ impl Agent {
     async fn settle(&mut self, plane: &Plane) -> Json {
         while let Some(assignment) = self.next(plane, 1).await {
             self.tell(plane, json!({"generation": assignment["generation"]})).await;
-            self.last = assignment;
         }
         self.tell(plane, json!({"generation": self.last["generation"]})).await;
         self.last.clone()
+    }
+
+    /// Does its work until this is over; then what is served.
+    async fn meanwhile<T>(&mut self, plane: &Plane, work: impl Future<Output = T>) -> (T, Json) {
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return (done, self.settle(plane).await),
+                _ = self.settle(plane) => {}
+            }
+        }
     }
 }
 
@@ -91,6 +103,26 @@ async fn story_a_create_from_stock_is_pooled_and_changes_nothing_in_the_pooler()
     let shown = expect(&plane.get("/v1/tenants/acme/connection").await, 200).clone();
     assert_eq!(shown["pooled"], *pooled);
 
+    // What the pooler counted, by tenant; stock and tenants that did nothing have no lines.
+    let stats = |name: &str, transactions: u64| {
+        json!({"name": name, "clients_active": 2, "clients_waiting": 1, "servers_active": 1, "servers_idle": 0,
+            "longest_wait_ms": 1500, "transactions": transactions, "queries": 43, "received_bytes": 1, "sent_bytes": 2})
+    };
+    let told =
+        json!({"generation": agent.last["generation"], "databases": [stats(entry_name, 42), stats("nobodys", 7)]});
+    agent.tell(&plane, told).await;
+    let metrics = plane.get("/metrics").await.2;
+    let metrics = metrics.as_str().unwrap();
+    for line in [
+        "freehold_tenant_pooler_transactions_total{tenant=\"acme\",pooler=\"p1\"} 42",
+        "freehold_tenant_pooler_clients{tenant=\"acme\",pooler=\"p1\",state=\"waiting\"} 1",
+        "freehold_tenant_pooler_longest_wait_seconds{tenant=\"acme\",pooler=\"p1\"} 1.5",
+        "freehold_pooler_tenants{pooler=\"p1\"} 1",
+    ] {
+        assert!(metrics.contains(line), "{line}: {metrics}");
+    }
+    assert!(!metrics.contains("nobodys"));
+
     // Suspended: its login stays in the list with a verifier that nothing fits; the server refused it before that.
     let usable = agent.settle(&plane).await;
     assert_eq!(entry(&usable, entry_name).unwrap()["logins"][0]["standing"], "usable");
@@ -110,7 +142,7 @@ async fn story_a_create_from_stock_is_pooled_and_changes_nothing_in_the_pooler()
 
     // Purged: the entry goes before the database does, and nobody waits for longer than the agent takes.
     let purge = plane.delete("/v1/tenants/acme?confirm=acme&purge=true");
-    let (purged, gone) = tokio::join!(purge, agent.settle(&plane));
+    let (purged, gone) = agent.meanwhile(&plane, purge).await;
     expect(&purged, 200);
     assert!(entry(&gone, entry_name).is_none());
     assert_eq!(pooler(&plane, "p1").await["tenants"], 0);
@@ -174,7 +206,7 @@ async fn story_tenants_from_before_any_pooler_get_one_and_no_pooler_gets_too_man
     second.settle(&plane).await;
     assert_eq!(pooler(&plane, "first").await["tenants"], 2);
     // Without stock a create waits for its pooler for a moment: the first answer has it.
-    let (made, _) = tokio::join!(create(&plane, "f"), second.settle(&plane));
+    let (made, _) = second.meanwhile(&plane, create(&plane, "f")).await;
     assert_eq!(made["connection"]["pooled"]["ready"], true, "{}", made["connection"]["pooled"]);
     problem(&plane.delete("/v1/poolers/first").await, 409, "wrong_state");
 }
@@ -191,7 +223,7 @@ async fn story_names_by_pattern_are_what_the_pooler_calls_them_where_it_can() {
     let answer = plane.post("/v1/templates", add_template_body("named", &[("template.toml", naming)])).await;
     expect(&answer, 201);
     let body = json!({"id": "acme", "template": "named"});
-    let (made, served) = tokio::join!(create_as(&plane, body), agent.settle(&plane));
+    let (made, served) = agent.meanwhile(&plane, create_as(&plane, body)).await;
     assert_eq!(made["connection"]["direct"]["database"], "app acme");
     let pooled = &made["connection"]["pooled"];
     let name = pooled["database"].as_str().unwrap();
@@ -229,6 +261,17 @@ async fn story_a_pooler_is_registered_cordoned_reconciled_and_removed() {
         other => Err(format!("{other:?}")),
     })
     .await;
+    for verb in [&["pooler", "list"][..], &["pooler", "show", "p1"], &["pooler", "reconcile", "p1"]] {
+        let said = stdout(&exits(plane.cli(verb), 0));
+        assert!(said.contains("p1.example.com:6432") && said.contains("unknown"), "{said}");
+    }
+    let said = exits(plane.cli(&["pooler", "check", "p1"]), 11);
+    assert!(stdout(&said).contains("pooler_unknown") || stderr(&said).contains("pooler_unknown"));
+    exits(plane.cli(&["pooler", "remove", "p1"]), 5);
+    exits(plane.cli(&["pooler", "add", "p2", "--address", "p2.example.com:6432", "--capacity", "7"]), 0);
+    exits(plane.cli(&["pooler", "cordon", "p2"]), 0);
+    exits(plane.cli(&["pooler", "uncordon", "p2"]), 0);
+    exits(plane.cli(&["pooler", "remove", "p2"]), 0);
     let before = pooler(&plane, "p1").await["generation"].as_u64().unwrap();
     let again = plane.post("/v1/poolers/p1/reconcile", json!({})).await;
     assert!(expect(&again, 200)["generation"].as_u64().unwrap() > before);
