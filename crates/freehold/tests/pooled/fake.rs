@@ -123,12 +123,13 @@ impl Drop for Fake {
     }
 }
 
-fn is_allowed(id: &str, headers: &HeaderMap) -> Result<(), Response> {
+fn is_allowed(id: &str, headers: &HeaderMap) -> bool {
     let key = headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
-    match id == POOLER && key == format!("Bearer {KEY}") {
-        true => Ok(()),
-        false => Err((StatusCode::UNAUTHORIZED, Json(json!({"code": "unauthorized"}))).into_response()),
-    }
+    id == POOLER && key == format!("Bearer {KEY}")
+}
+
+fn refused() -> Response {
+    (StatusCode::UNAUTHORIZED, Json(json!({"code": "unauthorized"}))).into_response()
 }
 
 async fn assignment(
@@ -137,8 +138,8 @@ async fn assignment(
     Query(query): Query<HashMap<String, String>>,
     headers: HeaderMap,
 ) -> Response {
-    if let Err(refused) = is_allowed(&id, &headers) {
-        return refused;
+    if !is_allowed(&id, &headers) {
+        return refused();
     }
     let after = query.get("after").cloned();
     let wait = Duration::from_secs(query["wait"].parse().unwrap());
@@ -155,8 +156,8 @@ async fn report(
     headers: HeaderMap,
     Json(report): Json<Value>,
 ) -> Response {
-    if let Err(refused) = is_allowed(&id, &headers) {
-        return refused;
+    if !is_allowed(&id, &headers) {
+        return refused();
     }
     assert!(!headers.contains_key("idempotency-key"), "a report is no request to be kept");
     // What the wire's type does not know is a mistake.

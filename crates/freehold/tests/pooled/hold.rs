@@ -117,7 +117,7 @@ pub async fn a_pause_that_cannot_drain_names_who_held_it(version: &'static str) 
     let holder = bench.login(&tenants[0]).await.unwrap();
     holder.execute_script("begin; select 1").await.unwrap();
     let (id, wanted) = pause(&tenants[0], 400, LONG);
-    bench.say(1, &tenants, &[wanted.clone()]);
+    bench.say(1, &tenants, std::slice::from_ref(&wanted));
     let told = bench.plane.until_pause(&id, "held").await;
     assert!(told["detail"].as_str().unwrap().contains("held by tenant0_login from 127.0.0.1"), "{told}");
     assert_eq!(ask(&bench.login(&tenants[0]).await.unwrap(), "select 1").await, "1");
