@@ -109,7 +109,7 @@ async fn with_store(
     servers.start_others(dir, &plane, &taken).await?;
     servers.register(dir, &plane).await?;
     let context = context(dir, &plane, plane.settings.listen).await?;
-    let pooler = Pooler::start(args, dir, &plane, servers, &taken).await?;
+    let pooler = Pooler::start(args, dir, &plane, servers, &taken, &stop).await?;
     greet(dir, &plane, servers, &pooler, &context);
     let core = plane.core.clone();
     let outcome = serve::run(plane, listeners, stop).await;

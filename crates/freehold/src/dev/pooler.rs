@@ -50,6 +50,7 @@ impl Pooler {
         plane: &Plane,
         servers: &mut Servers,
         taken: &[SocketAddr],
+        stop: &CancellationToken,
     ) -> Result<Self, Missing> {
         let home = dir.path.join("pooler");
         let program = match find_program(args.pgbouncer.as_deref()) {
@@ -80,7 +81,8 @@ impl Pooler {
             program: program.path.clone(),
             run_as: args.postgres_user.clone(),
         };
-        let stop = CancellationToken::new();
+        // Together with the API, which would wait for the agent's question.
+        let stop = stop.child_token();
         let agent = tokio::spawn(wanted.keep_running(stop.clone()));
         Ok(Self::Running { port, program, stop, agent })
     }
