@@ -213,6 +213,7 @@ pub struct PoolerReport {
     pub needs_restart: Vec<String>,
     #[serde(default)]
     pub pauses: Vec<PauseTold>,
+    /// Those that somebody used since the pooler's start.
     #[serde(default)]
     pub databases: Vec<PooledDatabase>,
 }
