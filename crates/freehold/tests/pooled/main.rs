@@ -25,6 +25,7 @@ macro_rules! stories {
 }
 
 stories!(
+    begin::both_sides_are_encrypted_where_certificates_are,
     hold::a_pause_holds_until_its_deadline_also_when_the_plane_is_dead,
     hold::a_pause_outlives_its_agent_and_its_pgbouncer,
     hold::a_pause_that_cannot_drain_names_who_held_it,
