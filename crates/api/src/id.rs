@@ -82,6 +82,9 @@ macro_rules! slug {
 
 slug!(/// One customer of the SaaS, as the SaaS calls it.
     TenantId, "tenant id");
+slug!(
+    /// A pooler's name.
+    PoolerId, "pooler name");
 slug!(/// One PostgreSQL cluster, as its operator calls it.
     ServerId, "server name");
 slug!(/// What a new database contains, by name; its version is a hash of its content.

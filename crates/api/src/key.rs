@@ -19,10 +19,13 @@ pub enum Scope {
     Read,
     /// Read tenants' connections.
     Credentials,
+    /// Be a pooler's agent: fetch what it serves, SCRAM verifiers included, and report.
+    Pooler,
 }
 
 impl Scope {
-    pub const ALL: [Scope; 5] = [Scope::Admin, Scope::Operate, Scope::Provision, Scope::Read, Scope::Credentials];
+    pub const ALL: [Scope; 6] =
+        [Scope::Admin, Scope::Operate, Scope::Provision, Scope::Read, Scope::Credentials, Scope::Pooler];
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Admin => "admin",
@@ -30,6 +33,7 @@ impl Scope {
             Self::Provision => "provision",
             Self::Read => "read",
             Self::Credentials => "credentials",
+            Self::Pooler => "pooler",
         }
     }
 }

@@ -13,6 +13,7 @@ pub mod operation;
 pub mod page;
 pub mod placement;
 pub mod plan;
+pub mod pooler;
 pub mod problem;
 pub mod server;
 pub mod server_pool;
@@ -22,6 +23,6 @@ pub mod status;
 pub mod template;
 pub mod tenant;
 
-pub use id::{DatabaseId, KeyId, LoginId, OperationId, PoolName, ServerId, TemplateName, TenantId};
+pub use id::{DatabaseId, KeyId, LoginId, OperationId, PoolName, PoolerId, ServerId, TemplateName, TenantId};
 pub use page::Page;
 pub use problem::{Code, FieldError, Problem};

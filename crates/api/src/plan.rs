@@ -26,6 +26,17 @@ pub struct Plan {
     #[serde(default = "five")]
     #[schema(minimum = 1, maximum = 10_000)]
     pub pool_size: u32,
+    /// What a pooler lends a server connection for.
+    #[serde(default)]
+    pub pool_mode: PoolMode,
+    /// Server connections on top of `pool_size`, for clients that waited.
+    #[serde(default)]
+    #[schema(maximum = 10_000)]
+    pub pool_reserve: u32,
+    /// Clients that a pooler lets in for it at once; null is no limit but the pooler's own.
+    #[serde(default)]
+    #[schema(minimum = 1)]
+    pub client_limit: Option<u32>,
     /// Bytes that its database may take; null is unlimited. Watched, not enforced by PostgreSQL.
     #[serde(default)]
     pub storage_quota: Option<u64>,
@@ -56,6 +67,16 @@ pub struct Plan {
     /// Anything else that the SaaS wants to keep with it (prices, CPU, memory of a workload).
     #[serde(default)]
     pub metadata: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PoolMode {
+    /// One transaction.
+    #[default]
+    Transaction,
+    /// As long as the client stays: for what keeps state in its session (LISTEN, session advisory locks, SET).
+    Session,
 }
 
 /// Of a storage quota that is reached.

@@ -68,6 +68,7 @@ codes! {
     /// Another operation works on the same thing.
     Busy = "busy", 409, "Another operation is in flight";
     ServerExists = "server_exists", 409, "Server exists with other values";
+    PoolerExists = "pooler_exists", 409, "Pooler exists with other values";
     DeletionProtected = "deletion_protected", 409, "Deletion protection is on";
     /// Another request with this `Idempotency-Key` is still being answered.
     IdempotencyInFlight = "idempotency_in_flight", 409, "The first request is still in flight";

@@ -75,22 +75,44 @@ pub struct TenantWithConnection {
     pub connection: Option<Connection>,
 }
 
-/// How the tenant's application connects. `pooled` comes with a pooler.
+/// How the tenant's application connects. `pooled` is there where a pooler serves it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Connection {
     pub direct: Endpoint,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pooled: Option<Endpoint>,
+    pub pooled: Option<Pooled>,
     /// PEM; the certificate authority to verify the server with, when it is not a public one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_certificate: Option<String>,
 }
 
 impl Connection {
-    /// Pooled when there is a pooler.
+    /// Through the pooler when that is ready for it.
     pub fn preferred(&self) -> &Endpoint {
-        self.pooled.as_ref().unwrap_or(&self.direct)
+        self.ready().map_or(&self.direct, |pooled| &pooled.endpoint)
     }
+
+    /// Of the authority that vouches for [`Self::preferred`].
+    pub fn preferred_ca(&self) -> Option<&str> {
+        self.ready().map_or(self.ca_certificate.as_deref(), |pooled| pooled.ca_certificate.as_deref())
+    }
+
+    fn ready(&self) -> Option<&Pooled> {
+        self.pooled.as_ref().filter(|pooled| pooled.ready)
+    }
+}
+
+/// Through a pooler, with the same login and password.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Pooled {
+    #[serde(flatten)]
+    pub endpoint: Endpoint,
+    /// Whether the pooler was seen to serve it as it is now. False for a moment after a change, and while the pooler is
+    /// down; `direct` works all the time.
+    pub ready: bool,
+    /// PEM; the certificate authority to verify the pooler with, when it is not a public one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_certificate: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]

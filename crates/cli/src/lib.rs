@@ -17,6 +17,7 @@ mod operation;
 mod output;
 mod placement;
 mod plan;
+mod pooler;
 mod server;
 mod server_pool;
 mod stats;
@@ -38,6 +39,7 @@ use output::Printer;
 
 pub use completions::{Shell, completions, man_pages};
 pub use context::{default_context_path, write_context};
+pub use pooler::Verb as PoolerVerb;
 pub use surroundings::Surroundings;
 
 // What every client command understands, wherever it stands on the line. No doc comment: clap would make it the
@@ -70,6 +72,9 @@ pub enum Command {
     /// PostgreSQL servers that tenants live on
     #[command(subcommand)]
     Server(server::Verb),
+    /// Not parsed here: the program adds `pooler agent` to these verbs, which is no client's.
+    #[command(skip)]
+    Pooler(PoolerVerb),
     /// Servers that Freehold makes by itself (declared in the settings)
     #[command(subcommand)]
     ServerPool(server_pool::Verb),
@@ -162,6 +167,7 @@ async fn dispatch(command: Command, cx: &mut Cx) -> Outcome {
     match command {
         Command::Tenant(verb) => tenant::run(verb, cx).await,
         Command::Server(verb) => server::run(verb, cx).await,
+        Command::Pooler(verb) => pooler::run(verb, cx).await,
         Command::ServerPool(verb) => server_pool::run(verb, cx).await,
         Command::Placement(verb) => placement::run(verb, cx).await,
         Command::Plan(verb) => plan::run(verb, cx).await,

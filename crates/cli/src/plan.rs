@@ -2,7 +2,7 @@
 
 use freehold_api::Page;
 use freehold_api::id::PlanName;
-use freehold_api::plan::Plan;
+use freehold_api::plan::{Plan, PoolMode};
 
 use crate::Cx;
 use crate::client::{Request, parse};
@@ -69,7 +69,8 @@ async fn show(name: PlanName, cx: &mut Cx) -> Outcome {
         ("rank", Some(plan.rank.to_string())),
         ("server", Some(plan.server.as_str().to_owned())),
         ("connections", Some(plan.connection_limit.to_string())),
-        ("pool", Some(plan.pool_size.to_string())),
+        ("pool", Some(pool(&plan))),
+        ("clients", plan.client_limit.map(|count| count.to_string())),
         ("storage", Some(plan.storage_quota.map_or("unlimited".to_owned(), bytes))),
         ("statement timeout", Some(milliseconds(plan.statement_timeout_ms))),
         ("idle in transaction", Some(milliseconds(plan.idle_in_transaction_timeout_ms))),
@@ -80,4 +81,15 @@ async fn show(name: PlanName, cx: &mut Cx) -> Outcome {
         ("metadata", filled(metadata.join(", "))),
     ]);
     Ok(())
+}
+
+fn pool(plan: &Plan) -> String {
+    let mode = match plan.pool_mode {
+        PoolMode::Transaction => "transaction",
+        PoolMode::Session => "session",
+    };
+    match plan.pool_reserve {
+        0 => format!("{}, by {mode}", plan.pool_size),
+        reserve => format!("{} and {reserve} in reserve, by {mode}", plan.pool_size),
+    }
 }

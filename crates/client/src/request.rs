@@ -73,6 +73,13 @@ impl Request {
         self.idempotency_key = Some(key.into());
         self
     }
+
+    /// Without an `Idempotency-Key`: the server keeps no answer. For what may be carried out twice.
+    #[must_use]
+    pub fn without_key(mut self) -> Self {
+        self.idempotency_key = None;
+        self
+    }
 }
 
 /// A successful answer.

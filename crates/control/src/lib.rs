@@ -13,6 +13,7 @@ pub mod operation;
 pub mod operations;
 pub mod plan;
 pub mod plane;
+pub mod pooler;
 pub mod quota;
 pub mod routes;
 pub mod schema;

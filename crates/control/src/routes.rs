@@ -4,7 +4,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::routing::MethodRouter;
-use freehold_api::key::Scope::{self, Admin, Credentials, Operate, Provision, Read};
+use freehold_api::key::Scope::{self, Admin, Credentials, Operate, Pooler, Provision, Read};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
@@ -12,7 +12,7 @@ use crate::http::access::{Bound, Need, guard};
 use crate::http::idempotency::replay;
 use crate::http::openapi;
 use crate::plane::Plane;
-use crate::{audit, key, operation, plan, schema, server, server_pool, stats, status, tenant, truth};
+use crate::{audit, key, operation, plan, pooler, schema, server, server_pool, stats, status, tenant, truth};
 
 /// A template may hold many files.
 const TEMPLATE_BODY: usize = 8;
@@ -58,6 +58,16 @@ pub fn api(plane: Plane) -> (Router, utoipa::openapi::OpenApi) {
         .routes(open(SEE, Bound::Never, routes!(server_pool::list::list)))
         .routes(open(SEE, Bound::Never, routes!(server_pool::list::show)))
         .routes(open(&[Operate], Bound::Never, routes!(server_pool::grow::grow)))
+        .routes(open(&[Read, Operate], Bound::Never, routes!(pooler::list::list)))
+        .routes(open(&[Read, Operate], Bound::Never, routes!(pooler::list::show)))
+        .routes(open(&[Operate], Bound::Never, routes!(pooler::add::add)))
+        .routes(open(&[Operate], Bound::Never, routes!(pooler::cordon::cordon)))
+        .routes(open(&[Operate], Bound::Never, routes!(pooler::cordon::uncordon)))
+        .routes(open(&[Operate], Bound::Never, routes!(pooler::reconcile::reconcile)))
+        .routes(open(&[Operate], Bound::Never, routes!(pooler::remove::remove)))
+        .routes(open(&[Read, Operate], Bound::Never, routes!(pooler::check::check)))
+        .routes(open(&[Pooler], Bound::Never, routes!(pooler::assignment::assignment)))
+        .routes(large(&[Pooler], Bound::Never, routes!(pooler::report::report)))
         .routes(open(SEE, Bound::ByVerb, routes!(operation::list::list)))
         .routes(open(SEE, Bound::ByVerb, routes!(operation::list::show)))
         .routes(open(SEE, Bound::ByVerb, routes!(operation::events::events)))

@@ -12,11 +12,13 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 mod platform;
+mod pooler;
 mod server_pool;
 mod size;
 mod watch;
 
 pub use platform::{DockerPlatform, NomadPlatform, Platforms, ProcessPlatform};
+pub use pooler::Pooler;
 pub use server_pool::{Placement, ServerPool, Servers, check_limits};
 pub use size::{Ports, Size};
 pub use watch::{Health, Stats};
@@ -50,6 +52,8 @@ pub struct Settings {
     pub server_pools: Vec<ServerPool>,
     #[serde(default)]
     pub servers: Servers,
+    #[serde(default)]
+    pub pooler: Pooler,
     #[serde(default)]
     pub placement: Placement,
     #[serde(default)]
@@ -221,6 +225,8 @@ pub enum BadSettings {
     Platforms(String),
     #[error("[[server_pool]] {0}")]
     ServerPools(String),
+    #[error("[pooler] {0}")]
+    Pooler(String),
     #[error("[placement] {0}")]
     Placement(String),
     #[error("[health] {0}")]
@@ -278,6 +284,12 @@ impl Settings {
             if plan.connection_limit == 0 || plan.pool_size == 0 {
                 return bad(format!("{:?}: connection_limit and pool_size must be at least 1", plan.name.as_str()));
             }
+            if plan.client_limit == Some(0) {
+                return bad(format!(
+                    "{:?}: client_limit must be at least 1; leave it out for none",
+                    plan.name.as_str()
+                ));
+            }
             if plan.storage_quota == Some(0) {
                 return bad(format!(
                     "{:?}: storage_quota must be at least 1 byte; leave it out for none",
@@ -298,6 +310,7 @@ impl Settings {
             )));
         }
         self.check_pools()?;
+        self.pooler.check().map_err(BadSettings::Pooler)?;
         self.health.check().map_err(BadSettings::Health)?;
         self.stats.check().map_err(BadSettings::Stats)?;
         if self.http.timeout_seconds < 65 {

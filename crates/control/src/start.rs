@@ -12,6 +12,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio_util::sync::CancellationToken;
 
 use crate::plane::{Core, Inner, Plane};
+use crate::pooler::wakes::Wakes;
 use crate::schema::catalog::Catalog;
 use crate::schema::ship;
 use crate::server::fleet::Fleet;
@@ -112,6 +113,7 @@ pub async fn plane(settings: Settings, pool: PgPool) -> Result<Plane, CannotStar
         catalog: Catalog::default(),
         fleet: Fleet::default(),
         platforms,
+        poolers: Wakes::default(),
     };
     let builder = Engine::builder(pool).holder(holder).lease(lease);
     let engine = loops::register(operations::register(builder, &core), &core).build();
@@ -132,7 +134,11 @@ async fn check_key(pool: &PgPool, sealer: &Sealer) -> Result<(), CannotStart> {
 
 /// Runs operations and loops until told to stop.
 pub async fn work(plane: &Plane, stop: CancellationToken) {
-    plane.engine.run(stop).await;
+    let closing = async {
+        stop.cancelled().await;
+        plane.poolers.close();
+    };
+    tokio::join!(plane.engine.run(stop.clone()), closing);
 }
 
 fn hostname() -> String {

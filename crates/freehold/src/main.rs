@@ -5,6 +5,7 @@
 mod dev;
 mod key;
 mod log;
+mod pooler;
 mod prerequisite;
 mod serve;
 mod signals;
@@ -38,6 +39,9 @@ enum Command {
     /// The control store: migrate it
     #[command(subcommand)]
     Store(store::Verb),
+    /// Poolers that tenants connect through
+    #[command(subcommand)]
+    Pooler(pooler::Verb),
     /// Print a shell's completion script
     Completions { shell: freehold_cli::Shell },
     /// Write man pages, one for each command, into a directory
@@ -67,6 +71,10 @@ async fn run(cli: Cli) -> u8 {
         Command::Serve(args) => serve::serve(args).await,
         Command::Worker(args) => serve::worker(args).await,
         Command::Store(verb) => store::run(verb).await,
+        Command::Pooler(pooler::Verb::Agent(args)) => pooler::agent(args).await,
+        Command::Pooler(pooler::Verb::Client(verb)) => {
+            return freehold_cli::run(freehold_cli::Command::Pooler(verb), cli.global).await;
+        }
         Command::Completions { shell } => {
             freehold_cli::completions(&mut Cli::command(), shell);
             Ok(())

@@ -17,7 +17,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::cluster::connect;
 use crate::directory::Directory;
-use crate::engine::engine;
+use crate::engine::{engine, pooler_engine};
 use crate::port::Port;
 use crate::process::{PATIENCE, Running, end_processes_under};
 
@@ -30,6 +30,8 @@ pub struct PlaneBuilder {
     args: Vec<String>,
     env: Vec<(String, String)>,
     patience: Duration,
+    /// The PgBouncer to run.
+    pooler: Option<PathBuf>,
 }
 
 impl PlaneBuilder {
@@ -53,6 +55,12 @@ impl PlaneBuilder {
         self
     }
 
+    /// With a pooler, of this version of PgBouncer. Without this there is none.
+    pub fn pooler(mut self, version: &str) -> Self {
+        self.pooler = Some(pooler_engine(version));
+        self
+    }
+
     /// How long it may take until it is ready; a minute when silent.
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
@@ -65,6 +73,7 @@ impl PlaneBuilder {
             running: None,
             port: Port::reserve(),
             postgres_port: Port::reserve(),
+            pooler_port: Port::reserve(),
             http: http_client(),
             api_key: String::new(),
             url: String::new(),
@@ -82,6 +91,7 @@ pub struct Plane {
     running: Option<Running>,
     port: Port,
     postgres_port: Port,
+    pooler_port: Port,
     http: reqwest::Client,
     api_key: String,
     url: String,
@@ -93,7 +103,7 @@ pub struct Plane {
 impl Plane {
     /// `freehold dev`. The caller knows the binary: `env!("CARGO_BIN_EXE_freehold")`.
     pub fn dev(binary: impl Into<PathBuf>) -> PlaneBuilder {
-        PlaneBuilder { binary: binary.into(), args: Vec::new(), env: Vec::new(), patience: PATIENCE }
+        PlaneBuilder { binary: binary.into(), args: Vec::new(), env: Vec::new(), patience: PATIENCE, pooler: None }
     }
 
     /// After the process ended, by whichever way: on the same data, port, arguments and environment.
@@ -105,6 +115,12 @@ impl Plane {
         command.arg("dev").arg("--data-dir").arg(self.data_dir());
         command.arg("--listen").arg(format!("127.0.0.1:{}", self.port.number));
         command.arg("--postgres-port").arg(self.postgres_port.number.to_string()).args(&self.options.args);
+        match &self.options.pooler {
+            Some(program) => {
+                command.arg("--pgbouncer").arg(program).arg("--pooler-port").arg(self.pooler_port.number.to_string())
+            }
+            None => command.arg("--no-pooler"),
+        };
         command.env_remove("FREEHOLD_URL").env_remove("FREEHOLD_API_KEY");
         command.envs(self.options.env.iter().map(|(name, value)| (name, value))).current_dir(self.directory.path());
         self.running = Some(Running::spawn(&mut command, &self.output_file()));
@@ -313,11 +329,11 @@ pub fn http_client() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().build().expect("make an HTTP client")
 }
 
-/// Logs in as a tenant's application does: with the `connection` of an answer (pooled where there is a pooler), or
+/// Logs in as a tenant's application does: with the `connection` of an answer (pooled where a pooler is ready for it), or
 /// with one of its endpoints.
 pub async fn as_tenant(connection: &Json) -> Result<Client, tokio_postgres::Error> {
-    let endpoint = ["pooled", "direct"].into_iter().find_map(|kind| connection.get(kind).filter(|e| e.is_object()));
-    let endpoint = endpoint.unwrap_or(connection);
+    let pooled = connection.get("pooled").filter(|pooled| pooled["ready"] == true);
+    let endpoint = pooled.or_else(|| connection.get("direct")).unwrap_or(connection);
     let text = |name: &str| match endpoint.get(name) {
         Some(Json::String(value)) => value.as_str(),
         // Not shown: it holds a password.
@@ -327,7 +343,8 @@ pub async fn as_tenant(connection: &Json) -> Result<Client, tokio_postgres::Erro
     let mut config = Config::new();
     config.host(text("host")).port(port.expect("the connection has no port"));
     config.user(text("user")).password(text("password")).dbname(text("database"));
-    match connection.get("ca_certificate").and_then(Json::as_str) {
+    let authority = pooled.unwrap_or(connection).get("ca_certificate");
+    match authority.and_then(Json::as_str) {
         Some(authority) => connect_tls(&config, authority).await,
         None => connect(&config).await,
     }

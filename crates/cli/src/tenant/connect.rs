@@ -56,7 +56,8 @@ pub async fn psql(args: Psql, cx: &mut Cx) -> Outcome {
     }
     // The context's key is not for psql's `\!`.
     psql.env_remove("FREEHOLD_API_KEY").envs(variables(endpoint)).args(&args.args);
-    if let Some(pem) = &connection.ca_certificate {
+    let authority = if args.direct { connection.ca_certificate.as_deref() } else { connection.preferred_ca() };
+    if let Some(pem) = authority {
         psql.env("PGSSLROOTCERT", keep_certificate(cx, &args.id, pem)?);
     }
     psql.envs(cx.around.var("PATH").map(|path| ("PATH", path)));

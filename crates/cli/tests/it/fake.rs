@@ -238,7 +238,9 @@ pub fn connection() -> Value {
             "database": "d", "user": "u", "password": "p'w", "sslmode": "require"
         })
     };
-    json!({ "direct": endpoint(5432), "pooled": endpoint(6432) })
+    let mut pooled = endpoint(6432);
+    pooled["ready"] = json!(true);
+    json!({ "direct": endpoint(5432), "pooled": pooled })
 }
 
 pub fn operation(state: &str) -> Value {

@@ -269,7 +269,8 @@ async fn psql_gets_the_connection_by_its_environment() {
     std::fs::set_permissions(dir.path("psql"), std::fs::Permissions::from_mode(0o755)).unwrap();
     let fake = Fake::start(|_, _| {
         let mut connection = connection();
-        connection["ca_certificate"] = json!("PEM");
+        connection["ca_certificate"] = json!("the server's");
+        connection["pooled"]["ca_certificate"] = json!("PEM");
         Answer::Json(200, connection)
     })
     .await;

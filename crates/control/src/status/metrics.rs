@@ -12,6 +12,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use super::exposition::Scrape;
 use crate::plane::{Answer, Plane};
+use crate::pooler::metrics as poolers;
 use crate::server::store::ServerWithUse;
 use crate::stats::show as stats;
 use crate::stock::show as stock;
@@ -43,6 +44,7 @@ pub async fn metrics(Given(plane): Given<Plane>) -> Answer<impl IntoResponse> {
         of_server(&mut scrape, server);
     }
     activity(&plane, &mut scrape).await?;
+    poolers::tell(&plane.core, &mut scrape).await?;
     loops(&plane, &mut scrape).await?;
     let counted = RECORDER.get().map(PrometheusHandle::render).unwrap_or_default();
     let text = scrape.render() + &counted;

@@ -1,6 +1,6 @@
 //! What a person on call needs: what is wrong, worst first, and what to type next; and the brake.
 
-mod exposition;
+pub(crate) mod exposition;
 pub mod freeze;
 pub mod health;
 pub mod metrics;

@@ -1,6 +1,7 @@
 //! `stock.build`: one database for the stock.
 //!
-//! create → own → probe, then it is ready. It is claimable only once a login has been seen to work.
+//! create → own → probe, then it is ready, or waits for its pooler without an operation: many that wait are one reload, and
+//! none of them takes a turn from what is built. It is claimable only once a login has been seen to work.
 
 use async_trait::async_trait;
 use freehold_durable::{Cx, Failure, Operation, Outcome, Resolution, steps};
@@ -68,7 +69,9 @@ impl Operation for BuildStock {
                 let engine = cx.engine();
                 Ok(Outcome::done().recording(move |tx| {
                     Box::pin(async move {
-                        store::made(tx, database, &build.missing).await?;
+                        if store::made(tx, database, &build.missing).await? {
+                            engine.wake_in(tx, "pooler").await?;
+                        }
                         templates::copied(tx, &build).await?;
                         Ok(engine.wake_in(tx, "stock").await?)
                     })

@@ -32,6 +32,7 @@ impl Loop for Fill {
 
     async fn run(&self, cx: &LoopCx) -> Result<(), Failure> {
         self.clear_out(cx).await?;
+        store::unpooled(&self.core.store).await?;
         let levels = store::levels(&self.core.store).await?;
         let fleet = self.core.fleet.rows(&self.core.store).await?;
         for server in fleet.iter() {
@@ -73,7 +74,7 @@ impl Fill {
                         && level.template_version == template.version
                         && level.plan == plan
                 });
-                let have: i64 = have.map(|level| level.ready + level.building).sum();
+                let have: i64 = have.map(|level| level.ready + level.building + level.pooling).sum();
                 for _ in 0..(wanted - have).clamp(0, turns.max(0)) {
                     turns -= 1;
                     if !self.start_one(cx, &server.row.id, template, &plan).await? {

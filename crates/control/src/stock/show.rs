@@ -20,8 +20,9 @@ pub async fn levels(core: &Core) -> sqlx::Result<Vec<StockLevel>> {
                     && level.template == template.name.as_str()
                     && level.template_version == template.version
             });
-            let (ready, building) =
-                here.fold((0, 0), |(ready, building), level| (ready + level.ready, building + level.building));
+            let (ready, building) = here.fold((0, 0), |(ready, building), level| {
+                (ready + level.ready, building + level.building + level.pooling)
+            });
             if wanted > 0 || ready + building > 0 {
                 levels.push(StockLevel {
                     server: id.clone(),

@@ -4,7 +4,8 @@ use jiff_sqlx::Timestamp;
 use sqlx::{PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
 
-use crate::tenant::connection::Access;
+use crate::pooler::store::fresh;
+use crate::tenant::connection::{Access, access};
 
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct DatabaseRow {
@@ -106,17 +107,19 @@ pub async fn claim(
     plan: &str,
     servers: &[String],
 ) -> sqlx::Result<Option<Claimed>> {
-    let sql = "WITH pick AS MATERIALIZED (
-            SELECT d.id FROM tenant_database d JOIN server s ON s.id = d.server_id
+    let sql = concat!(
+        "WITH pick AS MATERIALIZED (
+            SELECT d.id, d.pooler_id FROM tenant_database d JOIN server s ON s.id = d.server_id
             WHERE d.state = 'ready' AND d.template = $2 AND d.template_version = $3
               AND s.state = 'active' AND d.server_id = ANY($5)
-            ORDER BY (d.plan = $4) DESC, array_position($5, d.server_id), d.created_at DESC
+            ORDER BY (d.plan = $4) DESC, array_position($5, d.server_id), d.pooled DESC, d.created_at DESC
             LIMIT 1 FOR UPDATE OF d SKIP LOCKED)
         UPDATE tenant_database d SET state = 'claimed', tenant_id = $1, claimed_at = now()
-        FROM pick, login l, server s
+        FROM pick LEFT JOIN pooler p ON p.id = pick.pooler_id, login l, server s
         WHERE d.id = pick.id AND l.database_id = d.id AND l.purpose = 'tenant' AND s.id = d.server_id
-        RETURNING d.id, d.server_id, d.plan, d.missing, l.id AS login, l.version, l.role, l.password, d.database,
-            s.tenant_host, s.tenant_port, s.tenant_sslmode, s.ca_certificate";
+        RETURNING d.id, d.server_id, d.plan, d.missing, l.id AS login, l.version, l.role, l.password, d.database, ",
+        access!("d")
+    );
     sqlx::query_as(sql).bind(tenant).bind(template).bind(version).bind(plan).bind(servers).fetch_optional(tx).await
 }
 
@@ -130,7 +133,7 @@ pub async fn peek(
 ) -> sqlx::Result<Option<String>> {
     let sql = "SELECT d.server_id FROM tenant_database d JOIN server s ON s.id = d.server_id
         WHERE d.state = 'ready' AND d.template = $1 AND d.template_version = $2 AND s.state = 'active' AND d.server_id = ANY($4)
-        ORDER BY (d.plan = $3) DESC, array_position($4, d.server_id), d.created_at DESC LIMIT 1";
+        ORDER BY (d.plan = $3) DESC, array_position($4, d.server_id), d.pooled DESC, d.created_at DESC LIMIT 1";
     sqlx::query_scalar(sql).bind(template).bind(version).bind(plan).bind(servers).fetch_optional(store).await
 }
 
@@ -151,11 +154,30 @@ pub async fn set_plan(tx: &mut PgConnection, database: Uuid, plan: &str) -> sqlx
     Ok(())
 }
 
-/// `building → ready`, or straight to `claimed` when it was made for a tenant.
+/// `building → ready`, or straight to `claimed` when it was made for a tenant. Where a pooler is there for it, stock is
+/// ready once that serves it ([`crate::pooler::store::seen`]), or once that has taken too long ([`unpooled`]). True: it
+/// waits for its pooler.
 pub async fn made(tx: &mut PgConnection, database: Uuid, missing: &[String]) -> sqlx::Result<bool> {
-    let sql = "UPDATE tenant_database SET state = CASE WHEN tenant_id IS NULL THEN 'ready' ELSE 'claimed' END,
-        ready_at = now(), missing = $2 WHERE id = $1 AND state = 'building'";
-    Ok(sqlx::query(sql).bind(database).bind(missing).execute(tx).await?.rows_affected() == 1)
+    let sql = concat!(
+        "UPDATE tenant_database d SET missing = $2, ready_at = CASE WHEN w.waits THEN NULL ELSE now() END,
+            pooling_since = CASE WHEN w.waits THEN now() ELSE d.pooling_since END,
+            state = CASE WHEN d.tenant_id IS NOT NULL THEN 'claimed' WHEN w.waits THEN 'building' ELSE 'ready' END
+        FROM (SELECT b.id, b.tenant_id IS NULL AND s.tenant_host NOT LIKE '%,%'
+                AND EXISTS (SELECT FROM pooler p WHERE p.state = 'active' AND p.error IS NULL AND ",
+        fresh!(),
+        ") AS waits FROM tenant_database b JOIN server s ON s.id = b.server_id) w
+        WHERE d.id = $1 AND w.id = d.id AND d.state = 'building' AND d.pooling_since IS NULL
+        RETURNING w.waits"
+    );
+    let waits: Option<bool> = sqlx::query_scalar(sql).bind(database).bind(missing).fetch_optional(tx).await?;
+    Ok(waits.unwrap_or(false))
+}
+
+/// Stock that waited for its pooler in vain is as good as any: it is reached directly until the pooler has it.
+pub async fn unpooled(store: &PgPool) -> sqlx::Result<()> {
+    let sql = "UPDATE tenant_database SET state = 'ready', ready_at = now(), pooling_since = NULL
+        WHERE NOT pooled AND state = 'building' AND tenant_id IS NULL AND pooling_since < now() - interval '3 seconds'";
+    sqlx::query(sql).execute(store).await.map(drop)
 }
 
 /// Takes a database out of stock so that nobody claims it any more. False when somebody just did.
@@ -178,11 +200,14 @@ pub struct Level {
     pub plan: String,
     pub ready: i64,
     pub building: i64,
+    /// Made, and waiting for their pooler.
+    pub pooling: i64,
 }
 
 pub async fn levels(store: &PgPool) -> sqlx::Result<Vec<Level>> {
     let sql = "SELECT server_id, template, template_version, plan, count(*) FILTER (WHERE state = 'ready') AS ready,
-            count(*) FILTER (WHERE state = 'building') AS building
+            count(*) FILTER (WHERE state = 'building' AND pooling_since IS NULL) AS building,
+            count(*) FILTER (WHERE state = 'building' AND pooling_since IS NOT NULL) AS pooling
         FROM tenant_database WHERE tenant_id IS NULL AND state IN ('ready', 'building')
         GROUP BY server_id, template, template_version, plan";
     sqlx::query_as(sql).fetch_all(store).await

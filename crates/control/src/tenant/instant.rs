@@ -8,7 +8,7 @@ use sqlx::PgPool;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::connection::Access;
+use super::connection::{Access, access};
 use super::store::{By, TenantRow};
 use crate::audit::record::Actor;
 
@@ -32,16 +32,18 @@ struct Made {
 }
 
 /// None, and nothing done, where the id is taken or no database of this template and plan is ready.
-/// Waits for a rival of the same id that is not decided yet. Of a server's stock the youngest is taken: its pages are still
+/// Waits for a rival of the same id that is not decided yet. Of a server's stock the youngest that its
+/// pooler serves is taken: its pages are still
 /// in memory, and with thousands of databases those of the oldest are not.
 pub async fn create(store: &PgPool, wanted: &Instant<'_>) -> sqlx::Result<Option<(TenantRow, Access)>> {
-    let sql = "WITH pick AS MATERIALIZED (
+    let sql = concat!(
+        "WITH pick AS MATERIALIZED (
             SELECT d.id, d.server_id, d.missing FROM unnest($5::text[]) AS best (id)
             CROSS JOIN LATERAL (
                 SELECT d.id, d.server_id, d.missing FROM tenant_database d JOIN server s ON s.id = d.server_id
                 WHERE d.state = 'ready' AND d.template = $3 AND d.template_version = $4 AND d.plan = $2
                   AND d.server_id = best.id AND s.state = 'active'
-                ORDER BY d.created_at DESC
+                ORDER BY d.pooled DESC, d.created_at DESC
                 LIMIT 1 FOR UPDATE OF d SKIP LOCKED) d
             LIMIT 1),
         made AS (
@@ -54,13 +56,15 @@ pub async fn create(store: &PgPool, wanted: &Instant<'_>) -> sqlx::Result<Option
             SELECT made.id, l.key, l.value FROM made, unnest($10::text[], $11::text[]) AS l (key, value)),
         claimed AS (
             UPDATE tenant_database d SET state = 'claimed', tenant_id = made.id, claimed_at = now()
-            FROM pick, made WHERE d.id = pick.id RETURNING d.id, d.server_id, d.database)
+            FROM pick, made WHERE d.id = pick.id RETURNING d.*)
         SELECT made.*, '{}'::jsonb AS labels, NULL::uuid AS operation, l.id AS login, l.version, l.role, l.password,
-            claimed.database, s.tenant_host, s.tenant_port, s.tenant_sslmode, s.ca_certificate,
-            operation_finished($12, 'tenant.create', $13, 'Activate', $14, $15),
+            claimed.database, ",
+        access!("claimed"),
+        ", operation_finished($12, 'tenant.create', $13, 'Activate', $14, $15),
             audit_record($16, $14, $17, 'tenant.create', $13, 'success', NULL, $15, $18, $19 || jsonb_build_object('server', claimed.server_id))
         FROM made, claimed JOIN login l ON l.database_id = claimed.id AND l.purpose = 'tenant'
-            JOIN server s ON s.id = claimed.server_id";
+            JOIN server s ON s.id = claimed.server_id LEFT JOIN pooler p ON p.id = claimed.pooler_id"
+    );
     let (body, actor) = (wanted.body, wanted.actor);
     let labels = body.labels.clone().unwrap_or_default();
     let (keys, values): (Vec<&str>, Vec<&str>) = labels.iter().map(|(key, value)| (&**key, &**value)).unzip();

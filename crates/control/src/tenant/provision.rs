@@ -17,6 +17,7 @@ use super::turn::tenant_of as tenant_of_id;
 use super::{change, place, store as tenants};
 use crate::audit::record::{Actor, Event};
 use crate::plane::Core;
+use crate::pooler::follow;
 use crate::schema::build as template_build;
 use crate::server::hands;
 use crate::stock::claim::Given;
@@ -44,6 +45,8 @@ steps! {
         Limits { database: Uuid },
         /// The template's claim.sql.
         Claim { database: Uuid },
+        /// A moment for its pooler to have it as it is now.
+        Pool { database: Uuid },
         /// Takes back whatever was made, under its old name and its new.
         Remove { database: Uuid },
     }
@@ -60,6 +63,7 @@ impl Step {
             | Self::Rename { database, .. }
             | Self::Limits { database }
             | Self::Claim { database }
+            | Self::Pool { database }
             | Self::Remove { database } => Some(*database),
         }
     }
@@ -139,7 +143,7 @@ impl Operation for Provision {
                 Ok(match (making.is_renamed(), has_claim) {
                     (true, _) => Outcome::step(Step::Rename { database, other_plan: false }),
                     (false, true) => Outcome::step(Step::Claim { database }),
-                    (false, false) => activate(cx, &making),
+                    (false, false) => Outcome::step(Step::Pool { database }),
                 })
             }
             Step::Rename { other_plan, .. } => {
@@ -147,7 +151,7 @@ impl Operation for Provision {
                 Ok(match (other_plan, has_claim) {
                     (true, _) => Outcome::step(Step::Limits { database }),
                     (false, true) => Outcome::step(Step::Claim { database }),
-                    (false, false) => activate(cx, &making),
+                    (false, false) => Outcome::step(Step::Pool { database }),
                 })
             }
             Step::Limits { .. } => {
@@ -159,12 +163,16 @@ impl Operation for Provision {
                     let inside = hands::admin(core, cx, &making.server, Some(&making.row.database)).await?;
                     make::extensions(core, &making.row.plan, &inside).await?;
                 }
-                Ok(if has_claim { Outcome::step(Step::Claim { database }) } else { activate(cx, &making) })
+                Ok(Outcome::step(if has_claim { Step::Claim { database } } else { Step::Pool { database } }))
             }
             Step::Claim { .. } => {
                 self.run_claim(cx, &making).await?;
-                Ok(activate(cx, &making))
+                Ok(Outcome::step(Step::Pool { database }))
             }
+            Step::Pool { .. } => Ok(match follow::is_served(core, database).await? {
+                true => activate(cx, &making),
+                false => Outcome::again(follow::LOOK, Step::Pool { database }),
+            }),
             Step::Remove { .. } => {
                 make::remove(core, cx, &making).await?;
                 Ok(Outcome::done()

@@ -13,6 +13,7 @@ use super::turn::tenant_of;
 use super::{change, fence, store};
 use crate::audit::record::{Actor, Event};
 use crate::plane::Core;
+use crate::pooler::follow;
 use crate::stock::make::{self, Making};
 use crate::stock::store as databases;
 
@@ -50,6 +51,10 @@ impl Operation for Purge {
                     return Err(Failure::permanent("not_deleted", "the tenant is not deleted any more"));
                 }
                 if let Some(row) = databases::find_of_tenant(&self.core.store, &tenant).await? {
+                    // Its pooler first: it would go on asking for what is not there any more.
+                    if !follow::is_gone(&self.core, row.id).await? {
+                        return Ok(Outcome::again(follow::LOOK, PurgeStep::Remove));
+                    }
                     fence::refuse_kept(&self.core, cx, &row).await?;
                     let making = Making::find(&self.core, row.id).await?;
                     make::remove(&self.core, cx, &making).await?;

@@ -23,6 +23,14 @@ pub struct Configuration {
     pub entries: Vec<Entry>,
 }
 
+/// What the plane says of a [`Configuration`]. Where a pooler listens, its certificates and the logins of its console are
+/// its agent's own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Served {
+    pub limits: Limits,
+    pub entries: Vec<Entry>,
+}
+
 /// Changing it needs a restart of the pooler, which [`super::Applied::needs_restart`] then names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listen {
@@ -72,12 +80,15 @@ pub enum ClientTls {
     },
 }
 
-/// Towards servers. There is nothing in between: what encrypts without verifying protects from nobody in the way.
+/// Towards servers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "mode", rename_all = "snake_case")]
 pub enum ServerTls {
     /// A cluster of this machine.
     Off,
+    /// Where the server has it, whoever the server is: development. What encrypts without verifying protects from nobody in
+    /// the way.
+    Offered,
     /// The name in [`Server::host`] is in the server's certificate, and this authority vouches for it.
     VerifyFull { ca: PathBuf },
 }

@@ -19,7 +19,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub use configuration::{
-    ClientTls, Configuration, Console, ConsoleLogin, Entry, Limits, Listen, Login, Mode, Server, ServerTls, Standing,
+    ClientTls, Configuration, Console, ConsoleLogin, Entry, Limits, Listen, Login, Mode, Served, Server, ServerTls,
+    Standing,
 };
 pub use error::{PoolerError, PoolerErrorKind};
 pub use observed::{Applied, DatabaseStats, Holder, Observed, Pause, PoolStats, Totals};

@@ -1,9 +1,11 @@
 //! What `freehold dev` keeps between two starts, in one directory: `servers` (one cluster each), `run` (their private
-//! sockets), `secrets` (the sealing key), `dev.toml` (which servers there are, on which ports) and `client.toml` (how the
-//! command line gets in).
+//! sockets), `pooler` (its files and its agent's), `secrets` (the sealing key, the agent's API key), `dev.toml` (which servers
+//! there are, and all ports) and `client.toml` (how the command line gets in).
 
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
 
 use freehold_api::key::{CreateKey, Scope};
@@ -18,11 +20,12 @@ pub struct Directory {
     pub path: PathBuf,
 }
 
-/// The servers of the last start, because tenants' connection strings name their ports.
+/// Of the last start, because tenants' connection strings name the ports.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Remembered {
     /// Of `local-1`.
     pub postgres_port: Option<u16>,
+    pub pooler_port: Option<u16>,
     /// The others, in order.
     #[serde(default, rename = "server", skip_serializing_if = "Vec::is_empty")]
     pub others: Vec<Other>,
@@ -94,22 +97,43 @@ pub async fn context(dir: &Directory, plane: &Plane, listen: SocketAddr) -> Resu
     }
     let path = dir.path.join("client.toml");
     let kept = std::fs::read_to_string(&path).ok().and_then(|text| toml::from_str::<Kept>(&text).ok());
-    let known = match &kept {
-        Some(kept) => keys::find_by_token(&plane.store, &kept.api_key).await?.is_some(),
-        None => false,
-    };
-    let key = match kept {
-        Some(kept) if known => kept.api_key,
-        _ => {
-            let body = CreateKey { name: "dev".into(), scopes: vec![Scope::Admin], tenants: None, expires_at: None };
-            let made = create::make(&plane.store, &Actor::system(), &body)
-                .await
-                .map_err(|refused| Missing::new(refused.0.to_string()))?;
-            made.key.unwrap_or_default()
-        }
-    };
-    let host = if listen.ip().is_unspecified() { SocketAddr::from(([127, 0, 0, 1], listen.port())) } else { listen };
-    freehold_cli::write_context(&path, &format!("http://{host}"), &key)
+    let key = key(plane, kept.map(|kept| kept.api_key), "dev", Scope::Admin).await?;
+    freehold_cli::write_context(&path, &url(listen), &key)
         .map_err(|error| Missing::because(&format!("write {}", path.display()), &error))?;
     Ok(path)
+}
+
+/// A key for the pooler's agent, in a file for itself.
+pub async fn pooler_key(dir: &Directory, plane: &Plane) -> Result<PathBuf, Missing> {
+    let path = dir.path.join("secrets/pooler.key");
+    let kept = std::fs::read_to_string(&path).ok().map(|text| text.trim().to_owned());
+    let key = key(plane, kept.clone(), "dev's pooler", Scope::Pooler).await?;
+    if kept.as_ref() != Some(&key) {
+        let new = path.with_extension("new");
+        let write = || -> std::io::Result<()> {
+            let open = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new);
+            writeln!(open?, "{key}")?;
+            std::fs::rename(&new, &path)
+        };
+        write().map_err(|error| Missing::because(&format!("write {}", path.display()), &error))?;
+    }
+    Ok(path)
+}
+
+/// How something on this machine reaches the API.
+pub fn url(listen: SocketAddr) -> String {
+    let host = if listen.ip().is_unspecified() { SocketAddr::from(([127, 0, 0, 1], listen.port())) } else { listen };
+    format!("http://{host}")
+}
+
+/// The one that was kept, where the store knows it; else a new one.
+async fn key(plane: &Plane, kept: Option<String>, name: &str, scope: Scope) -> Result<String, Missing> {
+    if let Some(kept) = kept
+        && keys::find_by_token(&plane.store, &kept).await?.is_some()
+    {
+        return Ok(kept);
+    }
+    let body = CreateKey { name: name.into(), scopes: vec![scope], tenants: None, expires_at: None };
+    let made = create::make(&plane.store, &Actor::system(), &body).await;
+    Ok(made.map_err(|refused| Missing::new(refused.0.to_string()))?.key.unwrap_or_default())
 }

@@ -3,6 +3,7 @@
 //! What it makes is in one directory ([`directory`]). Absent: anything that outlives it.
 
 mod directory;
+mod pooler;
 mod servers;
 
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
 use self::directory::{Directory, context};
+use self::pooler::Pooler;
 use self::servers::Servers;
 use crate::prerequisite::Missing;
 use crate::{log, serve, signals, term};
@@ -48,6 +50,15 @@ pub struct Args {
     /// The user PostgreSQL runs as, when this is root [default: postgres, else nobody]
     #[arg(long, value_name = "USER")]
     postgres_user: Option<String>,
+    /// No pooler, also where there is a pgbouncer
+    #[arg(long)]
+    no_pooler: bool,
+    /// The port tenants reach the pooler on, on loopback [default: as before, else 6432, or a free one above it]
+    #[arg(long, value_name = "PORT", conflicts_with = "no_pooler")]
+    pooler_port: Option<u16>,
+    /// The pgbouncer to run [default: PATH, else /usr/sbin]
+    #[arg(long, value_name = "PROGRAM", conflicts_with = "no_pooler")]
+    pgbouncer: Option<PathBuf>,
     /// Tenants and stock that fit on each server
     #[arg(long, value_name = "N", default_value_t = 5000)]
     capacity: u32,
@@ -67,12 +78,13 @@ pub async fn run(args: Args) -> Result<(), Missing> {
     let stop = signals::stop_on_signals()?;
 
     servers.start_first(&dir).await?;
-    let outcome = with_store(&dir, settings, &mut servers, listeners, stop).await;
+    let outcome = with_store(&args, &dir, settings, &mut servers, listeners, stop).await;
     servers.stop().await;
     outcome
 }
 
 async fn with_store(
+    args: &Args,
     dir: &Directory,
     settings: Settings,
     servers: &mut Servers,
@@ -97,9 +109,11 @@ async fn with_store(
     servers.start_others(dir, &plane, &taken).await?;
     servers.register(dir, &plane).await?;
     let context = context(dir, &plane, plane.settings.listen).await?;
-    greet(dir, &plane, servers, &context);
+    let pooler = Pooler::start(args, dir, &plane, servers, &taken, &stop).await?;
+    greet(dir, &plane, servers, &pooler, &context);
     let core = plane.core.clone();
     let outcome = serve::run(plane, listeners, stop).await;
+    pooler.stop().await;
     // Before PostgreSQL goes, so that no connection is torn.
     core.close().await;
     outcome
@@ -136,7 +150,7 @@ fn percent(text: &str) -> String {
         .collect()
 }
 
-fn greet(dir: &Directory, plane: &Plane, servers: &Servers, context: &Path) {
+fn greet(dir: &Directory, plane: &Plane, servers: &Servers, pooler: &Pooler, context: &Path) {
     let listen = plane.settings.listen;
     let is_default = Directory::at(None).is_ok_and(|default| default.path == dir.path);
     let prefix = if is_default { String::new() } else { format!("FREEHOLD_CONTEXT={} ", context.display()) };
@@ -146,6 +160,7 @@ fn greet(dir: &Directory, plane: &Plane, servers: &Servers, context: &Path) {
         format!("  API         http://{listen}  (docs: http://{listen}/docs, ready: http://{listen}/health/ready)"),
     ];
     lines.extend(servers.lines().iter().map(|line| format!("  PostgreSQL  {line}")));
+    lines.extend(pooler.line().map(|line| format!("  pooler      {line}")));
     lines.extend([
         format!("  sockets     {}", dir.sockets().display()),
         format!("  logs        {}", dir.server("local-*/log").display()),

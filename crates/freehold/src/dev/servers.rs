@@ -61,6 +61,20 @@ impl Servers {
         self.remembered.postgres_port.unwrap_or(PORT_DEFAULT)
     }
 
+    /// Of all that were and are.
+    pub fn ports(&self) -> impl Iterator<Item = u16> {
+        std::iter::once(self.first_port()).chain(self.remembered.others.iter().map(|other| other.port))
+    }
+
+    pub fn pooler_port(&self) -> Option<u16> {
+        self.remembered.pooler_port
+    }
+
+    pub fn keep_pooler_port(&mut self, dir: &Directory, port: u16) -> Result<(), Missing> {
+        self.remembered.pooler_port = Some(port);
+        dir.remember(&self.remembered)
+    }
+
     pub fn first(&self) -> &Cluster {
         &self.running[0].cluster
     }

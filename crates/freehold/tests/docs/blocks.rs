@@ -141,6 +141,16 @@ fn blocks_of_runbooks_for_the_control_plane_run() {
 }
 
 #[test]
+fn blocks_of_poolers_run() {
+    run("docs/poolers.md");
+}
+
+#[test]
+fn blocks_of_pooler_agent_run() {
+    run("docs/pooler-agent.md");
+}
+
+#[test]
 fn blocks_of_api_run() {
     run("docs/api.md");
 }
@@ -176,7 +186,7 @@ fn run(page: &str) {
         return;
     }
     let directory = Directory::new();
-    let (api, postgres, serve) = (Port::reserve(), Port::reserve(), Port::reserve());
+    let (api, postgres, serve, pooler) = (Port::reserve(), Port::reserve(), Port::reserve(), Port::reserve());
     let place = |text: &str| {
         text.replace("127.0.0.1:8400", &format!("127.0.0.1:{}", api.number))
             .replace("127.0.0.1:8500", &format!("127.0.0.1:{}", serve.number))
@@ -194,7 +204,9 @@ fn run(page: &str) {
                 let (command, at) = match text.contains("freehold dev") {
                     true => {
                         let at = format!("127.0.0.1:{}", api.number);
-                        let here = format!("freehold dev --listen {at} --postgres-port {}", postgres.number);
+                        let (postgres, pooler) = (postgres.number, pooler.number);
+                        let here =
+                            format!("freehold dev --listen {at} --postgres-port {postgres} --pooler-port {pooler}");
                         (text.trim().replace("freehold dev", &here), at)
                     }
                     false => (text.trim().to_owned(), format!("127.0.0.1:{}", serve.number)),

@@ -15,6 +15,7 @@ mod http;
 mod idempotency;
 mod operations;
 mod plans;
+mod pooler_plane;
 mod saasodoo;
 mod security;
 mod serve;

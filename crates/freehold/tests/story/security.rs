@@ -77,6 +77,7 @@ async fn story_no_route_opens_to_whoever_may_not_use_it() {
         ("freezes", "stock".into()),
         // None is declared: whoever may look is told so, and nobody else is.
         ("server-pools", "none".into()),
+        ("poolers", "none".into()),
     ]
     .into();
     let routes = routes(&plane, &ids).await;

@@ -62,6 +62,7 @@ pub(super) fn of<'a>(wanted: &'a Configuration, features: Features, files: &File
     ]);
     let (mode, ca) = match &wanted.server_tls {
         ServerTls::Off => ("disable", None),
+        ServerTls::Offered => ("prefer", None),
         ServerTls::VerifyFull { ca } => ("verify-full", Some(ca)),
     };
     all.extend([("server_tls_sslmode", mode.to_owned()), ("server_tls_ca_file", file(ca))]);

@@ -87,8 +87,12 @@ pub fn render(wanted: &Configuration, passwords: &PlainPasswords) -> Result<Zero
             return Err(refused("PgCat cannot insist on TLS from clients: offer it, or use PgBouncer"));
         }
     };
-    if let ServerTls::VerifyFull { .. } = wanted.server_tls {
-        return Err(refused("PgCat cannot be given an authority that vouches for its servers: use PgBouncer"));
+    match wanted.server_tls {
+        ServerTls::Off => {}
+        ServerTls::Offered => return Err(refused("PgCat speaks TLS to all servers or to none: use PgBouncer")),
+        ServerTls::VerifyFull { .. } => {
+            return Err(refused("PgCat cannot be given an authority that vouches for its servers: use PgBouncer"));
+        }
     }
     let [address] = wanted.listen.addresses.as_slice() else {
         return Err(refused("PgCat listens on one address, or on all of them (`*`)"));

@@ -1,0 +1,270 @@
+//! Poolers, and what the agent beside a pooler and the plane tell each other.
+//!
+//! Times that an agent counts down are spans, never clock times: its clock need not agree with anybody's.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use crate::id::PoolerId;
+use crate::server::Finding;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PoolerKind {
+    Pgbouncer,
+    Pgcat,
+}
+
+impl PoolerKind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pgbouncer => "pgbouncer",
+            Self::Pgcat => "pgcat",
+        }
+    }
+}
+
+/// Who writes its files and reloads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PoolerManagement {
+    /// `freehold pooler agent`, on the pooler's machine: it holds deadlines also while the plane is dead.
+    Agent,
+    /// The plane, on files that it reaches by a path, and over the admin console.
+    External,
+}
+
+impl PoolerManagement {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::External => "external",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PoolerState {
+    /// Takes databases.
+    Active,
+    /// Takes no more; serves those it has.
+    Cordoned,
+}
+
+impl PoolerState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Cordoned => "cordoned",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PoolerHealth {
+    /// It runs, and what is wanted is in force.
+    Healthy,
+    /// It runs, and serves what was wanted before.
+    Behind,
+    /// Nobody has heard of it, or it says that it cannot.
+    Unhealthy,
+    /// It has never been heard of.
+    Unknown,
+}
+
+impl PoolerHealth {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Behind => "behind",
+            Self::Unhealthy => "unhealthy",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Pooler {
+    pub id: PoolerId,
+    pub kind: PoolerKind,
+    pub management: PoolerManagement,
+    pub state: PoolerState,
+    pub health: PoolerHealth,
+    /// Why it is not healthy.
+    pub message: Option<String>,
+    /// The address tenants connect to. It never changes.
+    pub host: String,
+    pub port: u16,
+    pub sslmode: String,
+    /// Databases that fit, stock included.
+    pub capacity: u32,
+    pub tenants: u32,
+    pub stock: u32,
+    /// What is wanted, counted up with every change.
+    pub generation: u64,
+    /// What was verified to be in force.
+    pub observed_generation: Option<u64>,
+    pub observed_at: Option<Timestamp>,
+    /// The pooler's own, for example `1.24.1`.
+    pub version: Option<String>,
+    /// Since its agent began to count.
+    pub reloads: u64,
+    /// How often it died and was started again.
+    pub deaths: u64,
+    /// Files that somebody edited, and that were put right.
+    pub repaired: u64,
+    pub created_at: Timestamp,
+}
+
+/// A pooler that an agent is going to run, on whatever machine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AddPooler {
+    pub id: PoolerId,
+    /// PgBouncer when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<PoolerKind>,
+    /// `host:port` that tenants connect to. It never changes: use a name that can be pointed elsewhere.
+    #[schema(example = "pooler-1.example.com:6432")]
+    pub address: String,
+    /// As libpq spells it; `verify-full` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sslmode: Option<String>,
+    /// PEM; the certificate authority to verify the pooler with, when it is not a public one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_certificate: Option<String>,
+    /// Databases that fit, stock included; the setting `pooler.capacity` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 10_000)]
+    pub capacity: Option<u32>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListPoolers {
+    #[param(minimum = 1, maximum = 500)]
+    pub limit: Option<u32>,
+    pub cursor: Option<String>,
+}
+
+/// What is known of a pooler, judged.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PoolerCheck {
+    pub pooler: Pooler,
+    pub findings: Vec<Finding>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct AwaitAssignment {
+    /// The `revision` of the last answer; absent for the first.
+    pub after: Option<String>,
+    /// How long to wait for another one, in seconds.
+    #[param(maximum = 30)]
+    pub wait: Option<u32>,
+}
+
+/// What an agent asks for: `GET /v1/poolers/{id}/assignment?after=REVISION&wait=SECONDS`. Answered at once when it differs
+/// from `after`, else when it does, or 204 when the time is over.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Assignment {
+    /// Of this answer: what to say as `after`.
+    pub revision: String,
+    pub generation: u64,
+    /// Databases, logins with their SCRAM verifiers, and limits. Where it listens, its certificates and the logins of its
+    /// console are the agent's own.
+    #[schema(value_type = Object)]
+    pub served: serde_json::Value,
+    /// Databases that are to be paused now. One that is not in the list any more is resumed.
+    pub pauses: Vec<PauseWanted>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PauseWanted {
+    pub id: Uuid,
+    /// As the pooler calls it.
+    pub database: String,
+    /// How long open transactions may take to end, in milliseconds.
+    pub drain_ms: u64,
+    /// Resumed after this, whatever happens to the plane; in milliseconds from when the agent first hears of it.
+    pub hold_ms: u64,
+}
+
+/// `POST /v1/poolers/{id}/report`, after every change and every few seconds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PoolerReport {
+    /// Verified to be in force.
+    pub generation: Option<u64>,
+    pub version: Option<String>,
+    pub reloads: u64,
+    pub deaths: u64,
+    pub repaired: u64,
+    /// Why what was asked for is not in force.
+    pub error: Option<String>,
+    /// Settings that count from its next start.
+    #[serde(default)]
+    pub needs_restart: Vec<String>,
+    #[serde(default)]
+    pub pauses: Vec<PauseTold>,
+    /// Those that somebody used since the pooler's start.
+    #[serde(default)]
+    pub databases: Vec<PooledDatabase>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PauseState {
+    /// Open transactions are being waited for.
+    Draining,
+    /// Nothing is open, and clients wait.
+    Paused,
+    /// Somebody held it until the time for draining was over; it is resumed.
+    Held,
+    /// Its time was over, or it was taken back.
+    Resumed,
+    Failed,
+}
+
+impl PauseState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Draining => "draining",
+            Self::Paused => "paused",
+            Self::Held => "held",
+            Self::Resumed => "resumed",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PauseTold {
+    pub id: Uuid,
+    pub state: PauseState,
+    /// Who held it, or why it failed.
+    pub detail: Option<String>,
+}
+
+/// One database, as the pooler counts it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PooledDatabase {
+    pub name: String,
+    pub clients_active: u32,
+    pub clients_waiting: u32,
+    pub servers_active: u32,
+    pub servers_idle: u32,
+    /// How long the client that waits longest has waited, in milliseconds.
+    pub longest_wait_ms: u64,
+    /// Since the pooler's start.
+    pub transactions: u64,
+    pub queries: u64,
+    pub received_bytes: u64,
+    pub sent_bytes: u64,
+}

@@ -1,0 +1,212 @@
+//! `freehold pooler …`: what tenants connect through. What runs one is `freehold pooler agent`, beside it.
+
+use std::path::PathBuf;
+
+use freehold_api::pooler::{AddPooler, Pooler, PoolerCheck, PoolerKind};
+use freehold_api::{Page, PoolerId};
+use serde_json::{Value, json};
+
+use crate::Cx;
+use crate::client::{Request, parse};
+use crate::failure::{Failure, Outcome};
+use crate::output::Rows;
+use crate::value::wire_name;
+
+#[derive(Debug, clap::Subcommand)]
+pub enum Verb {
+    /// Register a pooler by the address that tenants connect to
+    Add(Add),
+    /// List poolers
+    List,
+    /// Show one pooler
+    Show {
+        /// The pooler
+        name: PoolerId,
+    },
+    /// What is wrong with a pooler; exit 10, 11 or 12 by the worst finding
+    Check {
+        /// The pooler
+        name: PoolerId,
+    },
+    /// Give it no more databases
+    Cordon {
+        /// The pooler
+        name: PoolerId,
+    },
+    /// Give it databases again
+    Uncordon {
+        /// The pooler
+        name: PoolerId,
+    },
+    /// Have its agent write, reload and verify everything again
+    Reconcile {
+        /// The pooler
+        name: PoolerId,
+    },
+    /// Remove a pooler that has no databases
+    Remove {
+        /// The pooler
+        name: PoolerId,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Add {
+    /// What to call it
+    name: PoolerId,
+    /// Where tenants connect; it never changes, so a DNS name is best
+    #[arg(long, value_name = "HOST:PORT")]
+    address: String,
+    /// pgbouncer or pgcat [default: pgbouncer]
+    #[arg(long, value_parser = wire_name::<PoolerKind>)]
+    kind: Option<PoolerKind>,
+    /// As libpq spells it [default: verify-full]
+    #[arg(long)]
+    sslmode: Option<String>,
+    /// PEM of the certificate authority to verify it with
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+    /// Databases that fit, stock included [default: the setting pooler.capacity]
+    #[arg(long)]
+    capacity: Option<u32>,
+}
+
+pub async fn run(verb: Verb, cx: &mut Cx) -> Outcome {
+    match verb {
+        Verb::Add(args) => add(args, cx).await,
+        Verb::List => list(cx).await,
+        Verb::Show { name } => show(name, cx).await,
+        Verb::Check { name } => check(name, cx).await,
+        Verb::Cordon { name } => post(name, "cordon", cx).await,
+        Verb::Uncordon { name } => post(name, "uncordon", cx).await,
+        Verb::Reconcile { name } => post(name, "reconcile", cx).await,
+        Verb::Remove { name } => remove(name, cx).await,
+    }
+}
+
+async fn add(args: Add, cx: &mut Cx) -> Outcome {
+    let read = |path: &PathBuf| {
+        std::fs::read_to_string(path).map_err(|error| Failure::Prerequisite {
+            detail: format!("cannot read {}: {error}", path.display()),
+            next: None,
+        })
+    };
+    let body = AddPooler {
+        id: args.name,
+        kind: args.kind,
+        address: args.address,
+        sslmode: args.sslmode,
+        ca_certificate: args.ca_file.as_ref().map(read).transpose()?,
+        capacity: args.capacity,
+    };
+    let reply = cx.client()?.send(Request::post(&["poolers"]).body(&body)?).await?;
+    tell(cx, &reply.body)
+}
+
+async fn list(cx: &mut Cx) -> Outcome {
+    let body = cx.client()?.list(Request::get(&["poolers"]), None).await?;
+    if cx.out.wants_json() {
+        return cx.out.json(&body);
+    }
+    let page: Page<Pooler> = parse(&body)?;
+    let rows = page.items.into_iter().map(|pooler| {
+        vec![
+            pooler.id.to_string(),
+            pooler.kind.as_str().to_owned(),
+            pooler.state.as_str().to_owned(),
+            pooler.health.as_str().to_owned(),
+            format!("{}/{}", pooler.tenants, pooler.capacity),
+            pooler.stock.to_string(),
+            in_force(&pooler),
+            pooler.reloads.to_string(),
+            address(&pooler),
+        ]
+    });
+    cx.out.table(Rows {
+        header: &["NAME", "KIND", "STATE", "HEALTH", "TENANTS", "STOCK", "GENERATION", "RELOADS", "ADDRESS"],
+        rows: rows.collect(),
+        empty: "no poolers; `freehold pooler add NAME --address HOST:PORT` registers one",
+    });
+    Ok(())
+}
+
+async fn show(name: PoolerId, cx: &mut Cx) -> Outcome {
+    let body = cx.client()?.send(Request::get(&["poolers", name.as_str()])).await?.body;
+    tell(cx, &body)
+}
+
+async fn check(name: PoolerId, cx: &mut Cx) -> Outcome {
+    let body = cx.client()?.send(Request::get(&["poolers", name.as_str(), "check"])).await?.body;
+    let checked: PoolerCheck = parse(&body)?;
+    if cx.out.wants_json() {
+        cx.out.json(&body)?;
+    } else {
+        tell(cx, &body["pooler"])?;
+    }
+    let mut findings = checked.findings;
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    if !cx.out.wants_json() {
+        for finding in &findings {
+            cx.out.finding(finding.severity, &format!("{}: {}", finding.code, finding.message));
+        }
+    }
+    match findings.first() {
+        Some(worst) => Err(Failure::Findings(worst.severity)),
+        None => Ok(()),
+    }
+}
+
+async fn post(name: PoolerId, verb: &str, cx: &mut Cx) -> Outcome {
+    let request = Request::post(&["poolers", name.as_str(), verb]).body(&json!({}))?;
+    let body = cx.client()?.send(request).await?.body;
+    tell(cx, &body)
+}
+
+async fn remove(name: PoolerId, cx: &mut Cx) -> Outcome {
+    cx.client()?.send(Request::delete(&["poolers", name.as_str()])).await?;
+    if cx.out.wants_json() {
+        return cx.out.json(&json!({"id": name, "removed": true}));
+    }
+    cx.out.line(&format!("pooler {name} is removed; stop its agent"));
+    Ok(())
+}
+
+fn tell(cx: &Cx, body: &Value) -> Outcome {
+    if cx.out.wants_json() {
+        return cx.out.json(body);
+    }
+    let pooler: Pooler = parse(body)?;
+    let health = match &pooler.message {
+        Some(message) => format!("{}: {message}", pooler.health.as_str()),
+        None => pooler.health.as_str().to_owned(),
+    };
+    cx.out.fields(&[
+        ("pooler", Some(pooler.id.to_string())),
+        ("kind", Some(pooler.kind.as_str().to_owned())),
+        ("state", Some(pooler.state.as_str().to_owned())),
+        ("health", Some(health)),
+        ("heard of", pooler.observed_at.map(|at| cx.out.time(at))),
+        ("tenants at", Some(format!("{} sslmode={}", address(&pooler), pooler.sslmode))),
+        ("holds", Some(format!("{} tenants and {} stock of {}", pooler.tenants, pooler.stock, pooler.capacity))),
+        ("in force", Some(in_force(&pooler))),
+        ("reloads", Some(pooler.reloads.to_string())),
+        ("deaths", Some(pooler.deaths).filter(|count| *count > 0).map(|count| count.to_string())),
+        ("repaired", Some(pooler.repaired).filter(|count| *count > 0).map(|count| format!("{count} files"))),
+        ("version", pooler.version.clone()),
+        ("created", Some(cx.out.time(pooler.created_at))),
+    ]);
+    Ok(())
+}
+
+/// The generation that is in force, of the one that is wanted.
+fn in_force(pooler: &Pooler) -> String {
+    let seen = pooler.observed_generation.map_or("-".to_owned(), |seen| seen.to_string());
+    format!("{seen} of {}", pooler.generation)
+}
+
+fn address(pooler: &Pooler) -> String {
+    match pooler.host.contains(':') {
+        true => format!("[{}]:{}", pooler.host, pooler.port),
+        false => format!("{}:{}", pooler.host, pooler.port),
+    }
+}

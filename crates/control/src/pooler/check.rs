@@ -1,0 +1,72 @@
+//! What is known of a pooler, judged. Reads the store: what the pooler itself says, its agent told.
+
+use axum::extract::State;
+use freehold_api::id::PoolerId;
+use freehold_api::pooler::{PoolerCheck, PoolerHealth};
+use freehold_api::server::{Finding, Severity};
+use freehold_api::status::Concern;
+
+use super::list;
+use super::store::{self, PoolerRow};
+use crate::http::extract::{Id, Json};
+use crate::plane::{Answer, Core, Plane};
+
+/// What is wrong with a pooler
+#[utoipa::path(get, path = "/v1/poolers/{id}/check", tag = "poolers", params(("id" = PoolerId, Path, description = "The pooler's name")),
+    responses((status = 200, description = "The pooler, and what was found", body = PoolerCheck)))]
+pub async fn check(State(plane): State<Plane>, Id(id): Id<PoolerId>) -> Answer<Json<PoolerCheck>> {
+    let row = list::find(&plane.core, &id).await?;
+    let findings = findings(&row);
+    Ok(Json(PoolerCheck { pooler: row.into(), findings }))
+}
+
+/// For `GET /v1/status`.
+pub async fn concerns(core: &Core) -> Answer<Vec<Concern>> {
+    let mut concerns = Vec::new();
+    for row in store::all(&core.store).await? {
+        // One that nobody started yet is nobody's trouble until it has databases.
+        let idle = row.tenants == 0 && row.health() == PoolerHealth::Unknown;
+        let found = findings(&row).into_iter().filter(|finding| !idle && finding.severity > Severity::Low);
+        concerns.extend(found.map(|finding| Concern {
+            severity: finding.severity,
+            code: finding.code,
+            message: format!("pooler {}: {}", row.id, finding.message),
+            next: Some(format!("freehold pooler check {}", row.id)),
+        }));
+    }
+    Ok(concerns)
+}
+
+pub fn findings(row: &PoolerRow) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut find = |severity, code: &str, message: String| {
+        findings.push(Finding { code: code.into(), severity, message });
+    };
+    let why = row.message().unwrap_or_default();
+    match row.health() {
+        PoolerHealth::Healthy => {}
+        PoolerHealth::Behind => find(Severity::Low, "pooler_behind", why),
+        PoolerHealth::Unhealthy => find(Severity::High, "pooler_unhealthy", why),
+        PoolerHealth::Unknown => find(Severity::Medium, "pooler_unknown", why),
+    }
+    if row.unserved > 0 {
+        let message = format!(
+            "{} databases cannot be served: their login has the name of another's on another server, or their server has \
+             several hosts; they are reached directly",
+            row.unserved
+        );
+        find(Severity::Medium, "pooler_unserved", message);
+    }
+    if !row.needs_restart.is_empty() {
+        let message = format!("{} count from its next start: restart it when it suits", row.needs_restart.join(", "));
+        find(Severity::Low, "pooler_needs_restart", message);
+    }
+    if row.state == "active" && row.tenants + row.stock >= i64::from(row.capacity) {
+        find(
+            Severity::Low,
+            "pooler_full",
+            "it has as many databases as fit; `freehold pooler add` registers another".into(),
+        );
+    }
+    findings
+}

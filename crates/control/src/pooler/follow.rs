@@ -1,0 +1,36 @@
+//! Where a database stands with its pooler, for operations: they go on once it is seen to be as it should, or once
+//! waiting has become too long. A pooler that is down hinders nothing.
+
+use std::time::Duration;
+
+use freehold_durable::Failure;
+use uuid::Uuid;
+
+use super::{assign, raise, store};
+use crate::plane::Core;
+
+/// How often an operation looks.
+pub const LOOK: Duration = Duration::from_millis(50);
+/// At most one reload per second, and what that takes.
+const PATIENCE: f64 = 3.0;
+
+/// Gives it a pooler where it has none. True: the pooler serves it as it is, or is not to be waited for.
+pub async fn is_served(core: &Core, database: Uuid) -> Result<bool, Failure> {
+    store::begin_pooling(&core.store, database).await?;
+    let got = assign::assign_one(&core.store, database).await?;
+    is_settled(core, database, got.is_some()).await
+}
+
+/// True: the pooler has it no more, or is not to be waited for. The caller has marked it, as to be purged or dropped.
+pub async fn is_gone(core: &Core, database: Uuid) -> Result<bool, Failure> {
+    is_settled(core, database, true).await
+}
+
+async fn is_settled(core: &Core, database: Uuid, changed: bool) -> Result<bool, Failure> {
+    let Some(standing) = store::standing(&core.store, database, PATIENCE).await? else { return Ok(true) };
+    let Some(pooler) = standing.pooler_id.filter(|_| !standing.pooled) else { return Ok(true) };
+    if changed | raise::raise(&core.store, &pooler).await? {
+        core.poolers.poke();
+    }
+    Ok(!standing.healthy || standing.over)
+}

@@ -1,0 +1,131 @@
+//! What a pooler serves, of the rows of its databases. Pure, and the same for the same rows: agents reload nothing where
+//! nothing differs.
+
+use freehold_api::plan::{Plan, PoolMode};
+use freehold_drivers::pooler::{Entry, Limits, Login, Mode, Served, Server, Standing, Verifier};
+use sha2::{Digest, Sha256};
+
+use super::store::EntryRow;
+use crate::settings::{Pooler, Settings};
+
+/// A row that holds no verifier is left out: nobody could log in by it.
+pub fn served(settings: &Settings, rows: &[EntryRow]) -> Served {
+    let plan = |name: &str| settings.plan(name).unwrap_or_else(|| settings.default_plan());
+    let mut entries: Vec<Entry> = rows.iter().filter_map(|row| entry(row, plan(&row.plan))).collect();
+    entries.sort_by(|one, other| one.name.cmp(&other.name));
+    Served { limits: limits(&settings.pooler), entries }
+}
+
+fn entry(row: &EntryRow, plan: &Plan) -> Option<Entry> {
+    let (verifier, standing) = match row.refused {
+        false => (Verifier::parse(row.verifier.as_str()).ok()?, Standing::Usable),
+        true => (Verifier::unusable(&row.role), Standing::Unusable),
+    };
+    // The server admits no more of this login, so more would only make clients fail instead of wait.
+    let pool_size = plan.pool_size.min(plan.connection_limit);
+    let reserve = plan.pool_reserve.min(plan.connection_limit - pool_size);
+    Some(Entry {
+        name: row.entry.clone(),
+        server: Server { host: row.host.clone(), port: u16::try_from(row.port).ok()? },
+        database: row.database.clone(),
+        mode: match plan.pool_mode {
+            PoolMode::Transaction => Mode::Transaction,
+            PoolMode::Session => Mode::Session,
+        },
+        pool_size,
+        reserve,
+        database_connections: Some(pool_size + reserve),
+        client_connections: plan.client_limit,
+        logins: vec![Login { role: row.role.clone(), verifier, standing }],
+    })
+}
+
+fn limits(settings: &Pooler) -> Limits {
+    Limits {
+        client_connections: settings.client_connections,
+        client_wait_seconds: settings.client_wait_seconds,
+        server_idle_seconds: settings.server_idle_seconds,
+        ..Limits::default()
+    }
+}
+
+/// Of what the settings add to every entry: another one makes another generation.
+pub fn fingerprint(settings: &Settings) -> String {
+    let of_plans = settings.plans.iter().map(|plan| {
+        let Plan { name, connection_limit, pool_size, pool_mode, pool_reserve, client_limit, default, .. } = plan;
+        (name, connection_limit, pool_size, pool_mode, pool_reserve, client_limit, default)
+    });
+    let all = serde_json::to_vec(&(limits(&settings.pooler), of_plans.collect::<Vec<_>>()));
+    let digest = Sha256::digest(all.expect("settings are written as JSON"));
+    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use freehold_drivers::pooler::pgbouncer::EntryName;
+
+    use super::*;
+
+    fn settings(more: &str) -> Settings {
+        let head = "[store]\nurl = \"postgres://x\"\n[secrets]\nkey_file = \"k\"\n";
+        toml::from_str::<Settings>(&format!("{head}{more}")).unwrap().checked().unwrap()
+    }
+
+    fn row(entry: &str) -> EntryRow {
+        EntryRow {
+            entry: entry.into(),
+            database: "any \"name\" at all".into(),
+            plan: "standard".into(),
+            host: "db.example".into(),
+            port: 5432,
+            role: format!("{entry}_l"),
+            verifier: Verifier::unusable("somebody").as_str().to_owned(),
+            refused: false,
+        }
+    }
+
+    #[test]
+    fn render_is_sorted_and_the_same_every_time() {
+        let rows = [row("b"), row("a"), row("c")];
+        let one = served(&settings(""), &rows);
+        let names: Vec<_> = one.entries.iter().map(|entry| entry.name.as_str()).collect();
+        assert_eq!(names, ["a", "b", "c"]);
+        let [b, a, c] = rows;
+        let other = served(&settings(""), &[c, b, a]);
+        assert_eq!(serde_json::to_string(&one).unwrap(), serde_json::to_string(&other).unwrap());
+        assert!(names.iter().all(|name| EntryName::parse(name).is_ok()));
+    }
+
+    #[test]
+    fn render_takes_limits_from_the_plan_and_never_more_than_the_login_has() {
+        let settings = settings(
+            "[pooler]\nclient_wait_seconds = 7\n[[plan]]\nname = \"standard\"\nconnection_limit = 4\npool_size = 3\npool_reserve = 9\n\
+             pool_mode = \"session\"\nclient_limit = 40",
+        );
+        let served = served(&settings, &[row("a")]);
+        let entry = &served.entries[0];
+        assert_eq!((entry.pool_size, entry.reserve, entry.database_connections), (3, 1, Some(4)));
+        assert_eq!((entry.mode, entry.client_connections), (Mode::Session, Some(40)));
+        assert_eq!(served.limits.client_wait_seconds, 7);
+    }
+
+    #[test]
+    fn render_leaves_a_refused_login_in_the_list_with_nothing_that_fits() {
+        let refused = EntryRow { refused: true, ..row("a") };
+        let served = served(&settings(""), std::slice::from_ref(&refused));
+        let login = &served.entries[0].logins[0];
+        assert_eq!(login.standing, Standing::Unusable);
+        assert_ne!(login.verifier.as_str(), refused.verifier);
+        let broken = EntryRow { verifier: "secret".into(), ..row("a") };
+        assert_eq!(super::served(&settings(""), &[broken]).entries.len(), 0);
+    }
+
+    #[test]
+    fn fingerprint_changes_with_what_is_rendered_and_with_nothing_else() {
+        let of = |more: &str| fingerprint(&settings(more));
+        assert_eq!(of(""), of("[stock]\nper_template = 3"));
+        assert_ne!(of(""), of("[pooler]\nserver_idle_seconds = 7"));
+        assert_eq!(of("[pooler]\ncapacity = 7"), of(""));
+        assert_ne!(of("[[plan]]\nname = \"a\""), of("[[plan]]\nname = \"a\"\npool_reserve = 1"));
+    }
+}

@@ -1,0 +1,33 @@
+//! What an agent says: what is in force, what hinders it, how its pauses went, what its databases do.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use freehold_api::id::PoolerId;
+use freehold_api::pooler::PoolerReport;
+
+use super::pause::store as pauses;
+use super::{list, store};
+use crate::http::extract::{Id, Json};
+use crate::plane::{Answer, Plane};
+
+/// Say what a pooler serves and how it is
+#[utoipa::path(post, path = "/v1/poolers/{id}/report", tag = "poolers", params(("id" = PoolerId, Path, description = "The pooler's name")),
+    request_body = PoolerReport, responses((status = 204, description = "It is on record")))]
+pub async fn report(
+    State(plane): State<Plane>,
+    Id(id): Id<PoolerId>,
+    Json(told): Json<PoolerReport>,
+) -> Answer<StatusCode> {
+    if !store::record(&plane.store, id.as_str(), &told).await? {
+        return Err(list::not_found(&id));
+    }
+    if let Some(generation) = told.generation {
+        let generation = i64::try_from(generation).unwrap_or(i64::MAX);
+        store::seen(&plane.store, id.as_str(), generation).await?;
+    }
+    pauses::record(&plane.store, id.as_str(), &told.pauses).await?;
+    if !told.databases.is_empty() {
+        store::record_stats(&plane.store, id.as_str(), &told).await?;
+    }
+    Ok(StatusCode::NO_CONTENT)
+}

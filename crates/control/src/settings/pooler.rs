@@ -1,0 +1,42 @@
+//! `[pooler]`: what the plans do not say of poolers.
+
+use serde::Deserialize;
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Pooler {
+    /// Databases that fit on a pooler, stock included, where `freehold pooler add` does not say.
+    pub capacity: u32,
+    /// Clients that one pooler lets in at once, over all its databases.
+    pub client_connections: u32,
+    /// How long a client waits for a server connection before it is sent away, in seconds.
+    pub client_wait_seconds: u32,
+    /// How long a server connection may be idle before it is closed, in seconds.
+    pub server_idle_seconds: u32,
+}
+
+impl Default for Pooler {
+    fn default() -> Self {
+        Self { capacity: 500, client_connections: 5_000, client_wait_seconds: 120, server_idle_seconds: 120 }
+    }
+}
+
+impl Pooler {
+    pub fn check(&self) -> Result<(), String> {
+        if !(1..=10_000).contains(&self.capacity) {
+            return Err(format!("capacity must be from 1 to 10000; it is {}", self.capacity));
+        }
+        for (name, value) in [
+            ("client_connections", self.client_connections),
+            ("client_wait_seconds", self.client_wait_seconds),
+            ("server_idle_seconds", self.server_idle_seconds),
+        ] {
+            if value == 0 {
+                return Err(format!(
+                    "{name} must be at least 1; a pooler without it lets clients or connections pile up"
+                ));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,4 @@
+//! What the control store's statements do, on a real PostgreSQL and without a server of anybody's.
+
+mod pooler;
+mod rows;

@@ -1,0 +1,121 @@
+//! Tells the plane how it stands: at once after a change, and every few seconds. A plane that is away is asked less often.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use freehold_api::pooler::{PauseTold, PooledDatabase, PoolerReport};
+use freehold_drivers::pooler::pgbouncer::PgBouncer;
+use freehold_drivers::pooler::{DatabaseStats, Pooler};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep, timeout};
+
+use super::agent::Event;
+use super::link::Link;
+
+const EVERY: Duration = Duration::from_secs(5);
+const LAST_BACKOFF: Duration = Duration::from_secs(10);
+/// Ten changes at once are one report.
+const GATHER: Duration = Duration::from_millis(20);
+/// A request has a limit, and the idle ones tell nothing.
+const MOST: usize = 2_000;
+
+/// All of a report but what PgBouncer counts.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Told {
+    pub generation: Option<u64>,
+    pub version: Option<String>,
+    pub reloads: u64,
+    pub deaths: u64,
+    pub repaired: u64,
+    pub error: Option<String>,
+    pub needs_restart: Vec<String>,
+    pub pauses: Vec<PauseTold>,
+}
+
+pub async fn tell(
+    link: Arc<Link>,
+    driver: Arc<PgBouncer>,
+    mut told: watch::Receiver<Told>,
+    events: mpsc::Sender<Event>,
+) {
+    let mut failures = 0;
+    loop {
+        let now = told.borrow_and_update().clone();
+        let databases = match timeout(EVERY, driver.stats()).await {
+            Ok(Ok(stats)) => busiest(stats),
+            // It is being started again, perhaps: the report says so by other means.
+            Ok(Err(_)) | Err(_) => Vec::new(),
+        };
+        let pauses = now.pauses.clone();
+        match link.report(&now.with(databases)).await {
+            Ok(()) => {
+                if failures > 0 {
+                    tracing::info!("the plane hears reports again");
+                }
+                failures = 0;
+                if events.send(Event::Reported(pauses)).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                if failures == 0 {
+                    tracing::warn!(%error, "the plane does not hear reports; what is served goes on");
+                }
+                failures += 1;
+            }
+        }
+        if failures > 0 {
+            tokio::select! {
+                () = sleep(backoff(failures)) => {}
+                () = link.answers.notified() => {}
+            }
+            continue;
+        }
+        tokio::select! {
+            () = sleep(EVERY.mul_f64(0.7 + 0.3 * rand::random::<f64>())) => {}
+            changed = told.changed() => match changed {
+                Ok(()) => sleep(GATHER).await,
+                Err(_) => return,
+            },
+        }
+    }
+}
+
+/// Never all agents at once.
+pub fn backoff(failures: u32) -> Duration {
+    let longest = (Duration::from_millis(500) * 2u32.saturating_pow(failures.min(6) - 1)).min(LAST_BACKOFF);
+    longest.mul_f64(0.5 + rand::random::<f64>() / 2.0)
+}
+
+impl Told {
+    fn with(self, databases: Vec<PooledDatabase>) -> PoolerReport {
+        let Self { generation, version, reloads, deaths, repaired, error, needs_restart, pauses } = self;
+        PoolerReport { generation, version, reloads, deaths, repaired, error, needs_restart, pauses, databases }
+    }
+}
+
+/// Those that somebody used or waits for.
+fn busiest(stats: Vec<DatabaseStats>) -> Vec<PooledDatabase> {
+    let mut all: Vec<PooledDatabase> = stats.into_iter().map(counted).collect();
+    all.retain(|one| one.clients_active + one.clients_waiting + one.servers_active > 0 || one.received_bytes > 0);
+    all.sort_by_key(|one| std::cmp::Reverse((one.clients_waiting, one.transactions)));
+    all.truncate(MOST);
+    all
+}
+
+fn counted(stats: DatabaseStats) -> PooledDatabase {
+    let sum = |of: fn(&freehold_drivers::pooler::PoolStats) -> u32| stats.pools.iter().map(of).sum();
+    let longest = stats.pools.iter().map(|pool| pool.maxwait).max().unwrap_or_default();
+    PooledDatabase {
+        clients_active: sum(|pool| pool.cl_active),
+        clients_waiting: sum(|pool| pool.cl_waiting),
+        servers_active: sum(|pool| pool.sv_active),
+        servers_idle: sum(|pool| pool.sv_idle + pool.sv_used + pool.sv_tested),
+        longest_wait_ms: u64::try_from(longest.as_millis()).unwrap_or(u64::MAX),
+        transactions: stats.totals.transactions,
+        queries: stats.totals.queries,
+        received_bytes: stats.totals.received_bytes,
+        sent_bytes: stats.totals.sent_bytes,
+        name: stats.name,
+    }
+}

@@ -1,0 +1,42 @@
+//! Tenants behind a real PgBouncer: the agent's protocol with a plane that the test plays, and stories with the real one.
+
+mod begin;
+mod bench;
+mod fake;
+mod hold;
+mod serve;
+mod story;
+
+macro_rules! stories {
+    ($($place:ident :: $story:ident),* $(,)?) => {
+        stories!(@on pgbouncer_1_18, "1.18", $($place::$story),*);
+        stories!(@on pgbouncer_1_24, "1.24", $($place::$story),*);
+    };
+    (@on $module:ident, $version:literal, $($place:ident :: $story:ident),*) => {
+        mod $module {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $story() {
+                    crate::$place::$story($version).await;
+                }
+            )*
+        }
+    };
+}
+
+stories!(
+    begin::both_sides_are_encrypted_where_certificates_are,
+    hold::a_pause_holds_until_its_deadline_also_when_the_plane_is_dead,
+    hold::a_pause_outlives_its_agent_and_its_pgbouncer,
+    hold::a_pause_that_cannot_drain_names_who_held_it,
+    hold::a_change_of_a_paused_entry_waits_for_its_end,
+    serve::what_the_plane_says_is_served_and_reported,
+    serve::what_cannot_be_is_refused_and_what_runs_goes_on,
+    serve::everything_dies_and_tenants_go_on,
+    serve::a_file_edited_by_hand_is_repaired,
+    story::a_pooler_that_is_down_catches_up,
+    story::a_tenant_is_pooled_from_its_first_query,
+    story::every_pair_of_tenants_stays_apart,
+    story::suspended_resumed_and_purged,
+    story::who_dies_costs_a_reconnect_at_most,
+);
