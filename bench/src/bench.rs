@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use freehold_testkit::{Directory, Plane, http_client};
+use freehold_testkit::{Directory, Plane, PlaneBuilder, http_client};
 use serde_json::{Value, json};
 use tokio_postgres::{Client, Config, NoTls};
 
@@ -23,10 +23,19 @@ pub struct Bench {
 impl Bench {
     /// With so many databases kept ready of each template named, and none of the others.
     pub async fn start(binary: &Path, stock: &[(&str, u32)]) -> Res<Self> {
+        Self::start_as(Plane::dev(binary), stock).await
+    }
+
+    /// The same with a pooler.
+    pub async fn start_pooled(binary: &Path, stock: &[(&str, u32)]) -> Res<Self> {
+        Self::start_as(Plane::dev(binary).pooler("1.18"), stock).await
+    }
+
+    async fn start_as(plane: PlaneBuilder, stock: &[(&str, u32)]) -> Res<Self> {
         let directory = Directory::new();
         let settings = directory.path().join("settings.toml");
         write_settings(&settings, stock)?;
-        let plane = Plane::dev(binary)
+        let plane = plane
             .env("FREEHOLD_SETTINGS", &settings.display().to_string())
             .env("FREEHOLD_LOG", "warn")
             .arg("--capacity")

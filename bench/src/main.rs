@@ -11,6 +11,7 @@ mod floor;
 mod hand;
 mod idle;
 mod listing;
+mod pooled;
 mod refill;
 mod report;
 mod samples;
@@ -58,6 +59,8 @@ enum Part {
     Create,
     /// Sustained creates against the same by hand
     Sustained,
+    /// First query and throughput through the pooler
+    Pooled,
     /// List and show with 100,000 tenants in the store
     Listing,
     /// CPU and memory of an idle plane with 1,000 tenants, then first query and refill with 3,000
@@ -162,7 +165,7 @@ async fn run(args: Args) -> Res<ExitCode> {
     let scale = if args.quick { Scale::quick() } else { Scale::full() };
     let parts = match args.only.as_slice() {
         // The idle plane and the large fleet are in the full run only.
-        [] if args.quick => vec![Part::Create, Part::Sustained, Part::Listing],
+        [] if args.quick => vec![Part::Create, Part::Sustained, Part::Pooled, Part::Listing],
         [] => Part::value_variants().to_vec(),
         only => only.to_vec(),
     };
@@ -176,6 +179,7 @@ async fn run(args: Args) -> Res<ExitCode> {
         let done = match part {
             Part::Create => create::run(&binary, &scale, &mut report).await,
             Part::Sustained => refill::run(&binary, &scale, &mut report).await,
+            Part::Pooled => pooled::run(&binary, &scale, &mut report).await,
             Part::Listing => listing::run(&binary, &scale, &mut report).await,
             Part::Fleet => fleet::run(&binary, &scale, &mut report).await,
             Part::Servers => servers::run(&binary, &scale, &mut report).await,

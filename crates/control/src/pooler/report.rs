@@ -6,7 +6,7 @@ use freehold_api::id::PoolerId;
 use freehold_api::pooler::PoolerReport;
 
 use super::pause::store as pauses;
-use super::{list, store};
+use super::{list, raise, store};
 use crate::http::extract::{Id, Json};
 use crate::plane::{Answer, Plane};
 
@@ -23,7 +23,13 @@ pub async fn report(
     }
     if let Some(generation) = told.generation {
         let generation = i64::try_from(generation).unwrap_or(i64::MAX);
-        store::seen(&plane.store, id.as_str(), generation).await?;
+        if store::surpass(&plane.store, id.as_str(), generation).await? {
+            tracing::warn!(pooler = %id, generation, "the pooler is ahead of the store, which must be an older one; it gets everything anew");
+            raise::raise(&plane.store, id.as_str()).await?;
+            plane.poolers.poke();
+        } else {
+            store::seen(&plane.store, id.as_str(), generation).await?;
+        }
     }
     pauses::record(&plane.store, id.as_str(), &told.pauses).await?;
     if !told.databases.is_empty() {

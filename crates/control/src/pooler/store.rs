@@ -231,6 +231,20 @@ pub async fn record(store: &PgPool, id: &str, told: &PoolerReport) -> sqlx::Resu
     Ok(done.rows_affected() == 1)
 }
 
+/// The pooler has a generation that this store never wanted: the store is older than it was, restored from a backup. What
+/// is in force there is nothing that is known here, so everything is marked, and the next generation is newer than both.
+pub async fn surpass(store: &PgPool, id: &str, generation: i64) -> sqlx::Result<bool> {
+    let mut tx = store.begin().await?;
+    let sql = "UPDATE pooler SET generation = $2, changed = true WHERE id = $1 AND generation < $2";
+    let is_older = sqlx::query(sql).bind(id).bind(generation).execute(&mut *tx).await?.rows_affected() == 1;
+    if is_older {
+        let sql = "UPDATE tenant_database SET pooler_generation = NULL, pooled = false WHERE pooler_id = $1";
+        sqlx::query(sql).bind(id).execute(&mut *tx).await?;
+    }
+    tx.commit().await?;
+    Ok(is_older)
+}
+
 /// What is in this generation is seen now; stock that waited for it is ready. In a statement of its own: who changes a
 /// database may hold its row, and wait for the pooler's.
 pub async fn seen(store: &PgPool, id: &str, generation: i64) -> sqlx::Result<u64> {

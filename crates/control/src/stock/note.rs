@@ -38,8 +38,8 @@ impl Loop for Note {
             if let Err(failure) = write(&self.core, cx, &row).await {
                 tracing::warn!(database = %row.id, server = row.server_id, %failure, "note not written; tried again later");
             }
-            // Whoever has just come logs in now: after a burst of creates, half of the time is left to them.
-            tokio::time::sleep(began.elapsed().min(REST_MAX)).await;
+            // Whoever has just come logs in now: after a burst of creates, three quarters of the time are left to them.
+            tokio::time::sleep((began.elapsed() * 3).min(REST_MAX)).await;
         }
         Ok(())
     }

@@ -69,6 +69,20 @@ async fn the_last_slots_go_to_as_many_as_fit_whoever_asks_at_once() {
 }
 
 #[tokio::test]
+async fn a_store_that_is_older_than_its_pooler_goes_ahead_of_it() {
+    let store = Store::start().await;
+    let database = store.settled().await;
+    store::seen(&store.pool, "p", 2).await.unwrap();
+    assert!(!store::surpass(&store.pool, "p", 2).await.unwrap(), "that is what was wanted");
+    assert!(store.one::<bool>("SELECT pooled FROM tenant_database").await);
+    assert!(store::surpass(&store.pool, "p", 500).await.unwrap());
+    assert!(!store.one::<bool>("SELECT pooled FROM tenant_database").await, "what is there is unknown");
+    assert!(raise::raise(&store.pool, "p").await.unwrap());
+    assert_eq!(store.generation("p").await, 501);
+    assert_eq!(store.entry(database).await.as_deref(), Some("fh_a"));
+}
+
+#[tokio::test]
 async fn a_claim_from_stock_raises_nothing() {
     let store = Store::start().await;
     let database = store.settled().await;
