@@ -26,9 +26,10 @@ pub struct Plan {
     #[serde(default = "five")]
     #[schema(minimum = 1, maximum = 10_000)]
     pub pool_size: u32,
-    /// What a pooler lends a server connection for.
+    /// What a pooler lends a server connection for. Null: a transaction; a session where its PgBouncer is older than 1.21,
+    /// which knows nothing of prepared statements.
     #[serde(default)]
-    pub pool_mode: PoolMode,
+    pub pool_mode: Option<PoolMode>,
     /// Server connections on top of `pool_size`, for clients that waited.
     #[serde(default)]
     #[schema(maximum = 10_000)]
@@ -69,11 +70,10 @@ pub struct Plan {
     pub metadata: BTreeMap<String, String>,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PoolMode {
     /// One transaction.
-    #[default]
     Transaction,
     /// As long as the client stays: for what keeps state in its session (LISTEN, session advisory locks, SET).
     Session,

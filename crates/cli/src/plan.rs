@@ -85,11 +85,12 @@ async fn show(name: PlanName, cx: &mut Cx) -> Outcome {
 
 fn pool(plan: &Plan) -> String {
     let mode = match plan.pool_mode {
-        PoolMode::Transaction => "transaction",
-        PoolMode::Session => "session",
+        Some(PoolMode::Transaction) => ", by transaction",
+        Some(PoolMode::Session) => ", by session",
+        None => "",
     };
     match plan.pool_reserve {
-        0 => format!("{}, by {mode}", plan.pool_size),
-        reserve => format!("{} and {reserve} in reserve, by {mode}", plan.pool_size),
+        0 => format!("{}{mode}", plan.pool_size),
+        reserve => format!("{} and {reserve} in reserve{mode}", plan.pool_size),
     }
 }

@@ -28,10 +28,10 @@ fn entry(row: &EntryRow, plan: &Plan) -> Option<Entry> {
         name: row.entry.clone(),
         server: Server { host: row.host.clone(), port: u16::try_from(row.port).ok()? },
         database: row.database.clone(),
-        mode: match plan.pool_mode {
+        mode: plan.pool_mode.map(|mode| match mode {
             PoolMode::Transaction => Mode::Transaction,
             PoolMode::Session => Mode::Session,
-        },
+        }),
         pool_size,
         reserve,
         database_connections: Some(pool_size + reserve),
@@ -105,7 +105,7 @@ mod tests {
         let served = served(&settings, &[row("a")]);
         let entry = &served.entries[0];
         assert_eq!((entry.pool_size, entry.reserve, entry.database_connections), (3, 1, Some(4)));
-        assert_eq!((entry.mode, entry.client_connections), (Mode::Session, Some(40)));
+        assert_eq!((entry.mode, entry.client_connections), (Some(Mode::Session), Some(40)));
         assert_eq!(served.limits.client_wait_seconds, 7);
     }
 

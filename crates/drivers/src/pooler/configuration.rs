@@ -160,7 +160,8 @@ pub struct Entry {
     pub server: Server,
     /// Its real name on the server, whatever that is.
     pub database: String,
-    pub mode: Mode,
+    /// None: [`Limits::default_mode`].
+    pub mode: Option<Mode>,
     /// Server connections for each login.
     pub pool_size: u32,
     /// On top, for those who waited.

@@ -182,7 +182,7 @@ impl Tenant {
             name: self.entry.clone(),
             server: Server { host: host.into(), port },
             database: self.database.clone(),
-            mode: Mode::Transaction,
+            mode: Some(Mode::Transaction),
             pool_size: 3,
             reserve: 1,
             database_connections: Some(6),

@@ -23,7 +23,7 @@ fn configuration() -> Configuration {
         name: name.into(),
         server: Server { host: "db-1.internal".into(), port: 5432 },
         database: database.into(),
-        mode: Mode::Transaction,
+        mode: Some(Mode::Transaction),
         pool_size: 10,
         reserve: 2,
         database_connections: Some(20),
@@ -31,7 +31,7 @@ fn configuration() -> Configuration {
         logins,
     };
     let mut session = entry("beta", "fh_beta", vec![login("fh_beta_a", Standing::Usable)]);
-    (session.mode, session.database_connections, session.client_connections) = (Mode::Session, None, None);
+    (session.mode, session.database_connections, session.client_connections) = (Some(Mode::Session), None, None);
     Configuration {
         generation: 42,
         listen: Listen { addresses: vec!["10.0.0.5".into(), "::1".into()], port: 6432 },

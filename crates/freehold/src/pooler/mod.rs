@@ -105,7 +105,7 @@ pub async fn agent(args: Args) -> Result<(), Missing> {
     console.check_password = Some(keys.check.clone());
     console.release = Some(program.release);
     let driver = Arc::new(PgBouncer::new(console));
-    let own = Own { listen, console: keys.console, client_tls, server_tls };
+    let own = Own { listen, console: keys.console, client_tls, server_tls, release: program.release };
 
     let kept = home.assignment().map(Arc::new);
     write_files(&driver, &program, &own, kept.as_deref()).await?;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use freehold_drivers::pooler::{ClientTls, Configuration, Console, Listen, ServerTls};
+use freehold_drivers::pooler::pgbouncer::Release;
+use freehold_drivers::pooler::{ClientTls, Configuration, Console, Limits, Listen, ServerTls};
 
 use super::mind::Wanted;
 use crate::prerequisite::Missing;
@@ -14,6 +15,8 @@ pub struct Own {
     pub console: Console,
     pub client_tls: ClientTls,
     pub server_tls: ServerTls,
+    /// It decides what a plan that does not say gets.
+    pub release: Release,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -38,14 +41,14 @@ pub enum ToServers {
 
 impl Own {
     pub fn configuration(&self, wanted: &Wanted) -> Configuration {
-        let Self { listen, console, client_tls, server_tls } = self;
+        let Self { listen, console, client_tls, server_tls, .. } = self;
         Configuration {
             generation: wanted.generation,
             listen: listen.clone(),
             console: console.clone(),
             client_tls: client_tls.clone(),
             server_tls: server_tls.clone(),
-            limits: wanted.served.limits.clone(),
+            limits: Limits { default_mode: self.release.features().default_mode(), ..wanted.served.limits.clone() },
             extra: BTreeMap::new(),
             entries: wanted.served.entries.clone(),
         }

@@ -165,7 +165,6 @@ fn settings_are_those_that_are_read_with_their_defaults() {
         ("plan.server", plan.server.as_str().to_owned()),
         ("plan.connection_limit", plan.connection_limit.to_string()),
         ("plan.pool_size", plan.pool_size.to_string()),
-        ("plan.pool_mode", "transaction".to_owned()),
         ("plan.pool_reserve", plan.pool_reserve.to_string()),
         ("pooler.capacity", settings.pooler.capacity.to_string()),
         ("pooler.client_connections", settings.pooler.client_connections.to_string()),

@@ -67,7 +67,7 @@ fn ini(wanted: &Configuration, entries: &[&Entry], features: Features, files: &F
             quote::host(&entry.server.host)?,
             entry.server.port,
             quote::connection_value("database", &entry.database)?,
-            entry.mode.as_str(),
+            entry.mode.unwrap_or(wanted.limits.default_mode).as_str(),
             entry.pool_size,
             entry.reserve,
         );

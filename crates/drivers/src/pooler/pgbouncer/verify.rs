@@ -85,7 +85,7 @@ fn differences(row: &Row, entry: &Entry, wanted: &Configuration, features: Featu
         ("force_user", String::new()),
         ("pool_size", entry.pool_size.to_string()),
         (reserve, entry.reserve.to_string()),
-        ("pool_mode", entry.mode.as_str().to_owned()),
+        ("pool_mode", entry.mode.unwrap_or(wanted.limits.default_mode).as_str().to_owned()),
         ("max_connections", limit(entry.database_connections, wanted.limits.default_database_connections)),
     ];
     if features.client_limits {

@@ -140,7 +140,7 @@ fn pool<'a>(entry: &'a Entry, wanted: &Configuration, passwords: &'a PlainPasswo
     }
     let server = (entry.server.host.as_str(), entry.server.port, "primary");
     Ok(Pool {
-        pool_mode: entry.mode.as_str(),
+        pool_mode: entry.mode.unwrap_or(wanted.limits.default_mode).as_str(),
         load_balancing_mode: "random",
         query_parser_enabled: true,
         primary_reads_enabled: true,
@@ -161,7 +161,7 @@ pub(super) fn wanted_pools(wanted: &Configuration) -> BTreeSet<Wanted> {
                 port: entry.server.port,
                 database: entry.database.clone(),
                 pool_size: entry.pool_size,
-                mode: entry.mode.as_str().to_owned(),
+                mode: entry.mode.unwrap_or(wanted.limits.default_mode).as_str().to_owned(),
             })
             .collect::<Vec<_>>()
     };

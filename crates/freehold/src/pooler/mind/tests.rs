@@ -17,7 +17,7 @@ fn entry(name: &str, port: u16) -> Entry {
         name: name.into(),
         server: Server { host: "127.0.0.1".into(), port },
         database: name.into(),
-        mode: Mode::Transaction,
+        mode: Some(Mode::Transaction),
         pool_size: 1,
         reserve: 0,
         database_connections: None,
