@@ -201,6 +201,7 @@ pub struct PauseWanted {
 #[serde(deny_unknown_fields)]
 pub struct PoolerReport {
     /// Verified to be in force.
+    #[schema(maximum = 9_007_199_254_740_991_u64)]
     pub generation: Option<u64>,
     pub version: Option<String>,
     pub reloads: u64,

@@ -8,7 +8,11 @@ use freehold_api::pooler::PoolerReport;
 use super::pause::store as pauses;
 use super::{list, raise, store};
 use crate::http::extract::{Id, Json};
+use crate::http::problem::Refused;
 use crate::plane::{Answer, Plane};
+
+/// 2^53 - 1: what JSON holds without loss.
+const GENERATION_MAX: u64 = 9_007_199_254_740_991;
 
 /// Say what a pooler serves and how it is
 #[utoipa::path(post, path = "/v1/poolers/{id}/report", tag = "poolers", params(("id" = PoolerId, Path, description = "The pooler's name")),
@@ -18,6 +22,10 @@ pub async fn report(
     Id(id): Id<PoolerId>,
     Json(told): Json<PoolerReport>,
 ) -> Answer<StatusCode> {
+    if told.generation.is_some_and(|generation| generation > GENERATION_MAX) {
+        let detail = format!("it is beyond what anybody counts to; expected at most {GENERATION_MAX}");
+        return Err(Refused::field("generation", detail));
+    }
     if !store::record(&plane.store, id.as_str(), &told).await? {
         return Err(list::not_found(&id));
     }
