@@ -204,8 +204,11 @@ pub struct PoolerReport {
     #[schema(maximum = 9_007_199_254_740_991_u64)]
     pub generation: Option<u64>,
     pub version: Option<String>,
+    #[schema(maximum = 9_007_199_254_740_991_u64)]
     pub reloads: u64,
+    #[schema(maximum = 9_007_199_254_740_991_u64)]
     pub deaths: u64,
+    #[schema(maximum = 9_007_199_254_740_991_u64)]
     pub repaired: u64,
     /// Why what was asked for is not in force.
     pub error: Option<String>,
@@ -257,15 +260,24 @@ pub struct PauseTold {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PooledDatabase {
     pub name: String,
+    #[schema(maximum = 2_147_483_647)]
     pub clients_active: u32,
+    #[schema(maximum = 2_147_483_647)]
     pub clients_waiting: u32,
+    #[schema(maximum = 2_147_483_647)]
     pub servers_active: u32,
+    #[schema(maximum = 2_147_483_647)]
     pub servers_idle: u32,
     /// How long the client that waits longest has waited, in milliseconds.
+    #[schema(maximum = 9_007_199_254_740_991_u64)]
     pub longest_wait_ms: u64,
     /// Since the pooler's start.
+    #[schema(maximum = 9_007_199_254_740_991_u64)]
     pub transactions: u64,
+    #[schema(maximum = 9_007_199_254_740_991_u64)]
     pub queries: u64,
+    #[schema(maximum = 9_007_199_254_740_991_u64)]
     pub received_bytes: u64,
+    #[schema(maximum = 9_007_199_254_740_991_u64)]
     pub sent_bytes: u64,
 }

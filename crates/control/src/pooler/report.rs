@@ -11,8 +11,9 @@ use crate::http::extract::{Id, Json};
 use crate::http::problem::Refused;
 use crate::plane::{Answer, Plane};
 
-/// 2^53 - 1: what JSON holds without loss.
-const GENERATION_MAX: u64 = 9_007_199_254_740_991;
+/// 2^53 - 1: what JSON holds without loss. Beyond it nobody counts.
+const COUNT_MAX: u64 = 9_007_199_254_740_991;
+const CONNECTIONS_MAX: u64 = 2_147_483_647;
 
 /// Say what a pooler serves and how it is
 #[utoipa::path(post, path = "/v1/poolers/{id}/report", tag = "poolers", params(("id" = PoolerId, Path, description = "The pooler's name")),
@@ -22,10 +23,7 @@ pub async fn report(
     Id(id): Id<PoolerId>,
     Json(told): Json<PoolerReport>,
 ) -> Answer<StatusCode> {
-    if told.generation.is_some_and(|generation| generation > GENERATION_MAX) {
-        let detail = format!("it is beyond what anybody counts to; expected at most {GENERATION_MAX}");
-        return Err(Refused::field("generation", detail));
-    }
+    countable(&told)?;
     if !store::record(&plane.store, id.as_str(), &told).await? {
         return Err(list::not_found(&id));
     }
@@ -44,4 +42,38 @@ pub async fn report(
         store::record_stats(&plane.store, id.as_str(), &told).await?;
     }
     Ok(StatusCode::NO_CONTENT)
+}
+
+fn countable(told: &PoolerReport) -> Answer<()> {
+    let own = [
+        ("generation", told.generation.unwrap_or(0)),
+        ("reloads", told.reloads),
+        ("deaths", told.deaths),
+        ("repaired", told.repaired),
+    ];
+    let of_databases = told.databases.iter().flat_map(|found| {
+        [
+            ("databases.longest_wait_ms", found.longest_wait_ms),
+            ("databases.transactions", found.transactions),
+            ("databases.queries", found.queries),
+            ("databases.received_bytes", found.received_bytes),
+            ("databases.sent_bytes", found.sent_bytes),
+        ]
+    });
+    let connections = told.databases.iter().flat_map(|found| {
+        [
+            ("databases.clients_active", found.clients_active),
+            ("databases.clients_waiting", found.clients_waiting),
+            ("databases.servers_active", found.servers_active),
+            ("databases.servers_idle", found.servers_idle),
+        ]
+    });
+    let counts = own.into_iter().chain(of_databases).map(|(field, count)| (field, count, COUNT_MAX));
+    let connections = connections.map(|(field, count)| (field, count.into(), CONNECTIONS_MAX));
+    match counts.chain(connections).find(|(_, count, most)| count > most) {
+        Some((field, count, most)) => {
+            Err(Refused::field(field, format!("{count} is too much; expected at most {most}")))
+        }
+        None => Ok(()),
+    }
 }
