@@ -5,6 +5,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use freehold_api::pooler::{AddPooler, Pooler, PoolerKind};
 use freehold_api::problem::Code;
+use freehold_drivers::server::sql::SslMode;
 
 use super::list;
 use super::store::{self, Declared};
@@ -15,7 +16,6 @@ use crate::http::problem::Refused;
 use crate::plane::{Answer, Plane};
 
 const CAPACITY_MAX: u32 = 10_000;
-const SSLMODES: [&str; 5] = ["disable", "prefer", "require", "verify-ca", "verify-full"];
 
 /// Register a pooler
 #[utoipa::path(post, path = "/v1/poolers", tag = "poolers", request_body = AddPooler,
@@ -32,8 +32,9 @@ pub async fn add(State(plane): State<Plane>, caller: Caller, Json(body): Json<Ad
 pub(super) async fn ensure(plane: &Plane, actor: &Actor, body: &AddPooler) -> Answer<bool> {
     let (host, port) = address_of(&body.address)?;
     let sslmode = body.sslmode.as_deref().unwrap_or("verify-full");
-    if !SSLMODES.contains(&sslmode) {
-        let detail = format!("{sslmode:?} is none of libpq's; use one of {}", SSLMODES.join(", "));
+    if sslmode.parse::<SslMode>().is_err() {
+        let detail =
+            format!("{sslmode:?} is none of libpq's; use one of {}", SslMode::ALL.map(SslMode::as_str).join(", "));
         return Err(Refused::field("sslmode", detail));
     }
     let capacity = body.capacity.unwrap_or(plane.settings.pooler.capacity);

@@ -4,28 +4,20 @@
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use super::store::fresh;
+use super::store::{healthy, servable};
 
 /// How many at once: each is part of the reload that follows.
 const BATCH: i64 = 500;
 
-/// All that have none. Answers who got some.
-pub async fn assign(store: &PgPool) -> sqlx::Result<Vec<String>> {
-    let mut got = Vec::new();
-    loop {
-        let round = round(store, None).await?;
-        if round.is_empty() {
-            return Ok(got);
-        }
-        got.extend(round.into_iter().map(|(pooler, _)| pooler));
-        got.sort();
-        got.dedup();
-    }
+/// All that have none.
+pub async fn assign(store: &PgPool) -> sqlx::Result<()> {
+    while !round(store, None).await?.is_empty() {}
+    Ok(())
 }
 
 /// This one, if it has none. Answers who got it just now.
 pub async fn assign_one(store: &PgPool, database: Uuid) -> sqlx::Result<Option<String>> {
-    Ok(round(store, Some(database)).await?.into_iter().next().map(|(pooler, _)| pooler))
+    Ok(round(store, Some(database)).await?.pop())
 }
 
 #[derive(sqlx::FromRow)]
@@ -34,7 +26,8 @@ struct Room {
     free: i64,
 }
 
-async fn round(store: &PgPool, only: Option<Uuid>) -> sqlx::Result<Vec<(String, u64)>> {
+/// The poolers that got some.
+async fn round(store: &PgPool, only: Option<Uuid>) -> sqlx::Result<Vec<String>> {
     let mut tx = store.begin().await?;
     // Before anything is looked at: whoever comes second sees what the first one gave.
     sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('freehold pooler assign', 0))")
@@ -44,10 +37,12 @@ async fn round(store: &PgPool, only: Option<Uuid>) -> sqlx::Result<Vec<(String, 
     if rooms.is_empty() {
         return Ok(Vec::new());
     }
-    let sql = "SELECT d.id FROM tenant_database d JOIN server s ON s.id = d.server_id
-        WHERE d.pooler_id IS NULL AND NOT d.pooled AND s.tenant_host NOT LIKE '%,%' AND ($1::uuid IS NULL OR d.id = $1)
-          AND (d.state IN ('ready', 'claimed') OR d.state = 'building' AND d.pooling_since IS NOT NULL)
-        ORDER BY d.tenant_id IS NULL, d.created_at, d.id LIMIT $2 FOR UPDATE OF d SKIP LOCKED";
+    let sql = concat!(
+        "SELECT d.id FROM tenant_database d JOIN server s ON s.id = d.server_id
+        WHERE d.pooler_id IS NULL AND NOT d.pooled AND ($1::uuid IS NULL OR d.id = $1) AND ",
+        servable!(),
+        " ORDER BY d.tenant_id IS NULL, d.created_at, d.id LIMIT $2 FOR UPDATE OF d SKIP LOCKED"
+    );
     let mut homeless: Vec<Uuid> = sqlx::query_scalar(sql).bind(only).bind(BATCH).fetch_all(&mut *tx).await?;
     let mut given = Vec::new();
     for room in &mut rooms {
@@ -57,8 +52,8 @@ async fn round(store: &PgPool, only: Option<Uuid>) -> sqlx::Result<Vec<(String, 
         }
         let rest = homeless.split_off(fit);
         let sql = "UPDATE tenant_database SET pooler_id = $1 WHERE id = ANY($2) AND pooler_id IS NULL";
-        let done = sqlx::query(sql).bind(&room.id).bind(&homeless).execute(&mut *tx).await?;
-        given.push((room.id.clone(), done.rows_affected()));
+        sqlx::query(sql).bind(&room.id).bind(&homeless).execute(&mut *tx).await?;
+        given.push(room.id.clone());
         homeless = rest;
     }
     tx.commit().await?;
@@ -72,9 +67,9 @@ async fn rooms(tx: &mut PgConnection) -> sqlx::Result<Vec<Room>> {
         "SELECT p.id, p.capacity - d.used AS free FROM pooler p
             CROSS JOIN LATERAL (SELECT count(*) AS used FROM tenant_database WHERE pooler_id = p.id AND state <> 'dropping') d
         WHERE p.state = 'active' AND p.capacity > d.used
-        ORDER BY (",
-        fresh!(),
-        " AND p.error IS NULL) DESC, p.capacity - d.used, p.id"
+        ORDER BY ",
+        healthy!(),
+        " DESC, p.capacity - d.used, p.id"
     );
     sqlx::query_as(sql).fetch_all(tx).await
 }

@@ -24,12 +24,10 @@ pub async fn report(
     Json(told): Json<PoolerReport>,
 ) -> Answer<StatusCode> {
     countable(&told)?;
-    if !store::record(&plane.store, id.as_str(), &told).await? {
-        return Err(list::not_found(&id));
-    }
+    let wanted = store::record(&plane.store, id.as_str(), &told).await?.ok_or_else(|| list::not_found(&id))?;
     if let Some(generation) = told.generation {
         let generation = i64::try_from(generation).unwrap_or(i64::MAX);
-        if store::surpass(&plane.store, id.as_str(), generation).await? {
+        if generation > wanted && store::surpass(&plane.store, id.as_str(), generation).await? {
             tracing::warn!(pooler = %id, generation, "the pooler is ahead of the store, which must be an older one; it gets everything anew");
             raise::raise(&plane.store, id.as_str()).await?;
             plane.poolers.poke();

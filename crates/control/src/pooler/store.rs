@@ -14,16 +14,38 @@ macro_rules! fresh {
     };
 }
 
-/// Which databases a pooler is to have: `d` the database, `s` its server, `t` its tenant, if any. Poolers take one host, or
-/// they would take turns through standbys too.
-macro_rules! served {
+/// One that is heard of, and that nothing hinders.
+macro_rules! healthy {
     () => {
-        "((d.state IN ('ready', 'claimed') OR d.state = 'building' AND d.pooling_since IS NOT NULL)
-            AND t.purge_began_at IS NULL AND s.tenant_host NOT LIKE '%,%')"
+        concat!("(p.error IS NULL AND ", crate::pooler::store::fresh!(), ")")
     };
 }
-pub(crate) use fresh;
-pub(super) use served;
+
+/// Which databases could have a pooler: `d` the database, `s` its server. Poolers take one host, or they would take turns
+/// through standbys too.
+macro_rules! servable {
+    () => {
+        "((d.state IN ('ready', 'claimed') OR d.state = 'building' AND d.pooling_since IS NOT NULL)
+            AND s.tenant_host NOT LIKE '%,%')"
+    };
+}
+
+/// Which databases their pooler is to have: `t` is the tenant, if any.
+macro_rules! served {
+    () => {
+        concat!("(t.purge_began_at IS NULL AND ", crate::pooler::store::servable!(), ")")
+    };
+}
+
+/// Something of pooler `p` is in no generation yet.
+macro_rules! marked {
+    () => {
+        "(p.changed OR EXISTS (SELECT FROM tenant_database d
+            WHERE d.pooler_id = p.id AND NOT d.pooled AND d.pooler_generation IS NULL))"
+    };
+}
+pub(crate) use {fresh, healthy};
+pub(super) use {servable, served};
 
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct PoolerRow {
@@ -160,8 +182,9 @@ pub struct Look {
 
 pub async fn look(store: &PgPool, id: &str) -> sqlx::Result<Option<Look>> {
     let sql = concat!(
-        "SELECT p.generation,
-            p.changed OR EXISTS (SELECT FROM tenant_database d WHERE d.pooler_id = p.id AND NOT d.pooled AND d.pooler_generation IS NULL) AS marked,
+        "SELECT p.generation, ",
+        marked!(),
+        " AS marked,
             (SELECT md5(string_agg(id::text, ' ' ORDER BY id)) FROM pooler_pause WHERE pooler_id = p.id AND ",
         open_pause!(),
         ") AS pauses
@@ -172,8 +195,7 @@ pub async fn look(store: &PgPool, id: &str) -> sqlx::Result<Option<Look>> {
 
 /// Poolers of which something is in no generation yet.
 pub async fn marked(store: &PgPool) -> sqlx::Result<Vec<String>> {
-    let sql = "SELECT id FROM pooler p WHERE p.changed OR EXISTS (SELECT FROM tenant_database d
-            WHERE d.pooler_id = p.id AND NOT d.pooled AND d.pooler_generation IS NULL) ORDER BY id";
+    let sql = concat!("SELECT id FROM pooler p WHERE ", marked!(), " ORDER BY id");
     sqlx::query_scalar(sql).fetch_all(store).await
 }
 
@@ -211,13 +233,13 @@ pub async fn entries(store: &PgPool, id: &str) -> sqlx::Result<Option<(i64, Vec<
     Ok(Some((generation, rows)))
 }
 
-/// What an agent said. False: there is no such pooler.
-pub async fn record(store: &PgPool, id: &str, told: &PoolerReport) -> sqlx::Result<bool> {
+/// What an agent said. Answers the generation that is wanted; None: there is no such pooler.
+pub async fn record(store: &PgPool, id: &str, told: &PoolerReport) -> sqlx::Result<Option<i64>> {
     let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     let sql =
         "UPDATE pooler SET observed_generation = $2, observed_at = now(), error = $3, version = coalesce($4, version),
-        reloads = $5, deaths = $6, repaired = $7, needs_restart = $8 WHERE id = $1";
-    let done = sqlx::query(sql)
+        reloads = $5, deaths = $6, repaired = $7, needs_restart = $8 WHERE id = $1 RETURNING generation";
+    sqlx::query_scalar(sql)
         .bind(id)
         .bind(told.generation.map(count))
         .bind(&told.error)
@@ -226,9 +248,8 @@ pub async fn record(store: &PgPool, id: &str, told: &PoolerReport) -> sqlx::Resu
         .bind(count(told.deaths))
         .bind(count(told.repaired))
         .bind(&told.needs_restart)
-        .execute(store)
-        .await?;
-    Ok(done.rows_affected() == 1)
+        .fetch_optional(store)
+        .await
 }
 
 /// The pooler has a generation that this store never wanted: the store is older than it was, restored from a backup. What
@@ -333,8 +354,8 @@ pub struct Standing {
 
 pub async fn standing(store: &PgPool, database: Uuid, seconds: f64) -> sqlx::Result<Option<Standing>> {
     let sql = concat!(
-        "SELECT d.pooler_id, d.pooled, coalesce(p.error IS NULL AND ",
-        fresh!(),
+        "SELECT d.pooler_id, d.pooled, coalesce(",
+        healthy!(),
         ", false) AS healthy,
             coalesce(coalesce(t.purge_began_at, d.pooling_since) < now() - make_interval(secs => $2), false) AS over
         FROM tenant_database d LEFT JOIN pooler p ON p.id = d.pooler_id LEFT JOIN tenant t ON t.id = d.tenant_id

@@ -4,7 +4,7 @@ use jiff_sqlx::Timestamp;
 use sqlx::{PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
 
-use crate::pooler::store::fresh;
+use crate::pooler::store::healthy;
 use crate::tenant::connection::{Access, access};
 
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -163,8 +163,8 @@ pub async fn made(tx: &mut PgConnection, database: Uuid, missing: &[String]) -> 
             pooling_since = CASE WHEN w.waits THEN now() ELSE d.pooling_since END,
             state = CASE WHEN d.tenant_id IS NOT NULL THEN 'claimed' WHEN w.waits THEN 'building' ELSE 'ready' END
         FROM (SELECT b.id, b.tenant_id IS NULL AND s.tenant_host NOT LIKE '%,%'
-                AND EXISTS (SELECT FROM pooler p WHERE p.state = 'active' AND p.error IS NULL AND ",
-        fresh!(),
+                AND EXISTS (SELECT FROM pooler p WHERE p.state = 'active' AND ",
+        healthy!(),
         ") AS waits FROM tenant_database b JOIN server s ON s.id = b.server_id) w
         WHERE d.id = $1 AND w.id = d.id AND d.state = 'building' AND d.pooling_since IS NULL
         RETURNING w.waits"

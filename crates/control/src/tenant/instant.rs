@@ -32,9 +32,8 @@ struct Made {
 }
 
 /// None, and nothing done, where the id is taken or no database of this template and plan is ready.
-/// Waits for a rival of the same id that is not decided yet. Of a server's stock the youngest that its
-/// pooler serves is taken: its pages are still
-/// in memory, and with thousands of databases those of the oldest are not.
+/// Waits for a rival of the same id that is not decided yet. Of a server's stock the youngest that its pooler serves is
+/// taken: its pages are still in memory, and with thousands of databases those of the oldest are not.
 pub async fn create(store: &PgPool, wanted: &Instant<'_>) -> sqlx::Result<Option<(TenantRow, Access)>> {
     let sql = concat!(
         "WITH pick AS MATERIALIZED (

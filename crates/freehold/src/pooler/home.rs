@@ -10,7 +10,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use freehold_drivers::pooler::{Console, ConsoleLogin, Served, Verifier};
+use freehold_drivers::pooler::{Console, ConsoleLogin, Verifier};
 use freehold_drivers::secrets::{Password, scram_verifier};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -49,12 +49,6 @@ struct Key {
 struct KeptKeys {
     admin: Key,
     check: Key,
-}
-
-#[derive(Serialize, Deserialize)]
-struct KeptAssignment {
-    generation: u64,
-    served: Served,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -113,13 +107,11 @@ impl Home {
 
     /// One that cannot be read is not there: the plane says it again.
     pub fn assignment(&self) -> Option<Wanted> {
-        let kept: KeptAssignment = self.read_or_forget(ASSIGNMENT)?;
-        Some(Wanted { generation: kept.generation, served: kept.served })
+        self.read_or_forget(ASSIGNMENT)
     }
 
     pub fn keep_assignment(&self, wanted: &Wanted) -> io::Result<()> {
-        let Wanted { generation, served } = wanted;
-        self.write(ASSIGNMENT, &KeptAssignment { generation: *generation, served: served.clone() })
+        self.write(ASSIGNMENT, wanted)
     }
 
     pub fn pauses(&self, now: Moment) -> Pauses {

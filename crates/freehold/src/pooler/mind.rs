@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use freehold_api::pooler::PauseWanted;
 use freehold_drivers::pooler::{Entry, Served};
+use serde::{Deserialize, Serialize};
 
 use super::pauses::{self, Command, Moment, Pauses};
 
 /// One generation of what the plane wants.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wanted {
     pub generation: u64,
     pub served: Served,

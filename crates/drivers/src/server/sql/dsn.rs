@@ -234,6 +234,8 @@ impl HostPort {
 }
 
 impl SslMode {
+    pub const ALL: [Self; 5] = [Self::Disable, Self::Prefer, Self::Require, Self::VerifyCa, Self::VerifyFull];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Disable => "disable",
@@ -249,10 +251,7 @@ impl FromStr for SslMode {
     type Err = BadDsn;
 
     fn from_str(text: &str) -> Result<Self, BadDsn> {
-        [Self::Disable, Self::Prefer, Self::Require, Self::VerifyCa, Self::VerifyFull]
-            .into_iter()
-            .find(|mode| mode.as_str() == text)
-            .ok_or(BadDsn::SslMode)
+        Self::ALL.into_iter().find(|mode| mode.as_str() == text).ok_or(BadDsn::SslMode)
     }
 }
 
