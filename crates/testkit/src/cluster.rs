@@ -275,7 +275,11 @@ impl Cluster {
         postmaster.signal(signal);
         // One that was stopped only notices when it goes on.
         postmaster.signal(Signal::SIGCONT);
-        postmaster.wait(PATIENCE);
+        if postmaster.ends_within(PATIENCE).is_none() {
+            let title = |id| fs::read_to_string(format!("/proc/{id}/cmdline")).unwrap_or_default();
+            let left: Vec<_> = processes_under(&self.data).into_iter().map(title).collect();
+            panic!("PostgreSQL did not end; it still has {left:?}:\n{}", postmaster.output());
+        }
         assert!(wait_for_none_under(&self.data, PATIENCE), "left of PostgreSQL: {:?}", processes_under(&self.data));
     }
 }

@@ -65,19 +65,16 @@ impl Running {
 
     /// Panics with the output when it does not end in time.
     pub fn wait(&mut self, patience: Duration) -> ExitStatus {
+        let ended = self.ends_within(patience);
+        ended.unwrap_or_else(|| panic!("process {} did not end in {patience:?}:\n{}", self.pid(), self.output()))
+    }
+
+    pub(crate) fn ends_within(&mut self, patience: Duration) -> Option<ExitStatus> {
         let deadline = Instant::now() + patience;
-        loop {
-            if let Some(status) = self.ended() {
-                return status;
-            }
-            assert!(
-                Instant::now() < deadline,
-                "process {} did not end in {patience:?}:\n{}",
-                self.pid(),
-                self.output()
-            );
+        while self.ended().is_none() && Instant::now() < deadline {
             std::thread::sleep(POLL);
         }
+        self.ended()
     }
 
     /// The same, and the runtime goes on with its other tasks.

@@ -5,20 +5,25 @@ use std::sync::{Arc, Mutex};
 
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::runtime::{Builder, Runtime};
 
 /// A port on loopback that leads where it is told. Connections keep leading where they led when they began.
+///
+/// It runs on a thread of its own: a test that waits for PostgreSQL to stop blocks its own thread, and a
+/// connection that stands still before its first byte holds PostgreSQL up for `authentication_timeout`.
 pub struct Way {
     pub port: u16,
     to: Arc<Mutex<Option<u16>>>,
-    listening: tokio::task::JoinHandle<()>,
+    runs: Option<Runtime>,
 }
 
 impl Way {
     pub async fn to(port: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("listen");
+        let runs = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a thread of its own");
+        let listener = runs.spawn(TcpListener::bind("127.0.0.1:0")).await.expect("its thread").expect("listen");
         let (here, to) = (listener.local_addr().expect("its address").port(), Arc::new(Mutex::new(Some(port))));
         let target = to.clone();
-        let listening = tokio::spawn(async move {
+        runs.spawn(async move {
             let mut silent = Vec::new();
             while let Ok((mut client, _)) = listener.accept().await {
                 let to = *target.lock().expect("nobody panics with it");
@@ -33,7 +38,7 @@ impl Way {
                 }
             }
         });
-        Self { port: here, to, listening }
+        Self { port: here, to, runs: Some(runs) }
     }
 
     pub async fn silent() -> Self {
@@ -56,7 +61,7 @@ impl Way {
 
 impl Drop for Way {
     fn drop(&mut self) {
-        self.listening.abort();
+        self.runs.take().expect("it is dropped once").shutdown_background();
     }
 }
 
