@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::points::sample;
 use crate::rig::{Rig, Wanted};
 use crate::scenario::{until_stuck, until_tenant};
-use crate::serving::{Serve, until};
+use crate::serving::{Serve, stops, until};
 
 async fn rig(weak: bool) -> (Rig, Serve) {
     let rig = Rig::new(Wanted { apart: Some(Cluster::start(15)), ..Wanted::default() }).await;
@@ -34,8 +34,7 @@ async fn server_dying_in_mid_create_is_retried_and_visible() {
     for (n, point) in sample(&points, 2).into_iter().enumerate() {
         let id = format!("dying-{n}");
         let mut serve = rig.serve(&format!("tenant.create/{point}=stop*1")).await;
-        create(&serve, &id).await;
-        until(&format!("it stops at {point}"), async || serve.is_stopped()).await;
+        stops(&serve, point, create(&serve, &id)).await;
         rig.apart.as_mut().expect("a server of its own").kill();
         serve.signal(nix::sys::signal::Signal::SIGCONT);
         until("it is tried again", async || {

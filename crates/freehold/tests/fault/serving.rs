@@ -155,3 +155,12 @@ pub async fn until<F: AsyncFnMut() -> bool>(what: &str, mut so: F) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
+
+/// What is asked makes the process stop, and then it may owe the answer.
+pub async fn stops(serve: &Serve, point: &str, asked: impl Future<Output = ()>) {
+    let stopped = async || until(&format!("it stops at {point}"), async || serve.is_stopped()).await;
+    tokio::select! {
+        () = asked => stopped().await,
+        () = stopped() => {}
+    }
+}

@@ -11,7 +11,7 @@ use crate::picture::same;
 use crate::points::sample;
 use crate::rig::{Rig, Wanted};
 use crate::scenario::{SETTINGS, Scenario, add_templates, until_tenant};
-use crate::serving::until;
+use crate::serving::{stops, until};
 
 /// Leases of two seconds, which run out by themselves here.
 async fn rig() -> Rig {
@@ -80,8 +80,7 @@ async fn two_processes_one_stopped_past_its_lease_has_no_effect_when_it_continue
         let id = format!("stopped-{n}");
         let mut a = rig.serve(&format!("tenant.create/{point}=stop*1")).await;
         let since = rig.since().await;
-        Scenario::Made.act(&rig, &a, &id, 0).await;
-        until(&format!("it stops at {point}"), async || a.is_stopped()).await;
+        stops(&a, point, Scenario::Made.act(&rig, &a, &id, 0)).await;
         let mut b = rig.serve("").await;
         until_tenant(&b, &id, "active").await;
         Scenario::Made.settled(&rig, &mut b).await;
@@ -111,8 +110,7 @@ async fn two_processes_a_stopped_purge_does_not_touch_the_next_tenant_of_that_na
         let mut a = rig.serve(&format!("tenant.purge/{point}=stop*1")).await;
         Scenario::Made.act(&rig, &a, &id, 0).await;
         until_tenant(&a, &id, "active").await;
-        Scenario::Purge.act(&rig, &a, &id, 0).await;
-        until(&format!("it stops at {point}"), async || a.is_stopped()).await;
+        stops(&a, point, Scenario::Purge.act(&rig, &a, &id, 0)).await;
         let mut b = rig.serve("").await;
         until("the id is free", async || b.get(&format!("/v1/tenants/{id}")).await.0 == 404).await;
         // The pattern gives it the very names of the one before.
