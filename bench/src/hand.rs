@@ -1,38 +1,37 @@
 //! The effects of making one tenant's database, by hand: the statements that Freehold sends, and nothing around them.
 //! No store, no sealing, no probe: what a tight program without a memory would do.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::future::try_join_all;
 
 use crate::Res;
 use crate::bench::{ADMIN, Bench};
+use crate::turn::{self, Turn};
 
 const VERIFIER: &str = "SCRAM-SHA-256$4096:AAECAwQFBgcICQoLDA0ODw==$\
     wOmH0jLZpbCPAhHRd+XHNFtDpZZqvPBZE0xLE4Xblf0=:PeKhJPeVzcrOdTUUVTZ9cHN9YKmNvAG/t+Ay3yJxfFk=";
 const WORKERS: usize = 2;
 
-/// Databases made per second by two workers.
-pub async fn rate(bench: &Bench, template: &str, time: Duration) -> Res<f64> {
+/// Databases made by two workers, after so many that are not counted.
+pub async fn rate(bench: &Bench, template: &str, before: u32, time: Duration) -> Res<Turn> {
     let sql = "select database, owner from template_build where name = $1 and state = 'ready'";
     let row = bench.store().await?.query_one(sql, &[&template]).await?;
     let (from, role): (String, String) = (row.get(0), row.get(1));
-    let began = Instant::now();
-    let workers = (0..WORKERS).map(|_| {
-        let (from, role) = (from.clone(), role.clone());
-        async move {
-            let admin = bench.admin("postgres").await?;
-            let mut made = 0;
-            while began.elapsed() < time {
-                make(bench, &admin, &from, &role).await?;
-                made += 1;
-            }
-            // What was begun in time and ended late counts for its own time.
-            Res::Ok(f64::from(made) / began.elapsed().as_secs_f64())
-        }
-    });
-    Ok(try_join_all(workers).await?.into_iter().sum())
+    let admins = try_join_all((0..WORKERS).map(|_| bench.admin("postgres"))).await?;
+    for _ in 0..before {
+        make(bench, &admins[0], &from, &role).await?;
+    }
+    let idle = Mutex::new(admins);
+    let one = async || {
+        let admin = idle.lock().map_err(|_| "a worker panicked")?.pop().ok_or("more workers than sessions")?;
+        make(bench, &admin, &from, &role).await?;
+        idle.lock().map_err(|_| "a worker panicked")?.push(admin);
+        Ok(())
+    };
+    turn::of(WORKERS, time, one).await
 }
 
 async fn make(bench: &Bench, admin: &tokio_postgres::Client, from: &str, role: &str) -> Res<()> {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::bench::Bench;
 use crate::report::{Goal, Report, Row};
-use crate::{Res, say};
+use crate::{Res, cpu, say};
 
 /// Notes are written in the background, some at a time, after tenants have come.
 const NOTES: Duration = Duration::from_secs(300);
@@ -23,9 +23,9 @@ pub async fn run(bench: &Bench, time: Duration, report: &mut Report) -> Res<()> 
     say(&format!("idle: {} s with {tenants} tenants", time.as_secs()));
     // What the last requests left behind settles first.
     tokio::time::sleep(Duration::from_secs(5)).await;
-    let (before, began) = (cpu_seconds(bench.pid())?, Instant::now());
+    let (before, began) = (cpu::seconds(bench.pid())?, Instant::now());
     tokio::time::sleep(time).await;
-    let share = (cpu_seconds(bench.pid())? - before) / began.elapsed().as_secs_f64() * 100.0;
+    let share = (cpu::seconds(bench.pid())? - before) / began.elapsed().as_secs_f64() * 100.0;
     let resident = resident_mb(bench.pid())?;
     report.add(
         Row::number(format!("idle with {tenants} tenants: CPU of the control process"), share, "% of a core").ratio(
@@ -42,16 +42,6 @@ pub async fn run(bench: &Bench, time: Duration, report: &mut Report) -> Res<()> 
         ),
     );
     Ok(())
-}
-
-/// User and system time, of all threads.
-fn cpu_seconds(pid: u32) -> Res<f64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name may hold anything but is in parentheses; after it, utime and stime are the 12th and 13th.
-    let fields: Vec<&str> = stat.rsplit_once(')').ok_or("stat has no name")?.1.split_whitespace().collect();
-    let ticks: f64 = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
-    // USER_HZ is 100 on every architecture that Linux runs on today.
-    Ok(ticks / 100.0)
 }
 
 fn resident_mb(pid: u32) -> Res<f64> {

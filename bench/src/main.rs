@@ -4,6 +4,7 @@
 //! it, prints a table, writes JSON, and stops everything. Goals are reported; `--assert` makes a missed one exit 1.
 
 mod bench;
+mod cpu;
 mod create;
 mod delay;
 mod fleet;
@@ -18,6 +19,7 @@ mod samples;
 mod schema;
 mod servers;
 mod today;
+mod turn;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
