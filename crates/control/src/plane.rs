@@ -12,6 +12,7 @@ use crate::http::problem::Refused;
 use crate::pooler::wakes::Wakes;
 use crate::schema::catalog::Catalog;
 use crate::server::fleet::Fleet;
+use crate::server::idle::IdleSessions;
 use crate::server_pool::platforms::Platforms;
 use crate::settings::Settings;
 use crate::stock::turns::Turns;
@@ -29,6 +30,7 @@ pub struct Core {
     pub settings: Arc<Settings>,
     pub catalog: Catalog,
     pub fleet: Fleet,
+    pub idle_sessions: IdleSessions,
     pub platforms: Platforms,
     /// Agents that wait here for what their poolers are to serve.
     pub poolers: Wakes,

@@ -16,6 +16,7 @@ use crate::pooler::wakes::Wakes;
 use crate::schema::catalog::Catalog;
 use crate::schema::ship;
 use crate::server::fleet::Fleet;
+use crate::server::idle::IdleSessions;
 use crate::server_pool::platforms;
 use crate::settings::Settings;
 use crate::stock::turns::Turns;
@@ -112,6 +113,7 @@ pub async fn plane(settings: Settings, pool: PgPool) -> Result<Plane, CannotStar
         settings: Arc::new(settings),
         catalog: Catalog::default(),
         fleet: Fleet::default(),
+        idle_sessions: IdleSessions::default(),
         platforms,
         poolers: Wakes::default(),
     };

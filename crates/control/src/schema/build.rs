@@ -4,6 +4,7 @@
 //! database (rule 5). The admin owns it; its objects belong to a role of its own, which copies reassign.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -178,13 +179,10 @@ pub async fn discard(core: &Core, cx: &Cx, server: &ServerRow, admin: &Admin, ro
 }
 
 impl Build {
-    async fn find(&self, server: &str, name: &str, version: &str) -> Result<(BuildRow, Template), Failure> {
+    async fn find(&self, server: &str, name: &str, version: &str) -> Result<(BuildRow, Arc<Template>), Failure> {
         let gone = || Failure::permanent("template_missing", format!("template {name} {version} is not in the store"));
         let row = store::find_build(&self.core.store, server, name, version).await?.ok_or_else(gone)?;
-        let files = store::version(&self.core.store, name, version).await?.ok_or_else(gone)?.files.0;
-        let name = name.parse().map_err(|_| gone())?;
-        let template =
-            Template::parse(name, files).map_err(|bad| Failure::permanent("template_invalid", bad.to_string()))?;
+        let template = self.core.catalog.version(&self.core.store, name, version).await?.ok_or_else(gone)?;
         Ok((row, template))
     }
 

@@ -1,10 +1,12 @@
-//! The current templates, parsed, as a snapshot of a second: a create reads no files and parses nothing.
+//! Templates, parsed: the current ones as a snapshot of a second, and the versions that were lately worked with, which
+//! never change. A create reads no files and parses nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use freehold_api::template::Template;
+use freehold_durable::Failure;
 use sqlx::PgPool;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -12,13 +14,18 @@ use tokio::time::Instant;
 use super::store;
 
 const FRESH: Duration = Duration::from_secs(1);
+/// Versions that are remembered. With more in use at once some are read again.
+const VERSIONS: usize = 64;
 
 /// By name; and whether stock of it is kept.
 pub type Templates = BTreeMap<String, (Arc<Template>, bool)>;
+/// By name and version.
+type Versions = HashMap<(String, String), Arc<Template>>;
 
 #[derive(Clone, Default)]
 pub struct Catalog {
     snapshot: Arc<Mutex<Option<Snapshot>>>,
+    versions: Arc<Mutex<Versions>>,
 }
 
 struct Snapshot {
@@ -65,6 +72,24 @@ impl Catalog {
 
     pub async fn find(&self, store: &PgPool, name: &str) -> sqlx::Result<Option<Arc<Template>>> {
         Ok(self.all(store).await?.get(name).map(|(template, _)| template.clone()))
+    }
+
+    /// Of whatever version, also one that is not current any more. None: there is none.
+    pub async fn version(&self, store: &PgPool, name: &str, version: &str) -> Result<Option<Arc<Template>>, Failure> {
+        let key = (name.to_owned(), version.to_owned());
+        if let Some(known) = self.versions.lock().await.get(&key) {
+            return Ok(Some(known.clone()));
+        }
+        let Some(row) = store::version(store, name, version).await? else { return Ok(None) };
+        let invalid = |bad: String| Failure::permanent("template_invalid", bad);
+        let name = row.name.parse().map_err(|bad| invalid(format!("{bad}")))?;
+        let template = Arc::new(Template::parse(name, row.files.0).map_err(|bad| invalid(bad.to_string()))?);
+        let mut versions = self.versions.lock().await;
+        if versions.len() >= VERSIONS {
+            versions.clear();
+        }
+        versions.insert(key, template.clone());
+        Ok(Some(template))
     }
 
     pub async fn forget(&self) {

@@ -87,6 +87,24 @@ pub async fn admin(
     enter(core, holder, server, &home, database).await
 }
 
+/// On the maintenance database, for work that sets nothing in its session: one that somebody was done with a moment ago,
+/// else a new one. Whoever has come to the end of it gives it to [`leave`].
+pub async fn come(core: &Core, holder: &impl Holder, server: &ServerRow) -> Result<Admin, Failure> {
+    while let Some(known) = core.idle_sessions.take(server) {
+        // It may have been ended meanwhile.
+        if known.go_by(&holder.application_name()).await.is_ok() {
+            enlist(core, holder, &known).await?;
+            return Ok(known);
+        }
+    }
+    admin(core, holder, server, None).await
+}
+
+/// Of one that came by [`come`], and in which nothing failed.
+pub fn leave(core: &Core, server: &ServerRow, admin: Admin) {
+    core.idle_sessions.keep(server, admin);
+}
+
 /// An admin session on a database that Freehold has just made, and that nobody was in: there is nothing to look for first.
 pub async fn admin_of_new(
     core: &Core,
@@ -147,14 +165,20 @@ async fn open(
     let admin = admin.map_err(failure)?;
     // Before anything is done there, be it to one's own sessions.
     require_same(server, &admin).await?;
+    enlist(core, holder, &admin).await?;
+    Ok(admin)
+}
+
+/// It goes by the holder's name: whoever had the work before is ended, and the epoch read again.
+async fn enlist(core: &Core, holder: &impl Holder, admin: &Admin) -> Result<(), Failure> {
+    let name = holder.application_name();
     if holder.epoch() > 1
         && let Some((prefix, _)) = name.rsplit_once(':')
     {
         admin.fence_lower_epochs(&format!("{prefix}:"), holder.epoch()).await.map_err(failure)?;
     }
-    fence_ended(core, holder, &admin).await?;
-    holder.still_mine().await?;
-    Ok(admin)
+    fence_ended(core, holder, admin).await?;
+    holder.still_mine().await
 }
 
 /// For whoever only reads, with so much time for each statement: nothing is fenced, and nobody is asked whose turn it is.

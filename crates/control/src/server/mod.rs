@@ -12,6 +12,7 @@ pub mod dev;
 pub mod fleet;
 pub mod forget;
 pub mod hands;
+pub mod idle;
 pub mod list;
 pub mod maintain;
 pub mod patch;

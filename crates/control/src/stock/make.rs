@@ -1,6 +1,8 @@
 //! Makes one declared database on its server: roles, database, ownership, and a login that proves it.
 //! Shared by stock (`stock.build`) and by tenants that found none (`tenant.create`). Every verb may run twice.
 
+use std::sync::Arc;
+
 use freehold_api::plan::Plan;
 use freehold_api::template::{DatabaseOwner, Grants, Names, Template};
 use freehold_drivers::server::sql::{self, Admin, CreateDatabase, Limits, OwnDatabase, Roles, SqlErrorKind};
@@ -8,6 +10,7 @@ use freehold_durable::{Cx, Failure};
 use uuid::Uuid;
 
 use super::declare::{self, MAINTENANCE, TENANT};
+use super::note;
 use super::store::{self, DatabaseRow, LoginRow};
 use crate::plane::Core;
 use crate::schema::store::{self as templates, BuildRow};
@@ -18,7 +21,7 @@ use crate::server::{forget, hands};
 pub struct Making {
     pub row: DatabaseRow,
     pub server: ServerRow,
-    pub template: Template,
+    pub template: Arc<Template>,
     pub login: LoginRow,
     pub maintenance: LoginRow,
 }
@@ -29,12 +32,8 @@ impl Making {
             |what: &str| Failure::stuck("store_incomplete", format!("{what} of database {id} is not in the store"));
         let row = store::find(&core.store, id).await?.ok_or_else(|| gone("the row"))?;
         let server = hands::server(core, &row.server_id).await?;
-        let files = templates::version(&core.store, &row.template, &row.template_version)
-            .await?
-            .ok_or_else(|| gone("the template"))?;
-        let name = row.template.parse().map_err(|_| gone("the template"))?;
-        let template = Template::parse(name, files.files.0)
-            .map_err(|bad| Failure::permanent("template_invalid", bad.to_string()))?;
+        let template = core.catalog.version(&core.store, &row.template, &row.template_version).await?;
+        let template = template.ok_or_else(|| gone("the template"))?;
         let mut logins = store::logins(&core.store, id).await?;
         let mut take = |purpose: &str| {
             logins.iter().position(|login| login.purpose == purpose).map(|index| logins.swap_remove(index))
@@ -101,7 +100,7 @@ pub fn limits(plan: &Plan) -> Limits {
 
 /// Roles, then the database as a copy of the template's.
 pub async fn create(core: &Core, cx: &Cx, making: &Making, build: &BuildRow) -> Result<(), Failure> {
-    let admin = hands::admin(core, cx, &making.server, None).await?;
+    let admin = hands::come(core, cx, &making.server).await?;
     let limits = limits(core.plan(&making.row.plan));
     let names = making.opaque();
     let roles = roles(&making.row, &names.login, &making.maintenance.role, &making.template);
@@ -116,6 +115,7 @@ pub async fn create(core: &Core, cx: &Cx, making: &Making, build: &BuildRow) -> 
     let created = admin.ensure_database(&names.database, &options).await.map_err(hands::failure);
     drop(turn);
     created?;
+    hands::leave(core, &making.server, admin);
     Ok(())
 }
 
@@ -135,6 +135,7 @@ pub async fn own(core: &Core, cx: &Cx, making: &Making, build: &BuildRow) -> Res
     inside.own_database(&roles, &own).await.map_err(hands::failure)?;
     cx.fault("owned")?;
     extensions(core, &making.row.plan, &inside).await?;
+    note::write_in(core, &inside, &making.row).await?;
     inside.forget_activity().await.map_err(hands::failure)
 }
 

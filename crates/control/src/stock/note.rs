@@ -1,11 +1,13 @@
 //! The note loop: writes into each claimed database, sealed and unreadable to the tenant, whom it belongs to;
-//! enough to rebuild a lost store (rule 10). After the create has answered: nobody waits for it.
+//! enough to rebuild a lost store (rule 10). After the create has answered: nobody waits for it. What is made for a tenant has
+//! its note from the beginning.
 
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use base64::Engine as _;
 use freehold_drivers::secrets::Context;
+use freehold_drivers::server::sql::Admin;
 use freehold_durable::{Failure, Loop, LoopCx};
 use uuid::Uuid;
 
@@ -46,8 +48,23 @@ impl Loop for Note {
 }
 
 async fn write(core: &Core, cx: &LoopCx, row: &DatabaseRow) -> Result<(), Failure> {
-    let Some(tenant) = row.tenant_id.as_deref() else { return Ok(()) };
-    let Some(tenant) = tenant::store::find(&core.store, tenant).await? else { return Ok(()) };
+    let Some(sealed) = sealed(core, row).await? else { return Ok(()) };
+    let server = hands::server(core, &row.server_id).await?;
+    let inside = hands::admin(core, cx, &server, Some(&row.database)).await?;
+    inside.write_note(&sealed).await.map_err(hands::failure)?;
+    Ok(store::set_noted(&core.store, row.id).await?)
+}
+
+/// In a database that is made for its tenant, while whoever made it is in there.
+pub async fn write_in(core: &Core, inside: &Admin, row: &DatabaseRow) -> Result<(), Failure> {
+    let Some(sealed) = sealed(core, row).await? else { return Ok(()) };
+    inside.write_note(&sealed).await.map_err(hands::failure)
+}
+
+/// None: it is nobody's.
+async fn sealed(core: &Core, row: &DatabaseRow) -> Result<Option<Vec<u8>>, Failure> {
+    let Some(tenant) = row.tenant_id.as_deref() else { return Ok(None) };
+    let Some(tenant) = tenant::store::find(&core.store, tenant).await? else { return Ok(None) };
     let logins = store::logins(&core.store, row.id).await?;
     let base64 = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
     let logins: Vec<_> = logins
@@ -65,11 +82,7 @@ async fn write(core: &Core, cx: &LoopCx, row: &DatabaseRow) -> Result<(), Failur
         "tenant": {"id": tenant.id, "name": tenant.name, "plan": tenant.plan, "region": tenant.region, "template": tenant.template,
             "labels": tenant.labels, "created_at": tenant.created_at.to_jiff()},
     });
-    let server = hands::server(core, &row.server_id).await?;
-    let sealed = core.sealer.seal(&context(), note.to_string().as_bytes());
-    let inside = hands::admin(core, cx, &server, Some(&row.database)).await?;
-    inside.write_note(&sealed).await.map_err(hands::failure)?;
-    Ok(store::set_noted(&core.store, row.id).await?)
+    Ok(Some(core.sealer.seal(&context(), note.to_string().as_bytes())))
 }
 
 /// The same for every note: whoever finds one after the store was lost knows nothing else about it.

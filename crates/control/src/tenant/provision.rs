@@ -134,7 +134,7 @@ impl Operation for Provision {
                 Ok(Outcome::step(Step::Probe { database }).recording(move |tx| {
                     Box::pin(async move {
                         databases::made(tx, database, &build.missing).await?;
-                        Ok(())
+                        Ok(databases::set_noted(&mut *tx, database).await?)
                     })
                 }))
             }

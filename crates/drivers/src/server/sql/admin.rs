@@ -143,6 +143,11 @@ impl Admin {
         self.run("set lock_timeout", &format!("set lock_timeout = {}", limit.as_millis())).await
     }
 
+    /// From now on this session is somebody else's, for whoever looks for sessions by their names.
+    pub async fn go_by(&self, application_name: &str) -> Result<(), SqlError> {
+        self.run("take over a session", &format!("set application_name = {}", literal(application_name))).await
+    }
+
     pub async fn ping(&self) -> Result<(), SqlError> {
         self.run("ping the server", "select 1").await
     }
