@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::drive::{self, Job};
 use crate::erased::{Erased, Kind, RawStep};
-use crate::loops::{Loop, SETTLE};
+use crate::loops::Loop;
 use crate::operation::{New, Operation, StartError};
 use crate::row::{OperationRow, State};
 use crate::watch::{Changes, Herald, LOOP, OPERATION, Watchers};
@@ -40,8 +40,6 @@ pub(crate) struct Shared {
     pub watchers: Arc<Watchers>,
     /// Of operations, for which callers wait.
     pub herald: Arc<Herald>,
-    /// Of loops, which can wait.
-    pub loop_herald: Arc<Herald>,
     /// Something may be due.
     pub due: Notify,
     /// No new work.
@@ -156,7 +154,7 @@ impl Engine {
     /// Runs a loop soon (not in this very moment, which is the caller's), wherever its leader is.
     pub fn wake(&self, loop_name: &str) {
         self.shared.wake_loop(loop_name);
-        self.shared.loop_herald.tell(&self.shared.pool, LOOP, format!("{loop_name} {}", self.shared.holder));
+        self.shared.herald.tell(&self.shared.pool, LOOP, format!("{loop_name} {}", self.shared.holder));
     }
 
     /// Every step of every kind, for tests that visit them all.
@@ -216,7 +214,7 @@ impl Shared {
 
     pub(crate) fn changed(&self, id: Uuid) {
         self.watchers.changed(id);
-        self.herald.tell(&self.pool, OPERATION, id.to_string());
+        self.herald.tell(&self.pool, OPERATION, format!("{id} {}", self.holder));
     }
 
     pub(crate) fn wake_loop(&self, name: &str) {
@@ -285,8 +283,7 @@ impl Builder {
             kinds,
             loops,
             watchers: Arc::default(),
-            herald: Arc::new(Herald::new(Duration::ZERO)),
-            loop_herald: Arc::new(Herald::new(SETTLE)),
+            herald: Arc::default(),
             due: Notify::new(),
             draining: CancellationToken::new(),
             abort: CancellationToken::new(),

@@ -84,11 +84,13 @@ impl Stream for Changes {
     }
 }
 
+/// How long the herald waits for more news: each statement is a commit, and only other processes need it.
+const GATHER: Duration = Duration::from_millis(50);
+
 /// Sends notifications in the background, one statement for all that came in meanwhile.
+#[derive(Default)]
 pub(crate) struct Herald {
     queue: Mutex<Queue>,
-    /// How long it waits for more before it sends: each statement is a commit.
-    gather: Duration,
 }
 
 #[derive(Default)]
@@ -99,10 +101,6 @@ struct Queue {
 }
 
 impl Herald {
-    pub(crate) fn new(gather: Duration) -> Self {
-        Self { queue: Mutex::default(), gather }
-    }
-
     pub(crate) fn tell(self: &Arc<Self>, pool: &PgPool, channel: &'static str, payload: String) {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         if !queue.channels.iter().zip(&queue.payloads).any(|queued| queued == (&channel, &payload)) {
@@ -117,7 +115,7 @@ impl Herald {
 
     async fn send(self: Arc<Self>, pool: PgPool) {
         loop {
-            tokio::time::sleep(self.gather).await;
+            tokio::time::sleep(GATHER).await;
             let (channels, payloads) = {
                 let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
                 if queue.channels.is_empty() {

@@ -135,13 +135,13 @@ fn heard_of_loop(shared: &Shared, payload: &str) {
     }
 }
 
-/// `id`, or `id due` where somebody should claim it.
+/// `id holder` where the holder's own watchers know already, `id due` where somebody should claim it.
 fn heard_of_operation(shared: &Shared, payload: &str) {
-    let (id, due) = match payload.split_once(' ') {
-        Some((id, what)) => (id, what == "due"),
-        None => (payload, false),
-    };
-    if due {
+    let (id, what) = payload.split_once(' ').unwrap_or((payload, ""));
+    if what == shared.holder {
+        return;
+    }
+    if what == "due" {
         shared.due.notify_one();
     }
     if let Ok(id) = Uuid::parse_str(id) {

@@ -45,10 +45,8 @@ impl Operation for BuildStock {
     async fn run(&self, cx: &Cx, step: Step) -> Result<Outcome<Step>, Failure> {
         let (Step::Create { database } | Step::Own { database } | Step::Probe { database } | Step::Remove { database }) =
             step;
-        if store::find(&self.core.store, database).await?.is_none() {
-            return Ok(Outcome::done());
-        }
-        let making = Making::find(&self.core, database).await?;
+        let Some(row) = store::find(&self.core.store, database).await? else { return Ok(Outcome::done()) };
+        let making = Making::of(&self.core, row).await?;
         let build = async {
             let gone =
                 || Failure::permanent("template_outdated", "the template's version is not on this server any more");

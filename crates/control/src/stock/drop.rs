@@ -34,10 +34,8 @@ impl Operation for DropStock {
 
     async fn run(&self, cx: &Cx, step: Step) -> Result<Outcome<Step>, Failure> {
         let Step::Remove { database } = step;
-        if store::find(&self.core.store, database).await?.is_none() {
-            return Ok(Outcome::done());
-        }
-        let making = Making::find(&self.core, database).await?;
+        let Some(row) = store::find(&self.core.store, database).await? else { return Ok(Outcome::done()) };
+        let making = Making::of(&self.core, row).await?;
         make::remove(&self.core, cx, &making).await?;
         Ok(Outcome::done().recording(move |tx| Box::pin(async move { Ok(store::forget(tx, database).await?) })))
     }

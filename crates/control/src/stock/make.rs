@@ -28,13 +28,18 @@ pub struct Making {
 
 impl Making {
     pub async fn find(core: &Core, id: Uuid) -> Result<Self, Failure> {
-        let gone =
-            |what: &str| Failure::stuck("store_incomplete", format!("{what} of database {id} is not in the store"));
-        let row = store::find(&core.store, id).await?.ok_or_else(|| gone("the row"))?;
+        match store::find(&core.store, id).await? {
+            Some(row) => Self::of(core, row).await,
+            None => Err(incomplete("the row", id)),
+        }
+    }
+
+    pub async fn of(core: &Core, row: DatabaseRow) -> Result<Self, Failure> {
+        let gone = |what: &str| incomplete(what, row.id);
         let server = hands::server(core, &row.server_id).await?;
         let template = core.catalog.version(&core.store, &row.template, &row.template_version).await?;
         let template = template.ok_or_else(|| gone("the template"))?;
-        let mut logins = store::logins(&core.store, id).await?;
+        let mut logins = store::logins(&core.store, row.id).await?;
         let mut take = |purpose: &str| {
             logins.iter().position(|login| login.purpose == purpose).map(|index| logins.swap_remove(index))
         };
@@ -70,6 +75,10 @@ impl Making {
             Some(_) | None => Ok(None),
         }
     }
+}
+
+fn incomplete(what: &str, database: Uuid) -> Failure {
+    Failure::stuck("store_incomplete", format!("{what} of database {database} is not in the store"))
 }
 
 /// The roles of a database that is there, whatever its template says now.

@@ -66,10 +66,13 @@ async fn fault_a_kill_at_every_point_loses_nothing_and_leaks_nothing() {
             workers.push((undo, subject, worker));
         }
     }
-    let (engine, _guard) = world.running();
-    for (undo, subject, mut worker) in workers {
+    // All of them first: who finishes what they began would take it from one that is slow to start, too.
+    for (_, subject, worker) in &mut workers {
         let status = worker.wait().expect("the worker ends");
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(Signal::SIGKILL as i32), "{subject}");
+    }
+    let (engine, _guard) = world.running();
+    for (undo, subject, _) in workers {
         let id = of_subject(&world, &subject).await;
         let row = over(&engine, id).await;
         let effects = world.effects(id).await;

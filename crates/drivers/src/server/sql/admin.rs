@@ -12,7 +12,7 @@ use tokio_postgres::{Client, Row};
 use super::dsn::Dsn;
 use super::error::{SqlError, SqlErrorKind};
 use super::quote::literal;
-use super::session::Session;
+use super::session::{Greeting, Session};
 
 pub struct Admin {
     session: Session,
@@ -75,14 +75,17 @@ impl Admin {
         );
         let session = Session::open(dsn, database, application_name, Some(&options)).await?;
         let mut admin = Self { session, user: dsn.user().to_owned(), superuser: false };
-        let row = admin
-            .row(
-                "read who the admin is",
-                "select current_user::text, rolsuper from pg_roles where rolname = current_user",
-                &[],
-            )
-            .await?;
-        (admin.user, admin.superuser) = (row.get(0), row.get(1));
+        // Nothing has set another role: the session's user is the current one.
+        match admin.session.greeting() {
+            Greeting { user: Some(user), superuser: Some(superuser) } => {
+                (admin.user, admin.superuser) = (user.clone(), *superuser);
+            }
+            _ => {
+                let sql = "select current_user::text, rolsuper from pg_roles where rolname = current_user";
+                let row = admin.row("read who the admin is", sql, &[]).await?;
+                (admin.user, admin.superuser) = (row.get(0), row.get(1));
+            }
+        }
         if admin.version_num() >= 160_000 && !admin.superuser {
             // From 16 on, whoever creates a role may administer it but is not a member: this makes it one, so that it
             // can own, alter and terminate on the role's behalf.

@@ -29,9 +29,11 @@ impl Admin {
         if let Some(from) = own.from_role.filter(|from| *from != roles.owner) {
             // First the database and the schemas: unless a superuser does the giving, whoever is given a publication
             // or a table must be allowed to create one there, and REASSIGN takes things in no particular order.
-            sql.push(format!("GRANT ALL ON DATABASE {database} TO {owner}"));
-            for schema in self.schemas_of(from).await? {
-                sql.push(format!("ALTER SCHEMA {} OWNER TO {owner}", ident(&schema)));
+            if !self.superuser {
+                sql.push(format!("GRANT ALL ON DATABASE {database} TO {owner}"));
+                for schema in self.schemas_of(from).await? {
+                    sql.push(format!("ALTER SCHEMA {} OWNER TO {owner}", ident(&schema)));
+                }
             }
             sql.push(format!("REASSIGN OWNED BY {} TO {owner}", ident(from)));
         }

@@ -20,6 +20,14 @@ pub struct Session {
     connection: JoinHandle<()>,
     version_num: i32,
     database: String,
+    greeting: Greeting,
+}
+
+/// What the server said of who logged in: free of charge, where a query would have to read the catalogs first.
+#[derive(Default)]
+pub(super) struct Greeting {
+    pub user: Option<String>,
+    pub superuser: Option<bool>,
 }
 
 /// What a [`Session`] is mostly used for: the third role, member of the owner only, never handed out.
@@ -81,6 +89,10 @@ impl Session {
         &self.database
     }
 
+    pub(super) fn greeting(&self) -> &Greeting {
+        &self.greeting
+    }
+
     pub fn is_closed(&self) -> bool {
         self.client.is_closed()
     }
@@ -112,13 +124,17 @@ impl Session {
         }
         let (client, connection) = first_of(dsn, &config, &doing).await?;
         let version_num = connection.parameter("server_version").map_or(0, parse_version);
+        let greeting = Greeting {
+            user: connection.parameter("session_authorization").map(str::to_owned),
+            superuser: connection.parameter("is_superuser").map(|told| told == "on"),
+        };
         let connection = tokio::spawn(async move {
             // Whoever waits for an answer gets this error there; nobody waiting means nobody to tell.
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "connection ended");
             }
         });
-        Ok(Self { client, connection, version_num, database })
+        Ok(Self { client, connection, version_num, database, greeting })
     }
 }
 
