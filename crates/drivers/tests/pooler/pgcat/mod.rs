@@ -1,6 +1,7 @@
 //! PgCat's driver. What this cannot show is how a real one behaves.
 
 mod fake;
+mod shared;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
