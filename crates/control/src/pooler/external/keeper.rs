@@ -276,8 +276,13 @@ impl Keeper {
                     tracing::warn!(pooler = %self.id, %error, "what is wanted is not in force; what runs goes on");
                 }
                 self.told.failed = Some(message);
-                // The store is an older copy: it goes on from there.
-                self.told.generation = written.or(self.told.generation);
+                use PoolerErrorKind::{Starting, Timeout, Unreachable};
+                self.told.generation = match error.kind {
+                    // Tenants get no answer either.
+                    Unreachable | Starting | Timeout => None,
+                    // Where the store is an older copy it goes on from there.
+                    _ => written.or(self.told.generation),
+                };
             }
         }
     }

@@ -9,8 +9,8 @@ use freehold_drivers::pooler::pgcat::{SharedPgCat, SharedPgCatOptions};
 use freehold_drivers::pooler::{Limits, Passwords, Pause, PoolerErrorKind, Served, SharedPooler, Standing};
 use freehold_drivers::secrets::Password;
 use freehold_drivers::server::sql::Dsn;
+use freehold_testkit::PgcatConsole;
 
-use super::fake::Fake;
 use super::{Tenant, plain};
 
 /// As its configurator writes it, and no line's end at the end.
@@ -36,7 +36,7 @@ users = { 0 = { username = "postgres", password = "p", pool_size = 20 } }
 shards = { 0 = { servers = [["postgres", 5432, "primary"]], database = "tansu_identity" } }"#;
 
 struct Theirs {
-    pgcat: Fake,
+    pgcat: PgcatConsole,
     tenants: Vec<Tenant>,
     directory: tempfile::TempDir,
 }
@@ -47,7 +47,7 @@ impl Theirs {
         let file = directory.path().join("pgcat.toml");
         fs::write(&file, FILE).unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
-        let pgcat = Fake::start(file, "boss", "secret of theirs").await;
+        let pgcat = PgcatConsole::start(file, None, "boss", "secret of theirs").await;
         let tenants = (0..3).map(|number| plain(&format!("tansu_tenant_{number}"))).collect();
         Self { pgcat, tenants, directory }
     }
