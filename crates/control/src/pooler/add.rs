@@ -41,7 +41,8 @@ pub(super) async fn ensure(plane: &Plane, actor: &Actor, body: &AddPooler) -> An
     }
     let kind = body.kind.unwrap_or(PoolerKind::Pgbouncer);
     if kind == PoolerKind::Pgcat && body.external.is_none() {
-        let detail = "PgCat has no agent: register the one that you run as an external pooler, with its file and its console";
+        let detail =
+            "PgCat has no agent: register the one that you run as an external pooler, with its file and its console";
         return Err(Refused::field("kind", detail));
     }
     let external = body.external.as_ref().map(|external| declare::parse(&plane.core, kind, external)).transpose()?;

@@ -3,7 +3,9 @@
 use axum::extract::State;
 use freehold_api::id::PoolerId;
 use freehold_api::page::Page;
-use freehold_api::pooler::{ExternalPooler, ListPoolers, Pooler, PoolerHealth, PoolerKind, PoolerManagement, PoolerState};
+use freehold_api::pooler::{
+    ExternalPooler, ListPoolers, Pooler, PoolerHealth, PoolerKind, PoolerManagement, PoolerState,
+};
 use freehold_api::problem::Code;
 use jiff_sqlx::Timestamp;
 

@@ -40,7 +40,9 @@ pub(super) struct Place(pub usize);
 /// Which lines are whose cannot be said.
 #[derive(Debug, thiserror::Error, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Torn {
-    #[error("a mark of Freehold's block is gone, so nobody knows which lines are whose: remove the other mark, and what is left of the block")]
+    #[error(
+        "a mark of Freehold's block is gone, so nobody knows which lines are whose: remove the other mark, and what is left of the block"
+    )]
     Half,
     #[error("Freehold's block is in it twice: remove one of the two, with its marks")]
     Twice,

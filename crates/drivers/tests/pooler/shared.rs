@@ -235,10 +235,17 @@ pub async fn what_hinders_it_is_named_and_nothing_is_half_done(version: &str) {
     let error = fails(wrong).await;
     assert!(error.kind == PoolerErrorKind::Denied && error.message.contains("its present password"), "{error}");
 
-    // The first of two files is written, the second cannot be: it is as before.
+    // Not what it is said to be.
     let error = fails(SharedOptions { ini: "/proc/version".into(), ..theirs.options() }).await;
-    assert!(error.kind == PoolerErrorKind::NotWritable && error.message.contains("/proc/version"), "{error}");
+    assert!(error.kind == PoolerErrorKind::Refused && error.message.contains("/proc/version"), "{error}");
     assert_eq!(theirs.files(), there);
+    // The first of two files is written, the second cannot be: both are as before.
+    let in_the_way = theirs.bench.pooler.directory().join(".pgbouncer.ini.freehold-new");
+    fs::create_dir(&in_the_way).unwrap();
+    let error = fails(theirs.options()).await;
+    assert!(error.message.contains("pgbouncer.ini"), "{error}");
+    assert_eq!(theirs.files(), there);
+    fs::remove_dir(in_the_way).unwrap();
     let absent = theirs.bench.pooler.directory().join("absent.txt");
     let error = fails(SharedOptions { users: absent, ..theirs.options() }).await;
     assert!(error.kind == PoolerErrorKind::NotWritable && error.message.contains("absent.txt"), "{error}");

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use freehold_api::pooler::{PauseTold, PooledDatabase, PoolerReport};
 use freehold_control::pooler::counts::busiest;
-use freehold_drivers::pooler::pgbouncer::PgBouncer;
 use freehold_drivers::pooler::Pooler;
+use freehold_drivers::pooler::pgbouncer::PgBouncer;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use freehold_testkit::{PgcatConsole, Pgbouncer, Plane, as_tenant};
+use freehold_testkit::{Pgbouncer, PgcatConsole, Plane, as_tenant};
 use serde_json::{Value as Json, json};
 
 use crate::bench::BINARY;
@@ -142,7 +142,10 @@ pub async fn tenants_come_and_go_also_while_it_is_down(version: &'static str) {
     assert_ne!(meanwhile["pooled"]["ready"], true);
     as_tenant(&meanwhile["direct"]).await.unwrap();
     let said = his.check(12);
-    assert!(said.contains("pooler_unhealthy") && said.contains("pooler_external") && said.contains("no agent"), "{said}");
+    assert!(
+        said.contains("pooler_unhealthy") && said.contains("pooler_external") && said.contains("no agent"),
+        "{said}"
+    );
     let status = his.plane.get("/v1/status").await.2;
     assert!(status["concerns"].to_string().contains("present password"), "{status}");
     assert_eq!(his.text(), his.ini);
@@ -225,7 +228,9 @@ pub async fn tenants_come_and_go_also_while_it_is_down(version: &'static str) {
     assert_eq!(his.plane.post("/v1/poolers/edge/cordon", json!({})).await.0, 200);
     let shown = his.plane.cli(&["pooler", "show", "edge"]);
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
-    for text in [his.plane.output(), shown, his.edge().await.to_string(), his.plane.get("/v1/audit").await.2.to_string()] {
+    for text in
+        [his.plane.output(), shown, his.edge().await.to_string(), his.plane.get("/v1/audit").await.2.to_string()]
+    {
         assert!(!text.contains(BOSS), "{text}");
     }
 }
@@ -279,10 +284,8 @@ pub async fn a_pause_ends_by_its_deadline_while_a_plane_runs(version: &'static s
     drop(store);
     let held = his.plane.sigterm_and_wait().await;
     assert_eq!(held.code(), Some(0), "{}", his.plane.output());
-    let shown = std::process::Command::new("psql")
-        .args(["-XAtc", "SHOW DATABASES", &his.admin(BOSS)])
-        .output()
-        .unwrap();
+    let shown =
+        std::process::Command::new("psql").args(["-XAtc", "SHOW DATABASES", &his.admin(BOSS)]).output().unwrap();
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
     let line = shown.lines().find(|line| line.starts_with(made["pooled"]["database"].as_str().unwrap())).unwrap();
     assert_eq!(line.rsplit('|').nth(1), Some("0"), "paused: {shown}");

@@ -12,7 +12,15 @@ impl SmallDisk {
     pub fn at(path: &Path) -> Self {
         let owner = freehold_testkit::unprivileged_user();
         let owner = owner.map_or_else(String::new, |user| format!(",uid={},gid={}", user.uid, user.gid));
-        as_root(&["mount", "-t", "tmpfs", "-o", &format!("size=256k,mode=0700{owner}"), "tmpfs", &path.display().to_string()]);
+        as_root(&[
+            "mount",
+            "-t",
+            "tmpfs",
+            "-o",
+            &format!("size=256k,mode=0700{owner}"),
+            "tmpfs",
+            &path.display().to_string(),
+        ]);
         Self(path.to_owned())
     }
 

@@ -59,7 +59,9 @@ fn path(field: &str, path: &str) -> Answer<String> {
     let is_file = Path::new(path).is_absolute() && Path::new(path).file_name().is_some() && !path.ends_with('/');
     match is_file {
         true => Ok(path.to_owned()),
-        false => Err(Refused::field(field, format!("{path:?} is no file's path from / on, as /etc/pgbouncer/pgbouncer.ini"))),
+        false => {
+            Err(Refused::field(field, format!("{path:?} is no file's path from / on, as /etc/pgbouncer/pgbouncer.ini")))
+        }
     }
 }
 

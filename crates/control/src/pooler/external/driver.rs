@@ -25,13 +25,8 @@ pub fn of(core: &Core, row: &ExternalRow) -> Result<Arc<dyn SharedPooler>, Strin
             return Err(crate::settings::PGCAT_REFUSED.into());
         }
         let file = row.file.clone().into();
-        let options = SharedPgCatOptions {
-            pooler: row.id.clone(),
-            file,
-            console,
-            command_limit: COMMAND_LIMIT,
-            pace: PACE,
-        };
+        let options =
+            SharedPgCatOptions { pooler: row.id.clone(), file, console, command_limit: COMMAND_LIMIT, pace: PACE };
         return Ok(Arc::new(SharedPgCat::new(options)));
     }
     let verifier = Verifier::parse(row.check_verifier.as_str()).map_err(|error| format!("its check login: {error}"))?;

@@ -291,9 +291,9 @@ impl Keeper {
     fn resume_nobodys(&self, names: &[String]) {
         let (Ok(driver), Some(running)) = (&self.driver, &self.mind.running) else { return };
         let pauses = self.mind.pauses.all();
-        let of_nobody = names.iter().filter(|name| {
-            running.entry(name).is_some() && !pauses.iter().any(|pause| pause.database == **name)
-        });
+        let of_nobody = names
+            .iter()
+            .filter(|name| running.entry(name).is_some() && !pauses.iter().any(|pause| pause.database == **name));
         for database in of_nobody {
             tracing::warn!(pooler = %self.id, database, "it was paused, and nobody holds the deadline; it is resumed");
             self.command(driver, Command::Resume { database: database.clone() });

@@ -89,8 +89,7 @@ pub async fn set_withheld(store: &PgPool, id: &str, withheld: &BTreeMap<String, 
     let sql = "UPDATE pooler_external SET withheld = $2 WHERE pooler_id = $1";
     sqlx::query(sql).bind(id).bind(Json(withheld)).execute(&mut *tx).await?;
     let names: Vec<&str> = withheld.keys().map(String::as_str).collect();
-    let sql =
-        "UPDATE tenant_database SET pooled = false WHERE pooler_id = $1 AND pooler_entry = ANY($2) AND pooled";
+    let sql = "UPDATE tenant_database SET pooled = false WHERE pooler_id = $1 AND pooler_entry = ANY($2) AND pooled";
     sqlx::query(sql).bind(id).bind(names).execute(&mut *tx).await?;
     tx.commit().await
 }

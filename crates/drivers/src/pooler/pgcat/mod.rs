@@ -26,8 +26,8 @@ use super::{
 use crate::server::sql::Dsn;
 
 pub use render::{PlainPasswords, render};
-pub use shared::{SharedPgCat, SharedPgCatOptions};
 use render::{Wanted, wanted_pools};
+pub use shared::{SharedPgCat, SharedPgCatOptions};
 
 #[derive(Debug, Clone)]
 pub struct PgCatOptions {

@@ -96,9 +96,7 @@ impl SharedPooler for SharedPgCat {
         let body = render_pools(&entries, &served.limits, passwords)?;
         let after = match body.is_empty() {
             true => found.theirs.clone(),
-            false => {
-                unite(&found.theirs, Place(found.theirs.len()), '#', (&self.pooler, generation), &body)
-            }
+            false => unite(&found.theirs, Place(found.theirs.len()), '#', (&self.pooler, generation), &body),
         };
         // `pools = {}` is a table that nothing can be added to below.
         if after.parse::<toml::Table>().is_err() {

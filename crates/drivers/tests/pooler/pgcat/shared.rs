@@ -177,7 +177,10 @@ async fn pgcat_of_somebody_else_is_not_added_to_where_that_would_break_it() {
     let port = pgcat.port;
     drop(pgcat);
     let error = driver.give(1, &wanted, &passwords).await.unwrap_err();
-    assert!(error.kind == PoolerErrorKind::Unreachable && error.message.contains("counts from its start"), "{port}: {error}");
+    assert!(
+        error.kind == PoolerErrorKind::Unreachable && error.message.contains("counts from its start"),
+        "{port}: {error}"
+    );
     let text = fs::read_to_string(directory.path().join("pgcat.toml")).unwrap();
     assert!(tenants.iter().all(|tenant| text.contains(&format!("[pools.{}]", tenant.entry))));
 }

@@ -162,7 +162,8 @@ impl SharedPgBouncer {
             true => Ok(()),
             false => {
                 let read = setting(console, "conffile").await?;
-                let what = format!("it serves other databases than {} says (it reads {read})", self.ini.path().display());
+                let what =
+                    format!("it serves other databases than {} says (it reads {read})", self.ini.path().display());
                 Err(not_verified(&what, wrong))
             }
         }
@@ -233,6 +234,10 @@ impl SharedPooler for SharedPgBouncer {
         may_replace(&self.users, &users, &self.options.pooler, generation)?;
         self.plain.refuse_older_than(None, generation)?;
 
+        text::check(&ini.theirs, &users.theirs).map_err(|why| {
+            let (ini, users) = (self.ini.path().display(), self.users.path().display());
+            PoolerError::new(PoolerErrorKind::Refused, format!("{ini}, {users}: {why} They are left as they are"))
+        })?;
         let features = self.features();
         let theirs = Theirs::find(&ini, &users, opened.as_ref().ok()).await?;
         let (entries, withheld) = sort(&served.entries, |entry| theirs.why_not(entry, features));
@@ -282,13 +287,8 @@ impl SharedPooler for SharedPgBouncer {
         console.close().await;
         self.plain.verified.fetch_max(generation, Ordering::Relaxed);
         self.has_entries.store(!entries.is_empty(), Ordering::Relaxed);
-        let applied = Applied {
-            generation,
-            reloads,
-            repaired,
-            needs_restart: BTreeSet::new(),
-            left_out: BTreeSet::new(),
-        };
+        let applied =
+            Applied { generation, reloads, repaired, needs_restart: BTreeSet::new(), left_out: BTreeSet::new() };
         Ok(Given { applied, withheld })
     }
 

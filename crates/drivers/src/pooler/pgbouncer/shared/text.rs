@@ -19,20 +19,25 @@ pub(super) struct Ini {
     pub is_open: bool,
     /// There is more, elsewhere.
     pub includes: bool,
+    /// It has settings of PgBouncer's.
+    has_settings: bool,
     /// Below their `[databases]`.
     place: Option<Place>,
 }
 
 impl Ini {
     pub fn read(theirs: &str) -> Self {
-        let mut found = Self { databases: BTreeSet::new(), is_open: false, includes: false, place: None };
+        let mut found =
+            Self { databases: BTreeSet::new(), is_open: false, includes: false, has_settings: false, place: None };
         let mut is_databases = false;
         let mut at = 0;
         for line in theirs.split_inclusive('\n') {
             at += line.len();
             let word = line.trim();
             if let Some(section) = word.strip_prefix('[') {
-                is_databases = section.split(']').next() == Some("databases");
+                let section = section.split(']').next();
+                is_databases = section == Some("databases");
+                found.has_settings |= section == Some("pgbouncer");
                 if is_databases && line.ends_with('\n') {
                     found.place.get_or_insert(Place(at));
                 }
@@ -47,6 +52,22 @@ impl Ini {
             }
         }
         found
+    }
+}
+
+/// Whether these are what they are said to be. Nothing is added to a file that is something else: whoever may register a
+/// pooler may not therefore write into whatever this process can.
+pub(super) fn check(ini: &str, users: &str) -> Result<(), &'static str> {
+    let found = Ini::read(ini);
+    if !found.has_settings && !found.includes {
+        return Err("the ini file has no [pgbouncer]: is it PgBouncer's?");
+    }
+    let mut lines = users.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with(';'));
+    match lines.next() {
+        Some(first) if !first.starts_with('"') => {
+            Err("the list of users does not begin with a name in quotes: is it PgBouncer's?")
+        }
+        _ => Ok(()),
     }
 }
 
@@ -154,6 +175,14 @@ mod tests {
         assert!(Ini::read("[databases]\r\n * = host=x\r\n").is_open);
         let list = "\"boss\" \"md5x\"\n;\"nobody\" \"x\"\n \"a\"\"b\" \"c\"\nbroken\n";
         assert_eq!(users(list), BTreeSet::from(["boss".to_owned(), "a\"b".to_owned()]));
+    }
+
+    #[test]
+    fn nothing_is_added_to_what_is_something_else() {
+        assert_eq!(check(THEIRS, "; none yet\n"), Ok(()));
+        assert_eq!(check("%include real.ini\n", " \"boss\" \"x\"\nbroken\n"), Ok(()));
+        assert!(check("root:x:0:0::/root:/bin/sh\n", "").is_err());
+        assert!(check(THEIRS, "#!/bin/sh\nexit\n").is_err());
     }
 
     #[test]
