@@ -17,7 +17,7 @@ use crate::value::{Secret, wire_name};
 #[derive(Debug, clap::Subcommand)]
 pub enum Verb {
     /// Register a pooler by the address that tenants connect to
-    Add(Add),
+    Add(Box<Add>),
     /// List poolers
     List,
     /// Show one pooler
@@ -101,7 +101,7 @@ struct Console {
 
 pub async fn run(verb: Verb, cx: &mut Cx) -> Outcome {
     match verb {
-        Verb::Add(args) => add(args, cx).await,
+        Verb::Add(args) => add(*args, cx).await,
         Verb::List => list(cx).await,
         Verb::Show { name } => show(name, cx).await,
         Verb::Check { name } => check(name, cx).await,

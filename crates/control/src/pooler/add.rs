@@ -8,7 +8,7 @@ use freehold_api::pooler::{AddPooler, Pooler, PoolerKind, PoolerManagement};
 use freehold_api::problem::Code;
 use freehold_drivers::server::sql::SslMode;
 
-use super::external::{self, declare};
+use super::external::declare;
 use super::list;
 use super::store::{self, Declared};
 use crate::audit::record::{Actor, Event};
@@ -88,7 +88,7 @@ pub(super) async fn ensure(plane: &Plane, actor: &Actor, body: &AddPooler) -> An
     }
     if let Some(external) = &external {
         declare::insert(&plane.core, &mut tx, &body.id, external).await?;
-        plane.engine.wake_in(&mut tx, external::LOOP).await?;
+        plane.engine.wake_in(&mut tx, "pooler_external").await?;
     }
     let details = serde_json::json!({"address": body.address, "capacity": capacity, "kind": declared.kind.as_str(),
         "file": body.external.as_ref().map(|external| &external.file)});

@@ -53,7 +53,7 @@ pub trait SharedPooler: Send + Sync {
 }
 
 /// Those that can be given, and the others. One that cannot keeps no other from being served.
-pub(super) fn sort<'a>(entries: &'a [Entry], why_not: impl Fn(&Entry) -> Option<String>) -> (Vec<&'a Entry>, Withheld) {
+pub(super) fn sort(entries: &[Entry], why_not: impl Fn(&Entry) -> Option<String>) -> (Vec<&Entry>, Withheld) {
     let mut withheld = Withheld::new();
     let mut given: Vec<&Entry> = Vec::new();
     for entry in entries {

@@ -33,7 +33,7 @@ pub use self::home::agent_in;
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Run a PgBouncer on this machine, and keep it as the plane wants it
-    Agent(Args),
+    Agent(Box<Args>),
     #[command(flatten)]
     Client(freehold_cli::PoolerVerb),
 }

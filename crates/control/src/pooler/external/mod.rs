@@ -21,8 +21,6 @@ use self::keeper::Keeper;
 use crate::http::problem::Refused;
 use crate::plane::Core;
 
-pub const LOOP: &str = "pooler_external";
-
 /// What other processes changed is seen this late at most.
 const LOOK: Duration = Duration::from_millis(250);
 const LOOK_WHILE_PAUSED: Duration = Duration::from_millis(50);
@@ -80,7 +78,7 @@ impl External {
 #[async_trait]
 impl Loop for External {
     fn name(&self) -> &'static str {
-        LOOP
+        "pooler_external"
     }
     fn period(&self) -> Duration {
         Duration::from_secs(1)
