@@ -88,7 +88,7 @@ pub(super) fn unite(theirs: &str, place: Place, comment: char, block: (&str, u64
 }
 
 fn first_line(comment: char, pooler: &str, generation: u64, joined: &str, body: &str) -> String {
-    let digest = digest(generation, body);
+    let digest = digest(generation, &format!("{pooler}\n{body}"));
     format!(
         "{comment}{BEGINS}{joined}: pooler {pooler} generation {generation} sha256 {digest}; what is changed here is undone\n"
     )

@@ -57,6 +57,7 @@ stories!(
     shared::what_was_edited_is_put_right_and_what_is_theirs_is_not,
     shared::names_that_cannot_be_written_keep_nobody_else_out,
     shared::what_hinders_it_is_named_and_nothing_is_half_done,
+    shared::access_rules_of_theirs_decide_who_gets_in,
     shared::wildcards_and_included_files_are_theirs_too,
     tls::clients_and_servers_are_spoken_to_over_tls,
 );

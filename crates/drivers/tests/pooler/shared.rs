@@ -298,6 +298,25 @@ pub async fn wildcards_and_included_files_are_theirs_too(version: &str) {
     }
 }
 
+pub async fn access_rules_of_theirs_decide_who_gets_in(version: &str) {
+    let mut theirs = Theirs::stopped(version, "").await;
+    let rules = theirs.bench.pooler.directory().join("rules.conf");
+    theirs.write(&rules, "host all all 127.0.0.1/32 scram-sha-256\n");
+    let hba = format!("auth_type = hba\nauth_hba_file = {}\n", rules.display());
+    theirs.write(&theirs.ini(), &theirs.before.0.replace("auth_type = scram-sha-256\n", &hba));
+    theirs.bench.pooler.start();
+    let tenants = theirs.bench.tenants(1).await;
+    let driver = SharedPgBouncer::new(theirs.options());
+    assert_eq!(theirs.give(&driver, 1, &tenants).await.applied.reloads, 1);
+    assert!(theirs.bench.login(&tenants[0]).await.is_ok());
+    // They let their own in, and nobody of ours.
+    theirs.write(&rules, &format!("host all {BOSS},legacy 127.0.0.1/32 scram-sha-256\n"));
+    reload(&theirs).await;
+    let error = theirs.fails(&driver, 2, &tenants).await;
+    assert!(error.kind == PoolerErrorKind::NotVerified && error.message.contains("access rules"), "{error}");
+    assert!(theirs.files().0.contains("generation 1 "), "what was there is back");
+}
+
 async fn reload(theirs: &Theirs) {
     let console = Session::connect(&theirs.options().console, Some("pgbouncer"), "by hand", &[]).await.unwrap();
     console.simple_query("RELOAD").await.unwrap();

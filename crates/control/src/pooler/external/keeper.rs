@@ -157,7 +157,7 @@ impl Keeper {
 
     fn give(&self, core: &Core, driver: &Arc<dyn SharedPooler>, wanted: Arc<Wanted>) {
         let (core, driver, id, is_pgcat) = (core.clone(), driver.clone(), self.id.clone(), self.is_pgcat);
-        self.spawn(async move {
+        let work = async move {
             let passwords = match is_pgcat {
                 true => driver::passwords(&core, id.as_str()).await,
                 false => Ok(BTreeMap::new()),
@@ -173,6 +173,15 @@ impl Keeper {
             let is_older = given.as_ref().is_err_and(|error| error.kind == PoolerErrorKind::Outdated);
             let written = if is_older { driver.written().ok().flatten() } else { None };
             Event::Given(given, version, written)
+        };
+        // Its files may be on a disk that hangs: then this waits, and nobody else.
+        let runtime = tokio::runtime::Handle::current();
+        self.spawn(async move {
+            let done = tokio::task::spawn_blocking(move || runtime.block_on(work)).await;
+            done.unwrap_or_else(|error| {
+                let error = PoolerError::because(PoolerErrorKind::Other, "write what the pooler serves", error);
+                Event::Given(Err(error), None, None)
+            })
         });
     }
 
