@@ -2,6 +2,8 @@
 //!
 //! Times that an agent counts down are spans, never clock times: its clock need not agree with anybody's.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -117,10 +119,26 @@ pub struct Pooler {
     pub deaths: u64,
     /// Files that somebody edited, and that were put right.
     pub repaired: u64,
+    /// Where somebody else runs it.
+    #[serde(default)]
+    pub external: Option<ExternalPooler>,
     pub created_at: Timestamp,
 }
 
-/// A pooler that an agent is going to run, on whatever machine.
+/// A pooler that somebody else runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ExternalPooler {
+    /// `pgbouncer.ini` or `pgcat.toml`, as the plane reaches it.
+    pub file: String,
+    /// PgBouncer's list of users.
+    pub users_file: Option<String>,
+    /// The administrator of its console, without the password.
+    pub admin: String,
+    /// Entries that it is not given, and why.
+    pub withheld: BTreeMap<String, String>,
+}
+
+/// A pooler that an agent is going to run, on whatever machine; or, with `external`, one that somebody runs already.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AddPooler {
@@ -141,6 +159,30 @@ pub struct AddPooler {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 10_000)]
     pub capacity: Option<u32>,
+    /// Without an agent: the plane writes into its files, and speaks to its console.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external: Option<AddExternal>,
+}
+
+#[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AddExternal {
+    /// `pgbouncer.ini` or `pgcat.toml`, as every host that runs loops reaches it. Freehold has a block in it; the rest stays.
+    #[schema(example = "/etc/pgbouncer/pgbouncer.ini")]
+    pub file: String,
+    /// What PgBouncer has as its `auth_file`; `userlist.txt` beside `file` when absent. PgCat has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub users_file: Option<String>,
+    /// `postgres://admin:password@host:port/pgbouncer`, of its console. Stored sealed. Said again with another password, that
+    /// one counts from then on.
+    #[schema(format = Password)]
+    pub admin: String,
+}
+
+impl std::fmt::Debug for AddExternal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AddExternal").field("file", &self.file).field("admin", &"•••").finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, IntoParams)]

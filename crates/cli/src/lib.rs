@@ -12,6 +12,7 @@ mod context;
 mod failure;
 mod follow;
 mod freeze;
+mod given;
 mod key;
 mod operation;
 mod output;

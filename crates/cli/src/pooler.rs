@@ -1,21 +1,23 @@
 //! `freehold pooler …`: what tenants connect through. What runs one is `freehold pooler agent`, beside it.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use freehold_api::pooler::{AddPooler, Pooler, PoolerCheck, PoolerKind};
+use freehold_api::pooler::{AddExternal, AddPooler, Pooler, PoolerCheck, PoolerKind};
 use freehold_api::{Page, PoolerId};
 use serde_json::{Value, json};
 
 use crate::Cx;
 use crate::client::{Request, parse};
 use crate::failure::{Failure, Outcome};
+use crate::given;
 use crate::output::Rows;
-use crate::value::wire_name;
+use crate::value::{Secret, wire_name};
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Verb {
     /// Register a pooler by the address that tenants connect to
-    Add(Add),
+    Add(Box<Add>),
     /// List poolers
     List,
     /// Show one pooler
@@ -38,7 +40,7 @@ pub enum Verb {
         /// The pooler
         name: PoolerId,
     },
-    /// Have its agent write, reload and verify everything again
+    /// Have everything written, reloaded and verified again
     Reconcile {
         /// The pooler
         name: PoolerId,
@@ -69,11 +71,37 @@ pub struct Add {
     /// Databases that fit, stock included [default: the setting pooler.capacity]
     #[arg(long)]
     capacity: Option<u32>,
+    /// One that you run yourself: the plane writes into its files and speaks to its console
+    #[arg(long, requires = "file", requires = "console")]
+    external: bool,
+    /// Its pgbouncer.ini or pgcat.toml, as the plane reaches it
+    #[arg(long, value_name = "PATH", requires = "external")]
+    file: Option<PathBuf>,
+    /// What PgBouncer has as its auth_file [default: userlist.txt beside it]
+    #[arg(long, value_name = "PATH", requires = "external")]
+    users_file: Option<PathBuf>,
+    #[command(flatten)]
+    console: Console,
+}
+
+/// The administrator of an external one.
+#[derive(Debug, clap::Args)]
+#[group(id = "console", multiple = false, requires = "external")]
+struct Console {
+    /// postgres://admin:password@host:port/pgbouncer, of its console, or - for stdin
+    #[arg(long, value_name = "DSN")]
+    admin: Option<Secret>,
+    /// File that holds it
+    #[arg(long, value_name = "FILE")]
+    admin_file: Option<PathBuf>,
+    /// Environment variable that holds it
+    #[arg(long, value_name = "VARIABLE")]
+    admin_env: Option<String>,
 }
 
 pub async fn run(verb: Verb, cx: &mut Cx) -> Outcome {
     match verb {
-        Verb::Add(args) => add(args, cx).await,
+        Verb::Add(args) => add(*args, cx).await,
         Verb::List => list(cx).await,
         Verb::Show { name } => show(name, cx).await,
         Verb::Check { name } => check(name, cx).await,
@@ -85,19 +113,24 @@ pub async fn run(verb: Verb, cx: &mut Cx) -> Outcome {
 }
 
 async fn add(args: Add, cx: &mut Cx) -> Outcome {
-    let read = |path: &PathBuf| {
-        std::fs::read_to_string(path).map_err(|error| Failure::Prerequisite {
-            detail: format!("cannot read {}: {error}", path.display()),
-            next: None,
-        })
+    let external = match args.file {
+        None => None,
+        Some(file) => {
+            let Console { admin, admin_file, admin_env } = args.console;
+            let nothing = "give --admin, --admin-file or --admin-env";
+            let Secret(admin) = given::secret(admin, admin_file, admin_env, nothing, cx).await?;
+            let path = |path: PathBuf| path.to_string_lossy().into_owned();
+            Some(AddExternal { file: path(file), users_file: args.users_file.map(path), admin })
+        }
     };
     let body = AddPooler {
         id: args.name,
         kind: args.kind,
         address: args.address,
         sslmode: args.sslmode,
-        ca_certificate: args.ca_file.as_ref().map(read).transpose()?,
+        ca_certificate: args.ca_file.as_deref().map(given::text).transpose()?,
         capacity: args.capacity,
+        external,
     };
     let reply = cx.client()?.send(Request::post(&["poolers"]).body(&body)?).await?;
     tell(cx, &reply.body)
@@ -167,7 +200,7 @@ async fn remove(name: PoolerId, cx: &mut Cx) -> Outcome {
     if cx.out.wants_json() {
         return cx.out.json(&json!({"id": name, "removed": true}));
     }
-    cx.out.line(&format!("pooler {name} is removed; stop its agent"));
+    cx.out.line(&format!("pooler {name} is removed; stop what runs it"));
     Ok(())
 }
 
@@ -193,9 +226,18 @@ fn tell(cx: &Cx, body: &Value) -> Outcome {
         ("deaths", Some(pooler.deaths).filter(|count| *count > 0).map(|count| count.to_string())),
         ("repaired", Some(pooler.repaired).filter(|count| *count > 0).map(|count| format!("{count} files"))),
         ("version", pooler.version.clone()),
+        ("file", pooler.external.as_ref().map(|external| external.file.clone())),
+        ("users in", pooler.external.as_ref().and_then(|external| external.users_file.clone())),
+        ("console", pooler.external.as_ref().map(|external| external.admin.clone())),
+        ("withheld", pooler.external.as_ref().and_then(|external| withheld(&external.withheld))),
         ("created", Some(cx.out.time(pooler.created_at))),
     ]);
     Ok(())
+}
+
+fn withheld(entries: &BTreeMap<String, String>) -> Option<String> {
+    let told: Vec<String> = entries.iter().map(|(entry, why)| format!("{entry}: {why}")).collect();
+    Some(told.join("; ")).filter(|told| !told.is_empty())
 }
 
 /// The generation that is in force, of the one that is wanted.

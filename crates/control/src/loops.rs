@@ -8,6 +8,7 @@ use freehold_durable::{Builder, Failure, Loop, LoopCx};
 use crate::health::Health;
 use crate::http::idempotency;
 use crate::plane::Core;
+use crate::pooler::external::External;
 use crate::pooler::keep::Keep;
 use crate::quota::Quota;
 use crate::server_pool::grow::Grow;
@@ -30,6 +31,7 @@ pub fn register(engine: Builder, core: &Core) -> Builder {
         .register_loop(PurgeDue { core: core() })
         .register_loop(Grow { core: core() })
         .register_loop(Keep { core: core() })
+        .register_loop(External::new(core()))
         .register_loop(Prune { core: core() })
 }
 

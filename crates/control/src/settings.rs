@@ -11,12 +11,14 @@ use freehold_api::plan::Plan;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
+mod compat;
 mod platform;
 mod pooler;
 mod server_pool;
 mod size;
 mod watch;
 
+pub use compat::{Compat, Environment, PGCAT_REFUSED};
 pub use platform::{DockerPlatform, NomadPlatform, Platforms, ProcessPlatform};
 pub use pooler::Pooler;
 pub use server_pool::{Placement, ServerPool, Servers, check_limits};
@@ -26,6 +28,9 @@ pub use watch::{Health, Stats};
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
+    /// What is too dangerous for production is refused there.
+    #[serde(default)]
+    pub environment: Environment,
     /// Where the API listens.
     #[serde(default = "default_listen")]
     pub listen: SocketAddr,
@@ -54,6 +59,9 @@ pub struct Settings {
     pub servers: Servers,
     #[serde(default)]
     pub pooler: Pooler,
+    /// What is dangerous, and yet needed by whoever says so.
+    #[serde(default)]
+    pub compat: Compat,
     #[serde(default)]
     pub placement: Placement,
     #[serde(default)]
@@ -249,6 +257,7 @@ impl Settings {
     pub fn load_for_dev(file: Option<&Path>, store: SecretString, key_file: &Path) -> Result<Self, BadSettings> {
         let builder = sources(file)
             .set_default("templates.allow_commands", true)
+            .and_then(|builder| builder.set_default("environment", "development"))
             .and_then(|builder| builder.set_override("store.url", store.expose_secret()))
             .and_then(|builder| builder.set_override("secrets.key_file", key_file.to_string_lossy().into_owned()));
         Self::read(builder.map_err(|error| unreadable(&error))?)
@@ -350,6 +359,11 @@ impl Settings {
         self.platform.check_ports(&self.server_pools).map_err(BadSettings::Platforms)
     }
 
+    /// Whether PgCat may be given tenants' passwords.
+    pub fn takes_pgcat(&self) -> bool {
+        self.environment == Environment::Development || self.compat.pgcat
+    }
+
     pub fn server_pool(&self, name: &str) -> Option<&ServerPool> {
         self.server_pools.iter().find(|pool| pool.name.as_str() == name)
     }
@@ -385,6 +399,19 @@ mod tests {
     }
 
     #[test]
+    fn settings_take_pgcat_in_development_or_where_it_is_asked_for() {
+        let takes = |text: &str| {
+            let text = format!("{text}\n[store]\nurl = \"postgres://x\"\n[secrets]\nkey_file = \"k\"\n");
+            toml::from_str::<Settings>(&text).map(|settings| settings.takes_pgcat()).map_err(|error| error.to_string())
+        };
+        assert_eq!(takes(""), Ok(false), "production unless told");
+        assert_eq!(takes("environment = \"production\""), Ok(false));
+        assert_eq!(takes("environment = \"development\""), Ok(true));
+        assert_eq!(takes("[compat]\npgcat = true"), Ok(true));
+        assert!(takes("environment = \"prod\"").unwrap_err().contains("unknown variant"));
+    }
+
+    #[test]
     fn settings_refuse_what_contradicts_itself() {
         for (text, why) in [
             ("[[plan]]\nname = \"a\"\n[[plan]]\nname = \"b\"", "none has"),
@@ -392,6 +419,7 @@ mod tests {
             ("[[plan]]\nname = \"a\"\nserver = \"system\"", "never live"),
             ("[[plan]]\nname = \"a\"\nconection_limit = 3", "unknown field"),
             ("[stok]\nper_template = 3", "unknown field"),
+            ("[compat]\npgcta = true", "unknown field"),
             ("[[edge]]\nkind = \"tansucloud\"\nprefix = \"x\"", "begin with /"),
             ("[[edge]]\nkind = \"saasodoo\"\nplan = \"x\"", "plan_tier"),
         ] {

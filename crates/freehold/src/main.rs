@@ -71,7 +71,7 @@ async fn run(cli: Cli) -> u8 {
         Command::Serve(args) => serve::serve(args).await,
         Command::Worker(args) => serve::worker(args).await,
         Command::Store(verb) => store::run(verb).await,
-        Command::Pooler(pooler::Verb::Agent(args)) => pooler::agent(args).await,
+        Command::Pooler(pooler::Verb::Agent(args)) => pooler::agent(*args).await,
         Command::Pooler(pooler::Verb::Client(verb)) => {
             return freehold_cli::run(freehold_cli::Command::Pooler(verb), cli.global).await;
         }

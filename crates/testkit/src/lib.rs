@@ -3,14 +3,15 @@
 //! [`Cluster`] is a real PostgreSQL 15, 16, 17 or 18 that starts in a quarter of a second, [`Pgbouncer`] a real pooler.
 //! [`Plane`] is the real `freehold` binary, spoken to as users speak to it. All end with the value that holds them, and also
 //! when the test is killed.
-//! Everything panics with what a person needs to know: this crate is for tests alone. Absent: mocks, and any
-//! dependency on the code under test.
+//! Everything panics with what a person needs to know: this crate is for tests alone. Absent: mocks, but that
+//! of PgCat ([`PgcatConsole`]), and any dependency on the code under test.
 
 mod cluster;
 mod directory;
 mod docker;
 mod engine;
 mod pgbouncer;
+mod pgcat;
 mod plane;
 mod port;
 mod process;
@@ -20,6 +21,7 @@ pub use directory::Directory;
 pub use docker::DockerEngine;
 pub use engine::{engine, pooler_engine, unprivileged_user};
 pub use pgbouncer::Pgbouncer;
+pub use pgcat::{PgcatConsole, World};
 pub use plane::{Answer, Plane, PlaneBuilder, as_tenant, http_client};
 pub use port::{Port, Ports};
 pub use process::{Running, processes_under};

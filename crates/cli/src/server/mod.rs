@@ -3,7 +3,6 @@
 mod change;
 mod drift;
 
-use std::io::Read;
 use std::path::PathBuf;
 
 use freehold_api::server::{AddServer, Observed, Server, ServerKind, ServerState};
@@ -14,6 +13,7 @@ use crate::Cx;
 use crate::client::{Request, parse};
 use crate::failure::{Failure, Outcome};
 use crate::follow::{self, Settled, WaitArgs};
+use crate::given;
 use crate::output::{Rows, bytes};
 use crate::value::{Secret, wire_name};
 
@@ -115,8 +115,9 @@ pub async fn run(verb: Verb, cx: &mut Cx) -> Outcome {
 }
 
 async fn add(args: Add, cx: &mut Cx) -> Outcome {
-    let Secret(dsn) = read_dsn(args.dsn, cx).await?;
-    let ca_certificate = args.ca_file.as_ref().map(read).transpose()?;
+    let Dsn { dsn, dsn_file, dsn_env } = args.dsn;
+    let Secret(dsn) = given::secret(dsn, dsn_file, dsn_env, "give --dsn, --dsn-file or --dsn-env", cx).await?;
+    let ca_certificate = args.ca_file.as_deref().map(given::text).transpose()?;
     let body = AddServer {
         id: args.name,
         dsn,
@@ -138,44 +139,6 @@ async fn add(args: Add, cx: &mut Cx) -> Outcome {
 async fn show(name: ServerId, cx: &mut Cx) -> Outcome {
     let body = cx.client()?.send(Request::get(&["servers", name.as_str()])).await?.body;
     tell(cx, &body)
-}
-
-async fn read_dsn(dsn: Dsn, cx: &mut Cx) -> Result<Secret, Failure> {
-    let text = match (dsn.dsn, dsn.dsn_file, dsn.dsn_env) {
-        (Some(Secret(dash)), _, _) if dash == "-" => read_stdin(cx).await?,
-        (Some(Secret(text)), _, _) => text,
-        (None, Some(path), _) => read(&path)?,
-        (None, None, Some(name)) => match cx.around.var(&name) {
-            Some(text) => text.to_owned(),
-            None => return Err(Failure::usage(format!("the environment variable {name} is not set"))),
-        },
-        (None, None, None) => return Err(Failure::usage("give --dsn, --dsn-file or --dsn-env")),
-    };
-    match text.trim() {
-        "" => Err(Failure::usage("the connection string is empty")),
-        text => Ok(Secret(text.to_owned())),
-    }
-}
-
-/// On a thread of its own: a person who types nothing must still be able to interrupt.
-async fn read_stdin(cx: &mut Cx) -> Result<String, Failure> {
-    let mut stdin = std::mem::replace(&mut cx.around.stdin, Box::new(std::io::empty()));
-    let read = tokio::task::spawn_blocking(move || {
-        let mut text = String::new();
-        stdin.read_to_string(&mut text).map(|_| text)
-    });
-    match read.await {
-        Ok(Ok(text)) => Ok(text),
-        Ok(Err(error)) => Err(Failure::usage(format!("cannot read the connection string from stdin: {error}"))),
-        Err(error) => Err(Failure::usage(format!("cannot read stdin: {error}"))),
-    }
-}
-
-fn read(path: &PathBuf) -> Result<String, Failure> {
-    std::fs::read_to_string(path).map_err(|error| Failure::Prerequisite {
-        detail: format!("cannot read {}: {error}", path.display()),
-        next: None,
-    })
 }
 
 async fn list(state: Option<ServerState>, cx: &mut Cx) -> Outcome {

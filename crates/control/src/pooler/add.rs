@@ -1,12 +1,14 @@
-//! Registers a pooler: its name and the address that tenants connect to. Its agent may come later.
+//! Registers a pooler: its name and the address that tenants connect to. Its agent may come later; an external one, which
+//! has none, comes with its files and its console.
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use freehold_api::pooler::{AddPooler, Pooler, PoolerKind};
+use freehold_api::pooler::{AddPooler, Pooler, PoolerKind, PoolerManagement};
 use freehold_api::problem::Code;
 use freehold_drivers::server::sql::SslMode;
 
+use super::external::declare;
 use super::list;
 use super::store::{self, Declared};
 use crate::audit::record::{Actor, Event};
@@ -37,6 +39,13 @@ pub(super) async fn ensure(plane: &Plane, actor: &Actor, body: &AddPooler) -> An
             format!("{sslmode:?} is none of libpq's; use one of {}", SslMode::ALL.map(SslMode::as_str).join(", "));
         return Err(Refused::field("sslmode", detail));
     }
+    let kind = body.kind.unwrap_or(PoolerKind::Pgbouncer);
+    if kind == PoolerKind::Pgcat && body.external.is_none() {
+        let detail =
+            "PgCat has no agent: register the one that you run as an external pooler, with its file and its console";
+        return Err(Refused::field("kind", detail));
+    }
+    let external = body.external.as_ref().map(|external| declare::parse(&plane.core, kind, external)).transpose()?;
     let capacity = body.capacity.unwrap_or(plane.settings.pooler.capacity);
     if !(1..=CAPACITY_MAX).contains(&capacity) {
         return Err(Refused::field("capacity", format!("{capacity} is out of range; use 1 to {CAPACITY_MAX}")));
@@ -46,7 +55,8 @@ pub(super) async fn ensure(plane: &Plane, actor: &Actor, body: &AddPooler) -> An
     }
     let declared = Declared {
         id: body.id.as_str(),
-        kind: body.kind.unwrap_or(PoolerKind::Pgbouncer),
+        kind,
+        management: if external.is_some() { PoolerManagement::External } else { PoolerManagement::Agent },
         host: &host,
         port,
         sslmode,
@@ -63,17 +73,29 @@ pub(super) async fn ensure(plane: &Plane, actor: &Actor, body: &AddPooler) -> An
             && certificate
             && body.kind.is_none_or(|kind| kind.as_str() == known.kind)
             && body.sslmode.as_ref().is_none_or(|sslmode| *sslmode == known.sslmode)
-            && body.capacity.is_none_or(|_| declared.capacity == known.capacity);
+            && body.capacity.is_none_or(|_| declared.capacity == known.capacity)
+            && declared.management.as_str() == known.management;
+        let same = same
+            && match &external {
+                Some(external) => declare::again(&plane.core, actor, &body.id, external).await?,
+                None => true,
+            };
         let differs = || {
             let detail = format!("pooler {} is registered with other values, and its address never changes", body.id);
             Refused::new(Code::PoolerExists, format!("{detail}; choose another name"))
         };
         return if same { Ok(false) } else { Err(differs()) };
     }
-    let details = serde_json::json!({"address": body.address, "capacity": capacity, "kind": declared.kind.as_str()});
+    if let Some(external) = &external {
+        declare::insert(&plane.core, &mut tx, &body.id, external).await?;
+        plane.engine.wake_in(&mut tx, "pooler_external").await?;
+    }
+    let details = serde_json::json!({"address": body.address, "capacity": capacity, "kind": declared.kind.as_str(),
+        "file": body.external.as_ref().map(|external| &external.file)});
     Event::done(actor, "pooler.add", format!("pooler:{}", body.id)).with(details).save(&mut *tx).await?;
     plane.engine.wake_in(&mut tx, "pooler").await?;
     tx.commit().await?;
+    plane.poolers.poke();
     Ok(true)
 }
 

@@ -6,9 +6,10 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use freehold_api::id::PoolerId;
-use freehold_api::pooler::{Assignment, AwaitAssignment};
+use freehold_api::pooler::{Assignment, AwaitAssignment, PauseWanted};
 use tokio::time::Instant;
 
+use super::mind::Wanted;
 use super::pause::store as pauses;
 use super::{list, raise, render, store};
 use crate::http::extract::{Id, Json, Query};
@@ -52,7 +53,7 @@ pub async fn assignment(
 }
 
 /// The revision as of now, once what was marked is in a generation.
-async fn look(core: &Core, id: &PoolerId) -> Answer<Option<String>> {
+pub(super) async fn look(core: &Core, id: &PoolerId) -> Answer<Option<String>> {
     let mut now = store::look(&core.store, id.as_str()).await?.ok_or_else(|| list::not_found(id))?;
     if now.marked && raise::raise(&core.store, id.as_str()).await? {
         core.poolers.poke();
@@ -65,12 +66,16 @@ async fn look(core: &Core, id: &PoolerId) -> Answer<Option<String>> {
 }
 
 async fn read(core: &Core, id: &PoolerId, revision: String) -> Answer<Assignment> {
+    let (Wanted { generation, served }, pauses) = wanted(core, id).await?;
+    let served = serde_json::to_value(served);
+    let served = served.map_err(|error| Refused::internal("write what a pooler serves", &error))?;
+    Ok(Assignment { revision, generation, served, pauses })
+}
+
+/// All that is wanted of it now.
+pub(super) async fn wanted(core: &Core, id: &PoolerId) -> Answer<(Wanted, Vec<PauseWanted>)> {
     let (generation, rows) = store::entries(&core.store, id.as_str()).await?.ok_or_else(|| list::not_found(id))?;
-    let served = serde_json::to_value(render::served(&core.settings, &rows));
-    Ok(Assignment {
-        revision,
-        generation: u64::try_from(generation).unwrap_or(0),
-        served: served.map_err(|error| Refused::internal("write what a pooler serves", &error))?,
-        pauses: pauses::wanted(&core.store, id.as_str()).await?,
-    })
+    let generation = u64::try_from(generation).unwrap_or(0);
+    let wanted = Wanted { generation, served: render::served(&core.settings, &rows) };
+    Ok((wanted, pauses::wanted(&core.store, id.as_str()).await?))
 }

@@ -11,6 +11,13 @@ use super::store::{self, PoolerRow};
 use crate::http::extract::{Id, Json};
 use crate::plane::{Answer, Core, Plane};
 
+/// Of those that are named.
+const SHOWN: usize = 3;
+const WHAT_IT_COSTS: &str = "it has no agent: while no plane runs, nothing new reaches it and nobody ends a pause; when it \
+    dies nobody starts it, and its pauses are forgotten; every host that runs loops must reach its files by the same path; its \
+    limits, certificates and access rules are yours, and where they let a login ask for another tenant's database, only the \
+    server refuses it";
+
 /// What is wrong with a pooler
 #[utoipa::path(get, path = "/v1/poolers/{id}/check", tag = "poolers", params(("id" = PoolerId, Path, description = "The pooler's name")),
     responses((status = 200, description = "The pooler, and what was found", body = PoolerCheck)))]
@@ -56,6 +63,19 @@ pub fn findings(row: &PoolerRow) -> Vec<Finding> {
             row.unserved
         );
         find(Severity::Medium, "pooler_unserved", message);
+    }
+    if row.is_external() {
+        find(Severity::Low, "pooler_external", WHAT_IT_COSTS.into());
+    }
+    if let Some(withheld) = row.withheld.as_ref().filter(|withheld| !withheld.is_empty()) {
+        let shown: Vec<String> = withheld.iter().take(SHOWN).map(|(entry, why)| format!("{entry} ({why})")).collect();
+        let more = withheld.len().saturating_sub(SHOWN);
+        let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+        let message = format!(
+            "it is not given {}{more}; they are reached directly; what is not Freehold's is left alone, so rename or remove it",
+            shown.join("; ")
+        );
+        find(Severity::Medium, "pooler_withheld", message);
     }
     if !row.needs_restart.is_empty() {
         let message = format!("{} count from its next start: restart it when it suits", row.needs_restart.join(", "));

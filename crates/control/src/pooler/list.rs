@@ -3,7 +3,9 @@
 use axum::extract::State;
 use freehold_api::id::PoolerId;
 use freehold_api::page::Page;
-use freehold_api::pooler::{ListPoolers, Pooler, PoolerHealth, PoolerKind, PoolerManagement, PoolerState};
+use freehold_api::pooler::{
+    ExternalPooler, ListPoolers, Pooler, PoolerHealth, PoolerKind, PoolerManagement, PoolerState,
+};
 use freehold_api::problem::Code;
 use jiff_sqlx::Timestamp;
 
@@ -41,6 +43,10 @@ pub fn not_found(id: &PoolerId) -> Refused {
 }
 
 impl PoolerRow {
+    pub fn is_external(&self) -> bool {
+        self.management == PoolerManagement::External.as_str()
+    }
+
     pub fn health(&self) -> PoolerHealth {
         match (self.observed_at, &self.error) {
             (None, _) => PoolerHealth::Unknown,
@@ -57,6 +63,14 @@ impl PoolerRow {
         match (self.health(), &self.error, self.observed_at) {
             (PoolerHealth::Healthy, ..) => None,
             (PoolerHealth::Unhealthy, Some(error), _) if self.fresh => Some(error.clone()),
+            (PoolerHealth::Unhealthy | PoolerHealth::Unknown, _, Some(at)) if self.is_external() => Some(format!(
+                "no plane was at it since {}; see that `freehold serve` or `freehold worker` runs, and that the loop \
+                 pooler_external is not frozen",
+                seconds(at)
+            )),
+            (PoolerHealth::Unhealthy | PoolerHealth::Unknown, _, None) if self.is_external() => {
+                Some("no plane was at it yet; it takes a moment".into())
+            }
             (PoolerHealth::Unhealthy | PoolerHealth::Unknown, _, Some(at)) => {
                 Some(format!("its agent was last heard of at {}; see that `freehold pooler agent` runs", seconds(at)))
             }
@@ -80,10 +94,7 @@ impl From<PoolerRow> for Pooler {
         Self {
             id,
             kind: if row.kind == "pgcat" { PoolerKind::Pgcat } else { PoolerKind::Pgbouncer },
-            management: match row.management.as_str() {
-                "external" => PoolerManagement::External,
-                _ => PoolerManagement::Agent,
-            },
+            management: if row.is_external() { PoolerManagement::External } else { PoolerManagement::Agent },
             state: if row.state == "cordoned" { PoolerState::Cordoned } else { PoolerState::Active },
             health: row.health(),
             message: row.message(),
@@ -98,6 +109,12 @@ impl From<PoolerRow> for Pooler {
             deaths: count(row.deaths),
             repaired: count(row.repaired),
             created_at: row.created_at.to_jiff(),
+            external: row.file.zip(row.admin).map(|(file, admin)| ExternalPooler {
+                file,
+                users_file: row.users_file,
+                admin,
+                withheld: row.withheld.map(|withheld| withheld.0).unwrap_or_default(),
+            }),
             host: row.host,
             sslmode: row.sslmode,
             version: row.version,

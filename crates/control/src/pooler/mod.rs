@@ -4,18 +4,22 @@
 //! marks itself (`migrations/0030_pooler.sql`), [`raise`] counts the pooler's generation up once for all that is marked,
 //! and its agent, which waits for that in [`assignment`], makes it so and says when it is ([`report`]).
 //!
-//! Absent: drivers. The plane never speaks to a pooler; the agent beside it does, also while the plane is dead.
+//! The agent beside a pooler speaks to it, also while the plane is dead; only where there is none ([`external`]) the plane
+//! does it itself. Both go by the same [`mind`].
 
 pub mod add;
 pub mod assign;
 pub mod assignment;
 pub mod check;
 pub mod cordon;
+pub mod counts;
 pub mod dev;
+pub mod external;
 pub mod follow;
 pub mod keep;
 pub mod list;
 pub mod metrics;
+pub mod mind;
 pub mod pause;
 pub mod raise;
 pub mod reconcile;

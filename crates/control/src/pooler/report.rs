@@ -9,7 +9,7 @@ use super::pause::store as pauses;
 use super::{list, raise, store};
 use crate::http::extract::{Id, Json};
 use crate::http::problem::Refused;
-use crate::plane::{Answer, Plane};
+use crate::plane::{Answer, Core, Plane};
 
 /// 2^53 - 1: what JSON holds without loss. Beyond it nobody counts.
 const COUNT_MAX: u64 = 9_007_199_254_740_991;
@@ -24,22 +24,28 @@ pub async fn report(
     Json(told): Json<PoolerReport>,
 ) -> Answer<StatusCode> {
     countable(&told)?;
-    let wanted = store::record(&plane.store, id.as_str(), &told).await?.ok_or_else(|| list::not_found(&id))?;
+    take(&plane.core, &id, &told).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Of whoever keeps a pooler.
+pub(super) async fn take(core: &Core, id: &PoolerId, told: &PoolerReport) -> Answer<()> {
+    let wanted = store::record(&core.store, id.as_str(), told).await?.ok_or_else(|| list::not_found(id))?;
     if let Some(generation) = told.generation {
         let generation = i64::try_from(generation).unwrap_or(i64::MAX);
-        if generation > wanted && store::surpass(&plane.store, id.as_str(), generation).await? {
+        if generation > wanted && store::surpass(&core.store, id.as_str(), generation).await? {
             tracing::warn!(pooler = %id, generation, "the pooler is ahead of the store, which must be an older one; it gets everything anew");
-            raise::raise(&plane.store, id.as_str()).await?;
-            plane.poolers.poke();
+            raise::raise(&core.store, id.as_str()).await?;
+            core.poolers.poke();
         } else {
-            store::seen(&plane.store, id.as_str(), generation).await?;
+            store::seen(&core.store, id.as_str(), generation).await?;
         }
     }
-    pauses::record(&plane.store, id.as_str(), &told.pauses).await?;
+    pauses::record(&core.store, id.as_str(), &told.pauses).await?;
     if !told.databases.is_empty() {
-        store::record_stats(&plane.store, id.as_str(), &told).await?;
+        store::record_stats(&core.store, id.as_str(), told).await?;
     }
-    Ok(StatusCode::NO_CONTENT)
+    Ok(())
 }
 
 fn countable(told: &PoolerReport) -> Answer<()> {

@@ -1,7 +1,10 @@
 //! All SQL about poolers, but that of assigning databases to them and of counting generations up.
 
-use freehold_api::pooler::{PoolerKind, PoolerReport, PoolerState};
+use std::collections::BTreeMap;
+
+use freehold_api::pooler::{PoolerKind, PoolerManagement, PoolerReport, PoolerState};
 use jiff_sqlx::Timestamp;
+use sqlx::types::Json;
 use sqlx::{PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
 
@@ -74,6 +77,11 @@ pub struct PoolerRow {
     pub stock: i64,
     /// Databases of its that it cannot serve.
     pub unserved: i64,
+    /// Of an external one.
+    pub file: Option<String>,
+    pub users_file: Option<String>,
+    pub admin: Option<String>,
+    pub withheld: Option<Json<BTreeMap<String, String>>>,
 }
 
 macro_rules! select {
@@ -81,7 +89,8 @@ macro_rules! select {
         concat!(
             "SELECT p.*, ",
             fresh!(),
-            " AS fresh, d.tenants, d.stock, d.unserved FROM pooler p
+            " AS fresh, d.tenants, d.stock, d.unserved, x.file, x.users_file, x.admin, x.withheld FROM pooler p
+            LEFT JOIN pooler_external x ON x.pooler_id = p.id
             CROSS JOIN LATERAL (SELECT count(d.tenant_id) AS tenants, count(*) FILTER (WHERE d.tenant_id IS NULL) AS stock,
                     count(*) FILTER (WHERE d.pooler_generation IS NOT NULL AND d.pooler_entry IS NULL AND t.purge_began_at IS NULL) AS unserved
                 FROM tenant_database d LEFT JOIN tenant t ON t.id = d.tenant_id
@@ -107,6 +116,7 @@ pub async fn find(store: impl PgExecutor<'_>, id: &str) -> sqlx::Result<Option<P
 pub struct Declared<'a> {
     pub id: &'a str,
     pub kind: PoolerKind,
+    pub management: PoolerManagement,
     pub host: &'a str,
     pub port: u16,
     pub sslmode: &'a str,
@@ -117,10 +127,11 @@ pub struct Declared<'a> {
 /// False: there is one of this name.
 pub async fn insert(tx: &mut PgConnection, pooler: &Declared<'_>) -> sqlx::Result<bool> {
     let sql = "INSERT INTO pooler (id, kind, management, host, port, sslmode, ca_certificate, capacity)
-        VALUES ($1, $2, 'agent', $3, $4, $5, $6, $7) ON CONFLICT (id) DO NOTHING";
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (id) DO NOTHING";
     let done = sqlx::query(sql)
         .bind(pooler.id)
         .bind(pooler.kind.as_str())
+        .bind(pooler.management.as_str())
         .bind(pooler.host)
         .bind(i32::from(pooler.port))
         .bind(pooler.sslmode)
@@ -271,7 +282,8 @@ pub async fn surpass(store: &PgPool, id: &str, generation: i64) -> sqlx::Result<
 pub async fn seen(store: &PgPool, id: &str, generation: i64) -> sqlx::Result<u64> {
     let sql = "WITH seen AS (
             SELECT id, state = 'building' AND pooling_since IS NOT NULL AND tenant_id IS NULL AS waits FROM tenant_database
-            WHERE pooler_id = $1 AND NOT pooled AND pooler_generation <= $2 FOR UPDATE)
+            WHERE pooler_id = $1 AND NOT pooled AND pooler_generation <= $2 AND NOT EXISTS (SELECT FROM pooler_external x
+                WHERE x.pooler_id = $1 AND jsonb_exists(x.withheld, pooler_entry)) FOR UPDATE)
         UPDATE tenant_database d SET pooled = true, state = CASE WHEN waits THEN 'ready' ELSE d.state END,
             ready_at = CASE WHEN waits THEN now() ELSE ready_at END, pooling_since = NULL
         FROM seen WHERE d.id = seen.id";

@@ -5,13 +5,17 @@
 //! `Configuration`. Absent: which tenant is served where, what a plan allows, retries, and the coalescing of changes;
 //! callers bring entries and decide when.
 
+mod block;
 mod configuration;
 mod error;
+mod lock;
 mod observed;
 mod pace;
 pub mod pgbouncer;
 pub mod pgcat;
 mod seal;
+mod shared;
+mod theirs;
 mod verifier;
 
 use std::time::Duration;
@@ -25,6 +29,7 @@ pub use configuration::{
 pub use error::{PoolerError, PoolerErrorKind};
 pub use observed::{Applied, DatabaseStats, Holder, Observed, Pause, PoolStats, Totals};
 pub use pace::Pace;
+pub use shared::{Given, Passwords, SharedPooler, Withheld};
 pub use verifier::{NotAVerifier, Verifier};
 
 #[async_trait]

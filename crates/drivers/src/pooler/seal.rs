@@ -34,7 +34,7 @@ pub(super) fn read_back(text: &str) -> Option<u64> {
     (digest(generation, body) == told && sealed(comment, generation, body) == text).then_some(generation)
 }
 
-fn digest(generation: u64, body: &str) -> String {
+pub(super) fn digest(generation: u64, body: &str) -> String {
     let digest = Sha256::new().chain_update(generation.to_string()).chain_update("\n").chain_update(body).finalize();
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -78,6 +78,12 @@ pub(super) fn failed(doing: &str, path: &Path, error: io::Error) -> PoolerError 
         | ErrorKind::NotADirectory => PoolerError::because(
             PoolerErrorKind::NotWritable,
             format!("{doing} {path}: not possible for this user; nothing was changed"),
+            error,
+        ),
+        // A container into which the file is mounted, and not its directory.
+        ErrorKind::ResourceBusy => PoolerError::because(
+            PoolerErrorKind::NotWritable,
+            format!("{doing} {path}: it is mounted by itself; mount its directory; nothing was changed"),
             error,
         ),
         _ => PoolerError::because(PoolerErrorKind::Other, format!("{doing} {path}"), error),

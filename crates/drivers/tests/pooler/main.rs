@@ -10,6 +10,7 @@ mod pgcat;
 mod reload;
 mod rendered;
 mod repair;
+mod shared;
 mod tls;
 
 macro_rules! stories {
@@ -51,5 +52,12 @@ stories!(
     repair::a_file_edited_by_hand_is_found_and_repaired,
     repair::a_broken_list_of_users_is_noticed,
     repair::what_cannot_be_verified_is_taken_back,
+    shared::ours_come_and_go_and_theirs_stay,
+    shared::what_happened_while_it_was_down_counts_from_its_start,
+    shared::what_was_edited_is_put_right_and_what_is_theirs_is_not,
+    shared::names_that_cannot_be_written_keep_nobody_else_out,
+    shared::what_hinders_it_is_named_and_nothing_is_half_done,
+    shared::access_rules_of_theirs_decide_who_gets_in,
+    shared::wildcards_and_included_files_are_theirs_too,
     tls::clients_and_servers_are_spoken_to_over_tls,
 );

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use freehold_api::pooler::{Assignment, PauseTold};
+use freehold_control::pooler::mind::pauses::{Answer, Command, Pause as Kept, Stage};
+use freehold_control::pooler::mind::{Do, Mind, Older, Wanted, clock};
 use freehold_drivers::pooler::pgbouncer::{Files, PgBouncer, Program, Supervised, render};
 use freehold_drivers::pooler::{Applied, Configuration, Pause, Pooler, PoolerError, PoolerErrorKind, Served};
 use tokio::sync::{mpsc, watch};
@@ -13,12 +15,9 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::clock;
 use super::home::Home;
 use super::link::Link;
-use super::mind::{Do, Mind, Older, Wanted};
 use super::own::Own;
-use super::pauses::{Answer, Command, Stage};
 use super::report::{self, Told};
 
 pub struct Agent {
@@ -106,7 +105,7 @@ impl Agent {
         self.mind.wake(now).map_or(look, |wake| wake.saturating_sub(now).min(look))
     }
 
-    fn act(&mut self, events: &mpsc::Sender<Event>, kept: &mut Vec<super::pauses::Pause>, told: &watch::Sender<Told>) {
+    fn act(&mut self, events: &mpsc::Sender<Event>, kept: &mut Vec<Kept>, told: &watch::Sender<Told>) {
         let todo = self.mind.next(clock::now());
         // Before PgBouncer hears of it: the next agent has to find what this one began.
         let is_kept = match self.mind.pauses.all() {

@@ -10,14 +10,13 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use freehold_control::pooler::mind::pauses::{Moment, Pause, Pauses};
+use freehold_control::pooler::mind::{Wanted, clock};
 use freehold_drivers::pooler::{Console, ConsoleLogin, Verifier};
 use freehold_drivers::secrets::{Password, scram_verifier};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::clock;
-use super::mind::Wanted;
-use super::pauses::{Moment, Pause, Pauses};
 use crate::prerequisite::Missing;
 
 const ADMIN: &str = "freehold_agent";

@@ -5,12 +5,9 @@
 //! it over as it is. Absent: tenants' passwords, and a port of its own: nobody connects to an agent.
 
 mod agent;
-mod clock;
 mod home;
 mod link;
-mod mind;
 mod own;
-mod pauses;
 mod report;
 
 use std::path::PathBuf;
@@ -18,6 +15,7 @@ use std::sync::Arc;
 
 use clap::Subcommand;
 use freehold_api::PoolerId;
+use freehold_control::pooler::mind::{Mind, Wanted, clock};
 use freehold_drivers::pooler::pgbouncer::{
     PgBouncer, PgBouncerOptions, Program, Supervised, SupervisedOptions, find_program,
 };
@@ -26,7 +24,6 @@ use freehold_drivers::pooler::{Limits, Pooler, PoolerErrorKind, Served};
 use self::agent::{Agent, Trouble};
 use self::home::Home;
 use self::link::Link;
-use self::mind::{Mind, Wanted};
 use self::own::{Own, Tls, ToServers};
 use crate::prerequisite::Missing;
 use crate::{log, signals};
@@ -36,7 +33,7 @@ pub use self::home::agent_in;
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Run a PgBouncer on this machine, and keep it as the plane wants it
-    Agent(Args),
+    Agent(Box<Args>),
     #[command(flatten)]
     Client(freehold_cli::PoolerVerb),
 }

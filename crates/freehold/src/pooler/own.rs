@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
+use freehold_control::pooler::mind::Wanted;
 use freehold_drivers::pooler::pgbouncer::Release;
 use freehold_drivers::pooler::{ClientTls, Configuration, Console, Limits, Listen, ServerTls};
 
-use super::mind::Wanted;
 use crate::prerequisite::Missing;
 
 pub struct Own {

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use freehold_api::pooler::{PauseTold, PooledDatabase, PoolerReport};
+use freehold_control::pooler::counts::busiest;
+use freehold_drivers::pooler::Pooler;
 use freehold_drivers::pooler::pgbouncer::PgBouncer;
-use freehold_drivers::pooler::{DatabaseStats, Pooler};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
@@ -16,8 +17,6 @@ const EVERY: Duration = Duration::from_secs(5);
 const LAST_BACKOFF: Duration = Duration::from_secs(10);
 /// Ten changes at once are one report.
 const GATHER: Duration = Duration::from_millis(20);
-/// A request has a limit, and the idle ones tell nothing.
-const MOST: usize = 2_000;
 
 /// All of a report but what PgBouncer counts.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -91,31 +90,5 @@ impl Told {
     fn with(self, databases: Vec<PooledDatabase>) -> PoolerReport {
         let Self { generation, version, reloads, deaths, repaired, error, needs_restart, pauses } = self;
         PoolerReport { generation, version, reloads, deaths, repaired, error, needs_restart, pauses, databases }
-    }
-}
-
-/// Those that somebody used or waits for.
-fn busiest(stats: Vec<DatabaseStats>) -> Vec<PooledDatabase> {
-    let mut all: Vec<PooledDatabase> = stats.into_iter().map(counted).collect();
-    all.retain(|one| one.clients_active + one.clients_waiting + one.servers_active > 0 || one.received_bytes > 0);
-    all.sort_by_key(|one| std::cmp::Reverse((one.clients_waiting, one.transactions)));
-    all.truncate(MOST);
-    all
-}
-
-fn counted(stats: DatabaseStats) -> PooledDatabase {
-    let sum = |of: fn(&freehold_drivers::pooler::PoolStats) -> u32| stats.pools.iter().map(of).sum();
-    let longest = stats.pools.iter().map(|pool| pool.maxwait).max().unwrap_or_default();
-    PooledDatabase {
-        clients_active: sum(|pool| pool.cl_active),
-        clients_waiting: sum(|pool| pool.cl_waiting),
-        servers_active: sum(|pool| pool.sv_active),
-        servers_idle: sum(|pool| pool.sv_idle + pool.sv_used + pool.sv_tested),
-        longest_wait_ms: u64::try_from(longest.as_millis()).unwrap_or(u64::MAX),
-        transactions: stats.totals.transactions,
-        queries: stats.totals.queries,
-        received_bytes: stats.totals.received_bytes,
-        sent_bytes: stats.totals.sent_bytes,
-        name: stats.name,
     }
 }

@@ -166,6 +166,7 @@ fn settings_are_those_that_are_read_with_their_defaults() {
         ("plan.connection_limit", plan.connection_limit.to_string()),
         ("plan.pool_size", plan.pool_size.to_string()),
         ("plan.pool_reserve", plan.pool_reserve.to_string()),
+        ("compat.pgcat", settings.compat.pgcat.to_string()),
         ("pooler.capacity", settings.pooler.capacity.to_string()),
         ("pooler.client_connections", settings.pooler.client_connections.to_string()),
         ("pooler.client_wait_seconds", settings.pooler.client_wait_seconds.to_string()),

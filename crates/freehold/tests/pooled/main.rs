@@ -2,9 +2,11 @@
 
 mod begin;
 mod bench;
+mod external;
 mod fake;
 mod hold;
 mod serve;
+mod small_disk;
 mod story;
 
 macro_rules! stories {
@@ -26,6 +28,9 @@ macro_rules! stories {
 
 stories!(
     begin::both_sides_are_encrypted_where_certificates_are,
+    external::tenants_come_and_go_also_while_it_is_down,
+    external::a_pause_ends_by_its_deadline_while_a_plane_runs,
+    external::a_full_or_locked_disk_is_named_and_hinders_no_create,
     hold::a_pause_holds_until_its_deadline_also_when_the_plane_is_dead,
     hold::a_pause_outlives_its_agent_and_its_pgbouncer,
     hold::a_pause_that_cannot_drain_names_who_held_it,

@@ -27,7 +27,7 @@ async fn dev(version: &str, stock: u32) -> Plane {
     plane
 }
 
-async fn until<F, Fut>(what: &str, mut ask: F)
+pub async fn until<F, Fut>(what: &str, mut ask: F)
 where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<(), String>>,
@@ -43,17 +43,17 @@ async fn pooler(plane: &Plane) -> Json {
     plane.get("/v1/poolers/local").await.2
 }
 
-async fn create(plane: &Plane, id: &str) -> Json {
+pub async fn create(plane: &Plane, id: &str) -> Json {
     let (status, _, made) = plane.post("/v1/tenants", json!({"id": id})).await;
     assert_eq!(status, 201, "{made}");
     made["connection"].clone()
 }
 
-async fn connection(plane: &Plane, id: &str) -> Json {
+pub async fn connection(plane: &Plane, id: &str) -> Json {
     plane.get(&format!("/v1/tenants/{id}/connection")).await.2
 }
 
-async fn ask(client: &Client, sql: &str) -> Result<String, tokio_postgres::Error> {
+pub async fn ask(client: &Client, sql: &str) -> Result<String, tokio_postgres::Error> {
     Ok(client.query_one(sql, &[]).await?.get(0))
 }
 

@@ -4,16 +4,13 @@
 //! than what is loaded, and the next [`super::PgBouncer::apply`] goes on from there.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
-
+use super::super::PoolerError;
+use super::super::lock::{self, Lock};
 use super::super::seal::{failed, read_back, replace, sealed};
-use super::super::{PoolerError, PoolerErrorKind};
 use super::render::Rendered;
 
 /// Where they are.
@@ -36,14 +33,6 @@ pub(super) struct Found {
     pub edited: BTreeSet<String>,
     pub absent: BTreeSet<String>,
 }
-
-/// Held while they are changed, in whatever process.
-pub(super) struct Lock {
-    _file: File,
-}
-
-/// Somebody who verifies takes seconds.
-const LOCK_PATIENCE: Duration = Duration::from_secs(30);
 
 impl Files {
     pub fn new(directory: impl Into<PathBuf>) -> Self {
@@ -89,26 +78,13 @@ impl Files {
 
     /// Waits for whoever else is at it.
     pub(super) async fn lock(&self) -> Result<Lock, PoolerError> {
-        let path = self.directory.join("freehold.lock");
-        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
-        let file = file.map_err(|error| failed("open", &path, error))?;
-        let deadline = Instant::now() + LOCK_PATIENCE;
-        while file.try_lock().is_err() {
-            if Instant::now() > deadline {
-                return Err(PoolerError::new(
-                    PoolerErrorKind::Conflict,
-                    format!("another Freehold has been at work on {} for {LOCK_PATIENCE:?}", self.directory.display()),
-                ));
-            }
-            sleep(Duration::from_millis(20)).await;
-        }
-        Ok(Lock { _file: file })
+        lock::file(&self.directory.join("freehold.lock")).await
     }
 }
 
 /// PgBouncer does not read a list of users again whose inode, size and second of change are those of the last one, and
 /// inodes are given out again at once: so two generations never have the same size by chance.
-fn padding(generation: u64) -> String {
+pub(super) fn padding(generation: u64) -> String {
     let dots = usize::try_from(generation % 97).unwrap_or(0);
     format!("; {}\n", ".".repeat(dots))
 }
@@ -150,6 +126,7 @@ impl Texts {
 mod tests {
     use std::os::unix::fs::MetadataExt;
 
+    use super::super::super::PoolerErrorKind;
     use super::*;
 
     fn rendered(text: &str) -> Rendered {

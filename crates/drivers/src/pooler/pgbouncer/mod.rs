@@ -16,6 +16,7 @@ mod process;
 mod quote;
 mod render;
 mod settings;
+mod shared;
 mod supervise;
 mod verify;
 mod version;
@@ -37,6 +38,7 @@ pub(crate) use observe::{pool_of, totals_of};
 pub use process::{Program, Supervised, SupervisedOptions, find_program};
 pub use quote::{EntryName, Unwritable};
 pub use render::{Rendered, render};
+pub use shared::{SharedOptions, SharedPgBouncer};
 pub use version::{Features, Release};
 
 #[derive(Debug, Clone)]

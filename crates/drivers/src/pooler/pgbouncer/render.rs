@@ -14,7 +14,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
 
-use super::super::{ClientTls, Configuration, ConsoleLogin, Entry, PoolerError, PoolerErrorKind, Standing, Verifier};
+use super::super::{
+    ClientTls, Configuration, ConsoleLogin, Entry, Mode, PoolerError, PoolerErrorKind, Standing, Verifier,
+};
 use super::files::Files;
 use super::quote::{self, EntryName, Unwritable};
 use super::settings;
@@ -60,24 +62,7 @@ pub(super) fn check_name(login: &ConsoleLogin, generation: u64) -> String {
 fn ini(wanted: &Configuration, entries: &[&Entry], features: Features, files: &Files) -> Result<String, Unwritable> {
     let mut text = String::from("[databases]\n");
     for entry in entries {
-        let _ = write!(
-            text,
-            "{} = host={} port={} dbname={} pool_mode={} pool_size={} reserve_pool={}",
-            EntryName::parse(&entry.name)?.as_str(),
-            quote::host(&entry.server.host)?,
-            entry.server.port,
-            quote::connection_value("database", &entry.database)?,
-            entry.mode.unwrap_or(wanted.limits.default_mode).as_str(),
-            entry.pool_size,
-            entry.reserve,
-        );
-        if let Some(limit) = entry.database_connections.filter(|limit| *limit > 0) {
-            let _ = write!(text, " max_db_connections={limit}");
-        }
-        if let (true, Some(limit)) = (features.client_limits, entry.client_connections.filter(|limit| *limit > 0)) {
-            let _ = write!(text, " max_db_client_connections={limit}");
-        }
-        text.push('\n');
+        text.push_str(&entry_line(entry, wanted.limits.default_mode, features)?);
     }
     text.push_str("\n[pgbouncer]\n");
     for (name, value) in settings::of(wanted, features, files) {
@@ -86,7 +71,40 @@ fn ini(wanted: &Configuration, entries: &[&Entry], features: Features, files: &F
     Ok(text)
 }
 
+/// A line of `[databases]`.
+pub(super) fn entry_line(entry: &Entry, default_mode: Mode, features: Features) -> Result<String, Unwritable> {
+    let mut text = format!(
+        "{} = host={} port={} dbname={} pool_mode={} pool_size={} reserve_pool={}",
+        EntryName::parse(&entry.name)?.as_str(),
+        quote::host(&entry.server.host)?,
+        entry.server.port,
+        quote::connection_value("database", &entry.database)?,
+        entry.mode.unwrap_or(default_mode).as_str(),
+        entry.pool_size,
+        entry.reserve,
+    );
+    if let Some(limit) = entry.database_connections.filter(|limit| *limit > 0) {
+        let _ = write!(text, " max_db_connections={limit}");
+    }
+    if let (true, Some(limit)) = (features.client_limits, entry.client_connections.filter(|limit| *limit > 0)) {
+        let _ = write!(text, " max_db_client_connections={limit}");
+    }
+    text.push('\n');
+    Ok(text)
+}
+
 fn users(wanted: &Configuration, entries: &[&Entry]) -> Result<String, Unwritable> {
+    let Configuration { console, generation, .. } = wanted;
+    let admin = user_line(&console.admin.name, &console.admin.verifier)?;
+    Ok(format!("{admin}{}", logins_then_check(entries, &console.check, *generation)?))
+}
+
+/// Each login once, in order; the check login comes last.
+pub(super) fn logins_then_check(
+    entries: &[&Entry],
+    check: &ConsoleLogin,
+    generation: u64,
+) -> Result<String, Unwritable> {
     let mut verifiers: BTreeMap<&str, Verifier> = BTreeMap::new();
     for login in entries.iter().flat_map(|entry| &entry.logins) {
         let verifier = match login.standing {
@@ -96,17 +114,15 @@ fn users(wanted: &Configuration, entries: &[&Entry]) -> Result<String, Unwritabl
         verifiers.insert(&login.role, verifier);
     }
     let mut text = String::new();
-    let mut line = |role: &str, verifier: &Verifier| -> Result<(), Unwritable> {
-        let _ = writeln!(text, "{} \"{}\"", quote::identifier("role", role)?, verifier.as_str());
-        Ok(())
-    };
-    let Configuration { console, generation, .. } = wanted;
-    line(&console.admin.name, &console.admin.verifier)?;
     for (role, verifier) in &verifiers {
-        line(role, verifier)?;
+        text.push_str(&user_line(role, verifier)?);
     }
-    line(&check_name(&console.check, *generation), &console.check.verifier)?;
+    text.push_str(&user_line(&check_name(check, generation), &check.verifier)?);
     Ok(text)
+}
+
+fn user_line(role: &str, verifier: &Verifier) -> Result<String, Unwritable> {
+    Ok(format!("{} \"{}\"\n", quote::identifier("role", role)?, verifier.as_str()))
 }
 
 fn rules(wanted: &Configuration, entries: &[&Entry], features: Features) -> Result<String, Unwritable> {
@@ -167,9 +183,15 @@ fn check(wanted: &Configuration) -> Result<(), PoolerError> {
             ));
         }
     }
+    check_entries(&wanted.entries, &[&wanted.console.admin.name, &check])
+}
+
+/// `console`: whoever is called so is one of the console's.
+pub(super) fn check_entries(entries: &[Entry], console: &[&str]) -> Result<(), PoolerError> {
+    let refuse = |message: String| Err(PoolerError::new(PoolerErrorKind::Refused, message));
     let mut names = BTreeSet::new();
     let mut logins: BTreeMap<&str, (&Verifier, Standing)> = BTreeMap::new();
-    for entry in &wanted.entries {
+    for entry in entries {
         if !names.insert(entry.name.as_str()) {
             return refuse(format!("entry {} is there twice", entry.name));
         }
@@ -177,8 +199,7 @@ fn check(wanted: &Configuration) -> Result<(), PoolerError> {
             return refuse(format!("entry {} has pool_size 0: nobody would ever be served", entry.name));
         }
         for login in &entry.logins {
-            // Whoever is called as an administrator is one.
-            if login.role == wanted.console.admin.name || login.role == check {
+            if console.contains(&login.role.as_str()) {
                 return refuse(format!("login {} of entry {} is the console's", login.role, entry.name));
             }
             let one = logins.entry(&login.role).or_insert((&login.verifier, login.standing));
@@ -206,7 +227,7 @@ fn is_network(text: &str) -> bool {
     bits.parse::<u8>().is_ok_and(|bits| bits <= most)
 }
 
-fn refused(error: Unwritable) -> PoolerError {
+pub(super) fn refused(error: Unwritable) -> PoolerError {
     PoolerError::new(PoolerErrorKind::Refused, error.to_string())
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::{Configuration, Entry, PoolerError, PoolerErrorKind};
+use super::super::{Configuration, Entry, Mode, PoolerError, PoolerErrorKind};
 use super::console::{Console, Row};
 use super::render::check_name;
 use super::settings;
@@ -65,7 +65,10 @@ async fn databases_in_force(console: &Console, wanted: &Configuration, features:
     for entry in &wanted.entries {
         match found.remove(entry.name.as_str()) {
             None => wrong.push(format!("{} is not there", entry.name)),
-            Some(row) => wrong.extend(differences(row, entry, wanted, features)),
+            Some(row) => {
+                let limits = (wanted.limits.default_mode, wanted.limits.default_database_connections);
+                wrong.extend(differences(row, entry, limits, features));
+            }
         }
     }
     wrong.extend(found.into_keys().map(|name| format!("{name} is there and should not be")));
@@ -75,7 +78,8 @@ async fn databases_in_force(console: &Console, wanted: &Configuration, features:
     }
 }
 
-fn differences(row: &Row, entry: &Entry, wanted: &Configuration, features: Features) -> Vec<String> {
+/// `defaults`: mode and server connections of an entry that says neither.
+pub(super) fn differences(row: &Row, entry: &Entry, defaults: (Mode, u32), features: Features) -> Vec<String> {
     let limit = |own: Option<u32>, default: u32| own.filter(|limit| *limit > 0).unwrap_or(default).to_string();
     let reserve = if row.text("reserve_pool_size").is_empty() { "reserve_pool" } else { "reserve_pool_size" };
     let mut expected = vec![
@@ -85,8 +89,8 @@ fn differences(row: &Row, entry: &Entry, wanted: &Configuration, features: Featu
         ("force_user", String::new()),
         ("pool_size", entry.pool_size.to_string()),
         (reserve, entry.reserve.to_string()),
-        ("pool_mode", entry.mode.unwrap_or(wanted.limits.default_mode).as_str().to_owned()),
-        ("max_connections", limit(entry.database_connections, wanted.limits.default_database_connections)),
+        ("pool_mode", entry.mode.unwrap_or(defaults.0).as_str().to_owned()),
+        ("max_connections", limit(entry.database_connections, defaults.1)),
     ];
     if features.client_limits {
         expected.push(("max_client_connections", limit(entry.client_connections, 0)));
@@ -116,7 +120,7 @@ async fn check_login(options: &PgBouncerOptions, wanted: &Configuration) -> Resu
 }
 
 /// A few of the reasons: ten thousand of them help nobody.
-fn not_verified(what: &str, reasons: Vec<String>) -> PoolerError {
+pub(super) fn not_verified(what: &str, reasons: Vec<String>) -> PoolerError {
     const SHOWN: usize = 3;
     let more = reasons.len().saturating_sub(SHOWN);
     let mut told = reasons.into_iter().take(SHOWN).collect::<Vec<_>>().join("; ");

@@ -8,6 +8,7 @@
 //! a console of our own that answers as those do; what this cannot show is how a real one behaves.
 
 mod render;
+mod shared;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -26,6 +27,7 @@ use crate::server::sql::Dsn;
 
 pub use render::{PlainPasswords, render};
 use render::{Wanted, wanted_pools};
+pub use shared::{SharedPgCat, SharedPgCatOptions};
 
 #[derive(Debug, Clone)]
 pub struct PgCatOptions {
@@ -125,7 +127,7 @@ impl Pooler for PgCat {
         if let Some(there) = there.filter(|there| *there > wanted.generation) {
             return Err(super::error::outdated(there, wanted.generation));
         }
-        let pools = wanted_pools(wanted);
+        let pools = wanted_pools(&wanted.entries, &wanted.limits);
         let is_written = before.as_deref() == Some(&text);
         let mut reloads = 0;
         if !is_written || in_force(&console, &pools).await.is_err() {
@@ -224,8 +226,20 @@ impl Pooler for PgCat {
 
 /// Exactly the pools that are wanted, as they are wanted.
 async fn in_force(console: &Console, wanted: &BTreeSet<Wanted>) -> Result<(), PoolerError> {
+    in_force_but(console, wanted, &BTreeSet::new()).await
+}
+
+/// `theirs`: pools that are somebody else's, whatever they are like.
+async fn in_force_but(
+    console: &Console,
+    wanted: &BTreeSet<Wanted>,
+    theirs: &BTreeSet<String>,
+) -> Result<(), PoolerError> {
     let mut found = BTreeSet::new();
     for row in console.command("SHOW DATABASES").await? {
+        if theirs.contains(render::entry_of(row.text("name"))) {
+            continue;
+        }
         found.insert(Wanted {
             entry: render::entry_of(row.text("name")).to_owned(),
             role: row.text("force_user").to_owned(),
@@ -241,6 +255,7 @@ async fn in_force(console: &Console, wanted: &BTreeSet<Wanted>) -> Result<(), Po
         .await?
         .iter()
         .map(|row| (row.text("database").to_owned(), row.text("user").to_owned()))
+        .filter(|(database, _)| !theirs.contains(database))
         .collect();
     let named: BTreeSet<(String, String)> = wanted.iter().map(|pool| (pool.entry.clone(), pool.role.clone())).collect();
     // Its own console is in neither; pools without clients may be missing in the second.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use super::super::{ClientTls, Configuration, Entry, PoolerError, PoolerErrorKind, ServerTls, Standing};
+use super::super::{ClientTls, Configuration, Entry, Limits, PoolerError, PoolerErrorKind, ServerTls, Standing};
 use crate::secrets::Password;
 
 /// What PgCat cannot do without, and no other pooler is given. It does not print.
@@ -32,6 +32,11 @@ pub(super) struct Wanted {
 #[derive(Serialize)]
 struct File<'a> {
     general: General<'a>,
+    pools: BTreeMap<&'a str, Pool<'a>>,
+}
+
+#[derive(Serialize)]
+struct Pools<'a> {
     pools: BTreeMap<&'a str, Pool<'a>>,
 }
 
@@ -115,24 +120,54 @@ pub fn render(wanted: &Configuration, passwords: &PlainPasswords) -> Result<Zero
         tls_certificate: path(certificate),
         tls_private_key: path(key),
     };
-    let mut pools = BTreeMap::new();
-    for entry in &wanted.entries {
-        check(entry)?;
-        let pool = pool(entry, wanted, passwords)?;
-        if !pool.users.is_empty() && pools.insert(entry.name.as_str(), pool).is_some() {
-            return Err(refused(format!("entry {} is there twice", entry.name)));
-        }
+    let entries: Vec<&Entry> = wanted.entries.iter().collect();
+    let pools = pools(&entries, limits, &passwords.logins)?;
+    write(&File { general, pools })
+}
+
+/// The pools alone, for a file whose `[general]` is somebody else's.
+pub(super) fn render_pools(
+    entries: &[&Entry],
+    limits: &Limits,
+    passwords: &BTreeMap<String, Password>,
+) -> Result<Zeroizing<String>, PoolerError> {
+    match pools(entries, limits, passwords)? {
+        none if none.is_empty() => Ok(Zeroizing::new(String::new())),
+        pools => write(&Pools { pools }),
     }
-    let text = toml::to_string(&File { general, pools });
+}
+
+fn write(file: &impl Serialize) -> Result<Zeroizing<String>, PoolerError> {
+    let text = toml::to_string(file);
     let text = text.map_err(|error| PoolerError::because(PoolerErrorKind::Refused, "write PgCat's TOML", error))?;
     Ok(Zeroizing::new(text))
 }
 
-fn pool<'a>(entry: &'a Entry, wanted: &Configuration, passwords: &'a PlainPasswords) -> Result<Pool<'a>, PoolerError> {
+/// One that nobody may use is left out: there are no verifiers here.
+fn pools<'a>(
+    entries: &[&'a Entry],
+    limits: &Limits,
+    passwords: &'a BTreeMap<String, Password>,
+) -> Result<BTreeMap<&'a str, Pool<'a>>, PoolerError> {
+    let mut pools = BTreeMap::new();
+    for entry in entries {
+        check(entry)?;
+        let pool = pool(entry, limits, passwords)?;
+        if !pool.users.is_empty() && pools.insert(entry.name.as_str(), pool).is_some() {
+            return Err(refused(format!("entry {} is there twice", entry.name)));
+        }
+    }
+    Ok(pools)
+}
+
+fn pool<'a>(
+    entry: &'a Entry,
+    limits: &Limits,
+    passwords: &'a BTreeMap<String, Password>,
+) -> Result<Pool<'a>, PoolerError> {
     let mut users = BTreeMap::new();
     for role in usable(entry) {
         let password = passwords
-            .logins
             .get(role)
             .ok_or_else(|| refused(format!("PgCat needs the plain password of login {role}, and was not given it")))?;
         let user = User { username: role, password: password.expose(), pool_size: entry.pool_size };
@@ -140,18 +175,18 @@ fn pool<'a>(entry: &'a Entry, wanted: &Configuration, passwords: &'a PlainPasswo
     }
     let server = (entry.server.host.as_str(), entry.server.port, "primary");
     Ok(Pool {
-        pool_mode: entry.mode.unwrap_or(wanted.limits.default_mode).as_str(),
+        pool_mode: entry.mode.unwrap_or(limits.default_mode).as_str(),
         load_balancing_mode: "random",
         query_parser_enabled: true,
         primary_reads_enabled: true,
-        prepared_statements_cache_size: wanted.limits.prepared_statements,
+        prepared_statements_cache_size: limits.prepared_statements,
         users,
         shards: BTreeMap::from([("0", Shard { servers: [server], database: &entry.database })]),
     })
 }
 
-pub(super) fn wanted_pools(wanted: &Configuration) -> BTreeSet<Wanted> {
-    let of = |entry: &Entry| {
+pub(super) fn wanted_pools<'a>(entries: impl IntoIterator<Item = &'a Entry>, limits: &Limits) -> BTreeSet<Wanted> {
+    let of = |entry: &'a Entry| {
         usable(entry)
             .into_iter()
             .map(|role| Wanted {
@@ -161,11 +196,11 @@ pub(super) fn wanted_pools(wanted: &Configuration) -> BTreeSet<Wanted> {
                 port: entry.server.port,
                 database: entry.database.clone(),
                 pool_size: entry.pool_size,
-                mode: entry.mode.unwrap_or(wanted.limits.default_mode).as_str().to_owned(),
+                mode: entry.mode.unwrap_or(limits.default_mode).as_str().to_owned(),
             })
             .collect::<Vec<_>>()
     };
-    wanted.entries.iter().flat_map(of).collect()
+    entries.into_iter().flat_map(of).collect()
 }
 
 /// A login that may not be used is left out: there are no verifiers here.
@@ -181,19 +216,28 @@ pub(super) fn entry_of(address: &str) -> &str {
 
 /// What PgBouncer has and PgCat has not.
 pub(super) fn left_out(wanted: &Configuration) -> BTreeSet<&'static str> {
+    let entries: Vec<&Entry> = wanted.entries.iter().collect();
+    let mut left_out = left_out_of(&entries);
+    if wanted.limits.default_database_connections > 0 {
+        left_out.insert("max_db_connections");
+    }
+    if !wanted.extra.is_empty() {
+        left_out.insert("extra");
+    }
+    left_out
+}
+
+pub(super) fn left_out_of(entries: &[&Entry]) -> BTreeSet<&'static str> {
     let mut left_out = BTreeSet::new();
-    let any = |has: fn(&Entry) -> bool| wanted.entries.iter().any(has);
+    let any = |has: fn(&Entry) -> bool| entries.iter().any(|entry| has(entry));
     if any(|entry| entry.reserve > 0) {
         left_out.insert("reserve_pool_size");
     }
-    if any(|entry| entry.database_connections.is_some()) || wanted.limits.default_database_connections > 0 {
+    if any(|entry| entry.database_connections.is_some()) {
         left_out.insert("max_db_connections");
     }
     if any(|entry| entry.client_connections.is_some()) {
         left_out.insert("max_db_client_connections");
-    }
-    if !wanted.extra.is_empty() {
-        left_out.insert("extra");
     }
     left_out
 }
@@ -203,7 +247,7 @@ pub(super) fn is_word(name: &str) -> bool {
     !name.is_empty() && !name.chars().any(|c| c.is_whitespace() || c.is_control() || ",;".contains(c))
 }
 
-fn check(entry: &Entry) -> Result<(), PoolerError> {
+pub(super) fn check(entry: &Entry) -> Result<(), PoolerError> {
     let roles = entry.logins.iter().map(|login| login.role.as_str());
     for name in roles.chain([entry.name.as_str()]) {
         if !is_word(name) {

@@ -1,21 +1,21 @@
 //! PgCat's driver. What this cannot show is how a real one behaves.
 
-mod fake;
+mod shared;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
-use fake::Fake;
 use freehold_drivers::pooler::pgcat::{PgCat, PgCatOptions, PlainPasswords, render};
 use freehold_drivers::pooler::{ClientTls, Configuration, Pause, Pooler, PoolerErrorKind, ServerTls, Standing};
 use freehold_drivers::secrets::Password;
 use freehold_drivers::server::sql::Dsn;
+use freehold_testkit::PgcatConsole;
 
 use crate::bench::{ADMIN, Keys, Tenant};
 
 struct Bench {
-    pgcat: Fake,
+    pgcat: PgcatConsole,
     driver: PgCat,
     keys: Keys,
     tenants: Vec<Tenant>,
@@ -27,7 +27,7 @@ impl Bench {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("pgcat.toml");
         let keys = Keys::new();
-        let pgcat = Fake::start(file.clone(), ADMIN, keys.admin.expose()).await;
+        let pgcat = PgcatConsole::start(file.clone(), None, ADMIN, keys.admin.expose()).await;
         let tenants: Vec<Tenant> = (0..3).map(|number| plain(&format!("tenant{number}"))).collect();
         let console = Dsn::parse(&format!("postgres://x@127.0.0.1:{}/pgcat?sslmode=disable", pgcat.port)).unwrap();
         let mut options = PgCatOptions::new(file, console.with_user(ADMIN, keys.admin.clone()));

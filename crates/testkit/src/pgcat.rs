@@ -1,4 +1,4 @@
-//! PgCat's console as its sources (1.2) publish it: MD5, simple queries, the columns of its `SHOW`s, its names for settings.
+//! In place of PgCat, which cannot be installed everywhere: its console as its sources (1.2) publish it: MD5, simple queries, the columns of its `SHOW`s, its names for settings.
 //! It reads the real file, and refuses what PgCat would not know.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,7 +35,8 @@ const POOL: [&str; 7] = [
 const USER: [&str; 3] = ["username", "password", "pool_size"];
 const SHARD: [&str; 2] = ["servers", "database"];
 
-#[derive(Default)]
+/// What it does, and is to do.
+#[derive(Debug, Default)]
 pub struct World {
     /// What it runs with: by pool, the rest of the file.
     pools: BTreeMap<String, toml::Table>,
@@ -47,22 +48,23 @@ pub struct World {
     pub commands: Vec<String>,
 }
 
-pub struct Fake {
+/// Ends when it is dropped.
+pub struct PgcatConsole {
     pub port: u16,
     world: Arc<Mutex<World>>,
     server: tokio::task::JoinHandle<()>,
 }
 
-impl Drop for Fake {
+impl Drop for PgcatConsole {
     fn drop(&mut self) {
         self.server.abort();
     }
 }
 
-impl Fake {
-    /// Its administrator is in the file, or before there is one: this user and password.
-    pub async fn start(file: PathBuf, user: &str, password: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+impl PgcatConsole {
+    /// At `port`, or at one that is free. Its administrator is this user.
+    pub async fn start(file: PathBuf, port: Option<u16>, user: &str, password: &str) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port.unwrap_or(0))).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let world = Arc::new(Mutex::new(World::default()));
         let (user, password) = (user.to_owned(), password.to_owned());

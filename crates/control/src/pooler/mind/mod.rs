@@ -1,4 +1,5 @@
-//! What an agent does next, from what it was told, what PgBouncer answered, and the time. Pure.
+//! What whoever keeps a pooler does next, from what it was told, what the pooler answered, and the time. Pure: the agent
+//! beside a pooler goes by it, and the plane itself where there is none.
 //!
 //! Three rules. Nothing older than what is here is applied. One reload a second, of the newest. And while a database is
 //! paused its entry stays as it is, because a reload with another address sends its clients there: changes of other
@@ -11,7 +12,10 @@ use freehold_api::pooler::PauseWanted;
 use freehold_drivers::pooler::{Entry, Served};
 use serde::{Deserialize, Serialize};
 
-use super::pauses::{self, Command, Moment, Pauses};
+use self::pauses::{Command, Moment, Pauses};
+
+pub mod clock;
+pub mod pauses;
 
 /// One generation of what the plane wants.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,7 +55,7 @@ const LOOK: Duration = Duration::from_secs(5);
 const LAST_BACKOFF: Duration = Duration::from_secs(10);
 
 impl Mind {
-    /// With what an agent before this one left behind.
+    /// With what somebody before left behind.
     pub fn new(wanted: Option<Arc<Wanted>>, running: Option<Arc<Wanted>>, pauses: Pauses) -> Self {
         Self { wanted, running, pauses, ..Self::default() }
     }

@@ -7,7 +7,7 @@ use freehold_drivers::pooler::{Holder, Limits, Mode, PoolerError, PoolerErrorKin
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use super::super::pauses::{Answer, Stage};
+use super::pauses::{Answer, Stage};
 use super::*;
 
 const DATABASES: [&str; 3] = ["a", "b", "c"];

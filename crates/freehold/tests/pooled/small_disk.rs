@@ -1,0 +1,64 @@
+//! A small disk under a directory, which can be full, or not be written to.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nix::unistd::geteuid;
+
+pub struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// Over an empty directory, whose owner it has.
+    pub fn at(path: &Path) -> Self {
+        let owner = freehold_testkit::unprivileged_user();
+        let owner = owner.map_or_else(String::new, |user| format!(",uid={},gid={}", user.uid, user.gid));
+        as_root(&[
+            "mount",
+            "-t",
+            "tmpfs",
+            "-o",
+            &format!("size=256k,mode=0700{owner}"),
+            "tmpfs",
+            &path.display().to_string(),
+        ]);
+        Self(path.to_owned())
+    }
+
+    pub fn fill(&self) {
+        let stat = nix::sys::statvfs::statvfs(&self.0).unwrap();
+        let free = stat.blocks_available() * stat.fragment_size();
+        std::fs::write(self.filler(), vec![0u8; usize::try_from(free).unwrap()]).unwrap();
+    }
+
+    pub fn empty(&self) {
+        std::fs::remove_file(self.filler()).unwrap();
+    }
+
+    pub fn lock(&self) {
+        as_root(&["mount", "-o", "remount,ro", &self.0.display().to_string()]);
+    }
+
+    pub fn unlock(&self) {
+        as_root(&["mount", "-o", "remount,rw", &self.0.display().to_string()]);
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.0.join("filler")
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: a pooler may still run in it.
+        as_root(&["umount", "-l", &self.0.display().to_string()]);
+    }
+}
+
+fn as_root(args: &[&str]) {
+    let mut command = Command::new(if geteuid().is_root() { args[0] } else { "sudo" });
+    if !geteuid().is_root() {
+        command.args(["-n", args[0]]);
+    }
+    let done = command.args(&args[1..]).output().expect("start a program as root");
+    assert!(done.status.success() || std::thread::panicking(), "{args:?}: {done:?}");
+}
