@@ -2,6 +2,7 @@
 
 mod begin;
 mod bench;
+mod budget;
 mod fake;
 mod hold;
 mod serve;
@@ -25,6 +26,9 @@ macro_rules! stories {
 }
 
 stories!(
+    budget::a_plan_above_the_budget_is_said,
+    budget::as_many_as_there_are_connections_never_fail,
+    budget::more_tenants_than_connections_take_turns,
     begin::both_sides_are_encrypted_where_certificates_are,
     hold::a_pause_holds_until_its_deadline_also_when_the_plane_is_dead,
     hold::a_pause_outlives_its_agent_and_its_pgbouncer,
