@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use freehold_api::pooler::{PauseTold, PooledDatabase, PoolerReport};
 use freehold_drivers::pooler::pgbouncer::PgBouncer;
-use freehold_drivers::pooler::{DatabaseStats, Pooler};
+use freehold_drivers::pooler::{DatabaseStats, PoolStats, Pooler};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
@@ -91,7 +91,10 @@ pub async fn tell(
 async fn somebody_waits(driver: &PgBouncer) {
     loop {
         sleep(LOOK).await;
-        let waits = |database: &DatabaseStats| !database.paused && database.pools.iter().any(|pool| pool.maxwait >= PATIENCE);
+        let waits = |pool: &PoolStats| {
+            pool.maxwait >= PATIENCE || pool.sv_active > 0 && pool.cl_waiting >= pool.sv_active + pool.sv_idle
+        };
+        let waits = |database: &DatabaseStats| !database.paused && database.pools.iter().any(waits);
         if let Ok(Ok(stats)) = timeout(EVERY, driver.stats()).await
             && stats.iter().any(waits)
         {
@@ -123,7 +126,7 @@ fn busiest(stats: Vec<DatabaseStats>) -> Vec<PooledDatabase> {
 }
 
 fn counted(stats: DatabaseStats) -> PooledDatabase {
-    let sum = |of: fn(&freehold_drivers::pooler::PoolStats) -> u32| stats.pools.iter().map(of).sum();
+    let sum = |of: fn(&PoolStats) -> u32| stats.pools.iter().map(of).sum();
     let longest = stats.pools.iter().map(|pool| pool.maxwait).max().unwrap_or_default();
     PooledDatabase {
         clients_active: sum(|pool| pool.cl_active),

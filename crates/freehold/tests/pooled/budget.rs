@@ -175,7 +175,7 @@ async fn once(client: &mut Option<Client>, connection: &Json) -> Result<(), Stri
 }
 
 async fn for_a_while() {
-    tokio::time::sleep(Duration::from_secs(12)).await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
 }
 
 pub async fn as_many_as_there_are_connections_never_fail(version: &'static str) {
@@ -189,7 +189,7 @@ pub async fn as_many_as_there_are_connections_never_fail(version: &'static str) 
     let watch = small.watch();
     // One alone grows, as far as the others leave it room, and nobody asks for that.
     let stop = Arc::new(AtomicBool::new(false));
-    let hot: Vec<_> = (0..8).map(|_| small.work(0, &stop)).collect();
+    let hot: Vec<_> = (0..20).map(|_| small.work(0, &stop)).collect();
     small.until("it grows", |server| server["pooling"]["granted"] == 14 + 5).await;
     // Everybody at once, each with more clients than connections.
     let all: Vec<_> = (0..TENANTS).flat_map(|tenant| [0; 3].map(|_| small.work(tenant, &stop))).collect();
@@ -221,7 +221,7 @@ pub async fn more_tenants_than_connections_take_turns(version: &'static str) {
     }
     // One of them has much to do.
     let stop = Arc::new(AtomicBool::new(false));
-    let hot: Vec<_> = (0..8).map(|_| small.work(0, &stop)).collect();
+    let hot: Vec<_> = (0..20).map(|_| small.work(0, &stop)).collect();
     small.until("it grows", |server| server["pooling"]["granted"] == 59 + 5).await;
     stop.store(true, Ordering::Relaxed);
     for done in hot {

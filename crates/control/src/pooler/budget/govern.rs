@@ -104,10 +104,10 @@ impl<'a> Turn<'a> {
     fn among(&self, core: &Core, rows: &[Row]) -> Found {
         let Some((_, budget)) = self.budget else { return self.untouched(core) };
         let whole = |row: &Row| render::whole_pool(core.plan(&row.plan));
-        let databases: Vec<Database> = rows.iter().map(|row| database(row, whole(row), budget)).collect();
         let before = self.was.and_then(|was| was.resting).and_then(|level| u32::try_from(level).ok());
         let most = self.plans.iter().map(|(_, most, count)| ((*most).min(budget.connections.max(1)), *count));
         let resting = allocate::resting(budget, most, before);
+        let databases: Vec<Database> = rows.iter().map(|row| database(row, whole(row), budget, resting)).collect();
         let given = allocate::allocate(budget, resting, &databases);
         let mut granted = BTreeMap::new();
         let mut changes = Vec::new();
@@ -142,17 +142,19 @@ impl<'a> Turn<'a> {
     }
 }
 
-/// A pool larger than the whole budget gets that.
-fn database(row: &Row, whole: u32, budget: Budget) -> Database {
+/// A pool larger than the whole budget gets that. What it has besides what others at rest have, it keeps for a while.
+fn database(row: &Row, whole: u32, budget: Budget, resting: Option<u32>) -> Database {
     let count = |count: Option<i32>| count.and_then(|count| u32::try_from(count).ok());
     let most = whole.min(budget.connections).max(1);
     let had = count(row.pooler_grant).unwrap_or(whole);
+    let granted = had.clamp(1, most);
+    let is_as_others = granted == allocate::at_rest(most, resting);
     Database {
         most,
-        granted: had.clamp(1, most),
+        granted,
         in_force: had.max(count(row.held).unwrap_or(0)),
         open: count(Some(row.open)).unwrap_or(0),
-        need: match (row.waits, row.works) {
+        need: match (row.waits, row.works || row.worked && !is_as_others) {
             (true, _) => Need::More,
             (false, true) => Need::Work,
             (false, false) => Need::Rest,

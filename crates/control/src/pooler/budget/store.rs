@@ -39,16 +39,21 @@ pub struct Row {
     /// What its pooler was not seen to have given up.
     pub held: Option<i32>,
     pub open: i32,
+    /// Somebody waits for long, or a queue as long as the pool does: it may move fast, and is there all the time.
     pub waits: bool,
     pub works: bool,
+    /// A moment ago.
+    pub worked: bool,
 }
 
 pub async fn rows(store: &PgPool, server: &str) -> sqlx::Result<Vec<Row>> {
     let sql = "SELECT d.id, d.pooler_id, d.plan, d.pooler_grant,
             CASE WHEN p.observed_generation >= d.pooler_held_until THEN NULL ELSE d.pooler_held END AS held,
             coalesce(k.servers_active + k.servers_idle, 0) AS open,
-            coalesce(k.clients_waiting > 0 AND k.longest_wait_ms >= 100, false) AS waits,
-            coalesce(k.servers_active > 0 OR k.clients_waiting > 0 OR k.active_at > now() - interval '60 seconds', false) AS works
+            coalesce(k.clients_waiting > 0 AND (k.longest_wait_ms >= 100
+                OR k.servers_active > 0 AND k.clients_waiting >= k.servers_active + k.servers_idle), false) AS waits,
+            coalesce(k.servers_active > 0 OR k.clients_waiting > 0, false) AS works,
+            coalesce(k.active_at > now() - interval '60 seconds', false) AS worked
         FROM tenant_database d JOIN pooler p ON p.id = d.pooler_id LEFT JOIN pooler_stats k ON k.database_id = d.id
         WHERE d.server_id = $1 AND d.pooler_entry IS NOT NULL ORDER BY d.id";
     sqlx::query_as(sql).bind(server).fetch_all(store).await
