@@ -132,8 +132,10 @@ mod tests {
 
     #[test]
     fn render_gives_no_more_than_is_granted_and_hurries_where_it_is_crowded() {
-        let settings = settings("[[plan]]\nname = \"standard\"\nconnection_limit = 20\npool_size = 8\npool_reserve = 4");
-        for (granted, expected) in [(None, (8, 4)), (Some(12), (8, 4)), (Some(9), (8, 1)), (Some(8), (8, 0)), (Some(1), (1, 0))]
+        let settings =
+            settings("[[plan]]\nname = \"standard\"\nconnection_limit = 20\npool_size = 8\npool_reserve = 4");
+        for (granted, expected) in
+            [(None, (8, 4)), (Some(12), (8, 4)), (Some(9), (8, 1)), (Some(8), (8, 0)), (Some(1), (1, 0))]
         {
             let served = served(&settings, &[EntryRow { pooler_grant: granted, ..row("a") }, row("b")]);
             let entry = &served.entries[0];

@@ -157,7 +157,8 @@ impl Watch {
 }
 
 async fn connect(dsn: &str) -> Client {
-    let (client, connection) = tokio_postgres::connect(dsn, tokio_postgres::NoTls).await.expect("an administrator gets in");
+    let (client, connection) =
+        tokio_postgres::connect(dsn, tokio_postgres::NoTls).await.expect("an administrator gets in");
     tokio::spawn(connection);
     client
 }
@@ -248,7 +249,9 @@ pub async fn more_tenants_than_connections_take_turns(version: &'static str) {
         let (answered, refused) = done.await.unwrap();
         at_work += i64::from(answered > 0);
         let is_known = |why: &String| {
-            ["too many clients", "remaining connection slots", "server login has been failing"].iter().any(|part| why.contains(part))
+            ["too many clients", "remaining connection slots", "server login has been failing"]
+                .iter()
+                .any(|part| why.contains(part))
         };
         assert!(refused.iter().all(is_known), "{refused:?}");
     }

@@ -1,6 +1,6 @@
 //! Budgets in what is answered about servers, and in the fleet's state.
 
-use freehold_api::server::{Server, ServerPooling, Severity};
+use freehold_api::server::{Finding, Server, ServerPooling, Severity};
 use freehold_api::status::Concern;
 
 use super::store::{self, BudgetRow};
@@ -36,6 +36,20 @@ pub async fn concerns(core: &Core) -> Answer<Vec<Concern>> {
             message: format!("server {server}: {}", finding.message),
             next: Some(format!("freehold server show {server}")),
         })
+    });
+    Ok(found.collect())
+}
+
+/// Of the servers that a pooler serves.
+pub async fn of_pooler(core: &Core, pooler: &str) -> Answer<Vec<Finding>> {
+    let served = store::served_by(&core.store, pooler).await?;
+    let rows = store::all(&core.store).await?.into_values().filter(|row| served.contains(&row.server_id));
+    let found = rows.flat_map(|row| {
+        let server = row.server_id;
+        row.findings
+            .0
+            .into_iter()
+            .map(move |found| Finding { message: format!("server {server}: {}", found.message), ..found })
     });
     Ok(found.collect())
 }

@@ -59,6 +59,12 @@ pub async fn rows(store: &PgPool, server: &str) -> sqlx::Result<Vec<Row>> {
     sqlx::query_as(sql).bind(server).fetch_all(store).await
 }
 
+/// Servers of which this pooler serves databases.
+pub async fn served_by(store: &PgPool, pooler: &str) -> sqlx::Result<Vec<String>> {
+    let sql = "SELECT DISTINCT server_id FROM tenant_database WHERE pooler_id = $1 AND pooler_entry IS NOT NULL";
+    sqlx::query_scalar(sql).bind(pooler).fetch_all(store).await
+}
+
 /// Another grant; None: all that the plan says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
@@ -102,7 +108,8 @@ pub struct BudgetRow {
 }
 
 pub async fn all(store: &PgPool) -> sqlx::Result<BTreeMap<String, BudgetRow>> {
-    let rows: Vec<BudgetRow> = sqlx::query_as("SELECT * FROM server_budget ORDER BY server_id").fetch_all(store).await?;
+    let rows: Vec<BudgetRow> =
+        sqlx::query_as("SELECT * FROM server_budget ORDER BY server_id").fetch_all(store).await?;
     Ok(rows.into_iter().map(|row| (row.server_id.clone(), row)).collect())
 }
 
