@@ -29,7 +29,9 @@ impl Loop for Keep {
         cx.still_mine().await?;
         store::set_settings(&core.store, &render::fingerprint(&core.settings)).await?;
         assign::assign(&core.store).await?;
-        govern::turn(core, cx).await?;
+        pauses::forget(&core.store).await?;
+        // What cannot be governed is served all the same.
+        let governed = govern::turn(core, cx).await;
         let mut raised = false;
         for pooler in store::marked(&core.store).await? {
             raised |= raise::raise(&core.store, &pooler).await?;
@@ -37,6 +39,6 @@ impl Loop for Keep {
         if raised {
             core.poolers.poke();
         }
-        Ok(pauses::forget(&core.store).await?)
+        governed
     }
 }

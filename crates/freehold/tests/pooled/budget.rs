@@ -12,9 +12,9 @@ use tokio_postgres::Client;
 
 use crate::bench::{BINARY, PATIENCE};
 
-/// Of PostgreSQL; 3 of them are for superusers, so 27 are left for tenants. 7 are Freehold's reserve.
-const MAX_CONNECTIONS: &str = "30";
-const ADMITS: i64 = 27;
+/// Of PostgreSQL. 10 of them are for superusers, as on servers that Freehold runs; of the 30 that are left, 10 are kept back.
+const SETTINGS: [(&str, &str); 2] = [("max_connections", "40"), ("superuser_reserved_connections", "10")];
+const ADMITS: i64 = 30;
 const BUDGET: i64 = 20;
 
 struct Small {
@@ -31,14 +31,15 @@ impl Small {
         let directory = Directory::new();
         let file = directory.path().join("freehold.toml");
         let settings = format!(
-            "[pooler]\nserver_reserve = 7\noversubscription = {oversubscription}\n[health]\nperiod_seconds = 1\n\
+            "[pooler]\noversubscription = {oversubscription}\n[health]\nperiod_seconds = 1\n\
              [[plan]]\nname = \"small\"\ndefault = true\npool_size = 5\npool_mode = \"transaction\"\n\
              [[plan]]\nname = \"big\"\nconnection_limit = 60\npool_size = 40\npool_reserve = 10\npool_mode = \"transaction\"\n"
         );
         std::fs::write(&file, settings).unwrap();
         let settings = file.display().to_string();
         let plane = Plane::dev(BINARY).pooler(version).stock(0).arg("--settings").arg(settings).start().await;
-        let cluster = Cluster::builder(15).setting("max_connections", MAX_CONNECTIONS).start();
+        let cluster = SETTINGS.iter().fold(Cluster::builder(15), |cluster, (name, value)| cluster.setting(name, value));
+        let cluster = cluster.start();
         let body = json!({"id": "small", "dsn": cluster.dsn(ADMIN), "capacity": 100});
         let (status, _, answer) = plane.post("/v1/servers", body).await;
         assert!(status < 300, "{answer}");

@@ -26,7 +26,7 @@ pub async fn turn(core: &Core, cx: &LoopCx) -> Result<(), Failure> {
             None => turn.untouched(core),
         };
         for (pooler, sum) in &found.granted {
-            *granted.entry(pooler.clone()).or_insert(0) += sum;
+            add(&mut granted, pooler, *sum);
         }
         if found.changes.is_empty() && found.budget.as_ref() == known.get(id) {
             continue;
@@ -94,7 +94,7 @@ impl<'a> Turn<'a> {
         let mut granted = BTreeMap::new();
         for group in self.groups {
             let each = i64::from(render::whole_pool(core.plan(&group.plan)));
-            *granted.entry(group.pooler_id.clone()).or_insert(0) += few(each.saturating_mul(group.databases));
+            add(&mut granted, &group.pooler_id, few(each.saturating_mul(group.databases)));
         }
         let sum = granted.values().map(|sum| i64::from(*sum)).sum();
         let room = self.budget.map_or(0, |(_, budget)| budget.connections);
@@ -112,7 +112,7 @@ impl<'a> Turn<'a> {
         let mut granted = BTreeMap::new();
         let mut changes = Vec::new();
         for ((row, one), given) in rows.iter().zip(&databases).zip(given) {
-            *granted.entry(row.pooler_id.clone()).or_insert(0) += few(given.into());
+            add(&mut granted, &row.pooler_id, few(given.into()));
             let pooler_grant = (given < whole(row)).then(|| few(given.into()));
             if pooler_grant != row.pooler_grant {
                 let held = (one.in_force > given).then(|| few(one.in_force.into()));
@@ -160,6 +160,11 @@ fn database(row: &Row, whole: u32, budget: Budget, resting: Option<u32>) -> Data
             (false, false) => Need::Rest,
         },
     }
+}
+
+fn add(granted: &mut BTreeMap<String, i32>, pooler: &str, more: i32) {
+    let sum = granted.entry(pooler.to_owned()).or_default();
+    *sum = sum.saturating_add(more);
 }
 
 fn few(count: i64) -> i32 {
