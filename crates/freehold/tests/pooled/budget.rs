@@ -157,11 +157,20 @@ impl Watch {
     }
 }
 
+/// An administrator. PostgreSQL knows who comes when they have logged in: until then each that it is about to refuse holds
+/// a connection, also of those that are reserved.
 async fn connect(dsn: &str) -> Client {
-    let (client, connection) =
-        tokio_postgres::connect(dsn, tokio_postgres::NoTls).await.expect("an administrator gets in");
-    tokio::spawn(connection);
-    client
+    let began = Instant::now();
+    loop {
+        match tokio_postgres::connect(dsn, tokio_postgres::NoTls).await {
+            Ok((client, connection)) => {
+                tokio::spawn(connection);
+                return client;
+            }
+            Err(error) => assert!(began.elapsed() < Duration::from_secs(5), "an administrator gets in: {error:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 async fn once(client: &mut Option<Client>, connection: &Json) -> Result<(), String> {
