@@ -106,6 +106,12 @@ pub struct Pooler {
     pub capacity: u32,
     pub tenants: u32,
     pub stock: u32,
+    /// Connections to servers that its pools may open; those at rest oversubscribe what the servers bear.
+    #[serde(default)]
+    pub granted: u32,
+    /// Connections that they have open.
+    #[serde(default)]
+    pub open: u32,
     /// What is wanted, counted up with every change.
     pub generation: u64,
     /// What was verified to be in force.

@@ -124,6 +124,9 @@ pub struct Server {
     /// What was last seen of it; null until it was looked at.
     #[serde(default)]
     pub observed: Option<Observed>,
+    /// What its pools may open; null where nothing of it is pooled.
+    #[serde(default)]
+    pub pooling: Option<ServerPooling>,
     pub operation: Option<OperationId>,
     pub created_at: Timestamp,
 }
@@ -149,6 +152,23 @@ pub struct Observed {
     /// Where the data is; null where only the server's own machine could tell.
     pub data_free_bytes: Option<u64>,
     pub data_total_bytes: Option<u64>,
+}
+
+/// Connections that all pools on a server may open, over all poolers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ServerPooling {
+    /// What is there for pools: all that it admits, less the setting `pooler.server_reserve`.
+    pub budget: u32,
+    /// Tenants and stock.
+    pub databases: u32,
+    /// What their plans say.
+    pub wanted: u32,
+    /// What they may open. Those at rest oversubscribe the budget, those that somebody uses never do.
+    pub granted: u32,
+    /// What they have open.
+    pub open: u32,
+    /// What one at rest may open at once; null: all that its plan says.
+    pub resting: Option<u32>,
 }
 
 /// What a managed server may use. Null: whatever its machine has.

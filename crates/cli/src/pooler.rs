@@ -221,6 +221,7 @@ fn tell(cx: &Cx, body: &Value) -> Outcome {
         ("heard of", pooler.observed_at.map(|at| cx.out.time(at))),
         ("tenants at", Some(format!("{} sslmode={}", address(&pooler), pooler.sslmode))),
         ("holds", Some(format!("{} tenants and {} stock of {}", pooler.tenants, pooler.stock, pooler.capacity))),
+        ("servers", Some(format!("{} connections open of {} granted", pooler.open, pooler.granted))),
         ("in force", Some(in_force(&pooler))),
         ("reloads", Some(pooler.reloads.to_string())),
         ("deaths", Some(pooler.deaths).filter(|count| *count > 0).map(|count| count.to_string())),

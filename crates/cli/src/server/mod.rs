@@ -5,7 +5,7 @@ mod drift;
 
 use std::path::PathBuf;
 
-use freehold_api::server::{AddServer, Observed, Server, ServerKind, ServerState};
+use freehold_api::server::{AddServer, Observed, Server, ServerKind, ServerPooling, ServerState};
 use freehold_api::{Page, ServerId};
 use serde_json::{Value, json};
 
@@ -203,6 +203,13 @@ fn observed(seen: &Observed) -> String {
     parts.join(", ")
 }
 
+/// What its pools may open.
+fn pooling(pooling: &ServerPooling) -> String {
+    let ServerPooling { budget, databases, wanted, granted, open, resting } = pooling;
+    let rest = resting.map_or(String::new(), |most| format!("; {most} each at rest"));
+    format!("{open} open, {granted} granted of {wanted} wanted by {databases} databases; budget {budget}{rest}")
+}
+
 fn tell(cx: &Cx, body: &Value) -> Outcome {
     if cx.out.wants_json() {
         return cx.out.json(body);
@@ -225,6 +232,7 @@ fn tell(cx: &Cx, body: &Value) -> Outcome {
         ("checked", server.checked_at.map(|at| cx.out.time(at))),
         ("seen", server.observed.as_ref().map(observed)),
         ("holds", Some(holds)),
+        ("pools", server.pooling.as_ref().map(pooling)),
         ("admin", Some(server.dsn)),
         ("tenants at", Some(tenants_at)),
         ("region", server.region),

@@ -51,7 +51,10 @@ async fn round(store: &PgPool, only: Option<Uuid>) -> sqlx::Result<Vec<String>> 
             continue;
         }
         let rest = homeless.split_off(fit);
-        let sql = "UPDATE tenant_database SET pooler_id = $1 WHERE id = ANY($2) AND pooler_id IS NULL";
+        // As much as others at rest have: giving it later would be another reload.
+        let sql = "UPDATE tenant_database d SET pooler_id = $1,
+                pooler_grant = (SELECT resting FROM server_budget b WHERE b.server_id = d.server_id)
+            WHERE id = ANY($2) AND pooler_id IS NULL";
         sqlx::query(sql).bind(&room.id).bind(&homeless).execute(&mut *tx).await?;
         given.push(room.id.clone());
         homeless = rest;

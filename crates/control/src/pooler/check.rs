@@ -6,6 +6,7 @@ use freehold_api::pooler::{PoolerCheck, PoolerHealth};
 use freehold_api::server::{Finding, Severity};
 use freehold_api::status::Concern;
 
+use super::budget::show as budget;
 use super::list;
 use super::store::{self, PoolerRow};
 use crate::http::extract::{Id, Json};
@@ -23,7 +24,8 @@ const WHAT_IT_COSTS: &str = "it has no agent: while no plane runs, nothing new r
     responses((status = 200, description = "The pooler, and what was found", body = PoolerCheck)))]
 pub async fn check(State(plane): State<Plane>, Id(id): Id<PoolerId>) -> Answer<Json<PoolerCheck>> {
     let row = list::find(&plane.core, &id).await?;
-    let findings = findings(&row);
+    let mut findings = findings(&row);
+    findings.extend(budget::of_pooler(&plane.core, id.as_str()).await?);
     Ok(Json(PoolerCheck { pooler: row.into(), findings }))
 }
 

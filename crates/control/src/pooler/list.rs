@@ -108,6 +108,8 @@ impl From<PoolerRow> for Pooler {
             reloads: count(row.reloads),
             deaths: count(row.deaths),
             repaired: count(row.repaired),
+            granted: u32::try_from(row.granted).unwrap_or(0),
+            open: few(row.open),
             created_at: row.created_at.to_jiff(),
             external: row.file.zip(row.admin).map(|(file, admin)| ExternalPooler {
                 file,

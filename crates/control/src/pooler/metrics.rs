@@ -3,6 +3,7 @@
 
 use freehold_api::pooler::PoolerHealth;
 
+use super::budget::show as budget;
 use super::store::{self, PoolerRow, StatsRow};
 use crate::plane::{Answer, Core};
 use crate::status::exposition::Scrape;
@@ -11,6 +12,7 @@ pub async fn tell(core: &Core, scrape: &mut Scrape) -> Answer<()> {
     for pooler in store::all(&core.store).await? {
         of_pooler(scrape, &pooler);
     }
+    budget::tell(core, scrape).await?;
     for row in store::stats(&core.store).await? {
         of_tenant(scrape, &row);
     }
@@ -31,6 +33,10 @@ fn of_pooler(scrape: &mut Scrape, row: &PoolerRow) {
     scrape.known("freehold_pooler_observed_timestamp_seconds", "When its agent was last heard of.", &pooler, at);
     let help = "Databases of its that it cannot serve.";
     scrape.gauge("freehold_pooler_unserved", help, &pooler, row.unserved as f64);
+    let help = "Connections to servers that its pools may open.";
+    scrape.gauge("freehold_pooler_granted_connections", help, &pooler, f64::from(row.granted));
+    let help = "Connections to servers that its pools have open.";
+    scrape.gauge("freehold_pooler_open_connections", help, &pooler, row.open as f64);
     let help = "Since its agent began to count.";
     scrape.counter("freehold_pooler_reloads_total", help, &pooler, row.reloads as f64);
     let help = "How often it died and was started again.";

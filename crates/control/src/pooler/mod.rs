@@ -10,6 +10,7 @@
 pub mod add;
 pub mod assign;
 pub mod assignment;
+pub mod budget;
 pub mod check;
 pub mod cordon;
 pub mod counts;

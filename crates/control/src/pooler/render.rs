@@ -8,12 +8,19 @@ use sha2::{Digest, Sha256};
 use super::store::EntryRow;
 use crate::settings::{Pooler, Settings};
 
+/// Where not everybody can have a connection at once, who does nothing lends its own to others. In seconds.
+const IDLE_WHERE_CROWDED: u32 = 2;
+
 /// A row that holds no verifier is left out: nobody could log in by it.
 pub fn served(settings: &Settings, rows: &[EntryRow]) -> Served {
     let plan = |name: &str| settings.plan(name).unwrap_or_else(|| settings.default_plan());
     let mut entries: Vec<Entry> = rows.iter().filter_map(|row| entry(row, plan(&row.plan))).collect();
     entries.sort_by(|one, other| one.name.cmp(&other.name));
-    Served { limits: limits(&settings.pooler), entries }
+    let mut limits = limits(&settings.pooler);
+    if rows.iter().any(|row| row.crowded) {
+        limits.server_idle_seconds = limits.server_idle_seconds.min(IDLE_WHERE_CROWDED);
+    }
+    Served { limits, entries }
 }
 
 fn entry(row: &EntryRow, plan: &Plan) -> Option<Entry> {
@@ -21,9 +28,7 @@ fn entry(row: &EntryRow, plan: &Plan) -> Option<Entry> {
         false => (Verifier::parse(row.verifier.as_str()).ok()?, Standing::Usable),
         true => (Verifier::unusable(&row.role), Standing::Unusable),
     };
-    // The server admits no more of this login, so more would only make clients fail instead of wait.
-    let pool_size = plan.pool_size.min(plan.connection_limit);
-    let reserve = plan.pool_reserve.min(plan.connection_limit - pool_size);
+    let (pool_size, reserve) = pool(plan, row.pooler_grant);
     Some(Entry {
         name: row.entry.clone(),
         server: Server { host: row.host.clone(), port: u16::try_from(row.port).ok()? },
@@ -38,6 +43,20 @@ fn entry(row: &EntryRow, plan: &Plan) -> Option<Entry> {
         client_connections: plan.client_limit,
         logins: vec![Login { role: row.role.clone(), verifier, standing }],
     })
+}
+
+/// Its size, and its reserve on top: what the plan says, and never more than is granted.
+fn pool(plan: &Plan, granted: Option<i32>) -> (u32, u32) {
+    let granted = granted.and_then(|granted| u32::try_from(granted).ok()).map_or(u32::MAX, |granted| granted.max(1));
+    // The server admits no more of this login, so more would only make clients fail instead of wait.
+    let size = plan.pool_size.min(plan.connection_limit).min(granted);
+    (size, plan.pool_reserve.min(plan.connection_limit - size).min(granted - size))
+}
+
+/// Connections that a pool of this plan may open where nothing else limits it.
+pub fn whole_pool(plan: &Plan) -> u32 {
+    let (size, reserve) = pool(plan, None);
+    size + reserve
 }
 
 fn limits(settings: &Pooler) -> Limits {
@@ -81,6 +100,8 @@ mod tests {
             role: format!("{entry}_l"),
             verifier: Verifier::unusable("somebody").as_str().to_owned(),
             refused: false,
+            pooler_grant: None,
+            crowded: false,
         }
     }
 
@@ -107,6 +128,24 @@ mod tests {
         assert_eq!((entry.pool_size, entry.reserve, entry.database_connections), (3, 1, Some(4)));
         assert_eq!((entry.mode, entry.client_connections), (Some(Mode::Session), Some(40)));
         assert_eq!(served.limits.client_wait_seconds, 7);
+    }
+
+    #[test]
+    fn render_gives_no_more_than_is_granted_and_hurries_where_it_is_crowded() {
+        let settings =
+            settings("[[plan]]\nname = \"standard\"\nconnection_limit = 20\npool_size = 8\npool_reserve = 4");
+        for (granted, expected) in
+            [(None, (8, 4)), (Some(12), (8, 4)), (Some(9), (8, 1)), (Some(8), (8, 0)), (Some(1), (1, 0))]
+        {
+            let served = served(&settings, &[EntryRow { pooler_grant: granted, ..row("a") }, row("b")]);
+            let entry = &served.entries[0];
+            assert_eq!((entry.pool_size, entry.reserve), expected, "{granted:?}");
+            assert_eq!(entry.database_connections, Some(expected.0 + expected.1));
+            assert_eq!((served.entries[1].pool_size, served.limits.server_idle_seconds), (8, 120));
+        }
+        assert_eq!(whole_pool(settings.default_plan()), 12);
+        let crowded = super::served(&settings, &[row("a"), EntryRow { crowded: true, ..row("b") }]);
+        assert_eq!(crowded.limits.server_idle_seconds, 2);
     }
 
     #[test]

@@ -82,6 +82,9 @@ pub struct PoolerRow {
     pub users_file: Option<String>,
     pub admin: Option<String>,
     pub withheld: Option<Json<BTreeMap<String, String>>>,
+    /// Connections that its pools may open, and those that they have open.
+    pub granted: i32,
+    pub open: i64,
 }
 
 macro_rules! select {
@@ -89,8 +92,10 @@ macro_rules! select {
         concat!(
             "SELECT p.*, ",
             fresh!(),
-            " AS fresh, d.tenants, d.stock, d.unserved, x.file, x.users_file, x.admin, x.withheld FROM pooler p
+            " AS fresh, d.tenants, d.stock, d.unserved, k.open, x.file, x.users_file, x.admin, x.withheld FROM pooler p
             LEFT JOIN pooler_external x ON x.pooler_id = p.id
+            CROSS JOIN LATERAL (SELECT coalesce(sum(k.servers_active + k.servers_idle), 0) AS open
+                FROM pooler_stats k JOIN tenant_database d ON d.id = k.database_id WHERE d.pooler_id = p.id) k
             CROSS JOIN LATERAL (SELECT count(d.tenant_id) AS tenants, count(*) FILTER (WHERE d.tenant_id IS NULL) AS stock,
                     count(*) FILTER (WHERE d.pooler_generation IS NOT NULL AND d.pooler_entry IS NULL AND t.purge_began_at IS NULL) AS unserved
                 FROM tenant_database d LEFT JOIN tenant t ON t.id = d.tenant_id
@@ -222,6 +227,10 @@ pub struct EntryRow {
     pub verifier: String,
     /// Its tenant is suspended or deleted.
     pub refused: bool,
+    /// Of its server's budget. None: all that its plan says.
+    pub pooler_grant: Option<i32>,
+    /// Its server has more databases than connections.
+    pub crowded: bool,
 }
 
 /// The generation, and what is in it or newer: read together.
@@ -232,9 +241,10 @@ pub async fn entries(store: &PgPool, id: &str) -> sqlx::Result<Option<(i64, Vec<
     let Some(generation) = generation.fetch_optional(&mut *tx).await? else { return Ok(None) };
     let sql = concat!(
         "SELECT d.pooler_entry AS entry, d.database, d.plan, s.tenant_host AS host, s.tenant_port AS port, l.role, l.verifier,
-            coalesce(t.state IN ('suspended', 'deleted'), false) AS refused
+            coalesce(t.state IN ('suspended', 'deleted'), false) AS refused, d.pooler_grant, coalesce(b.crowded, false) AS crowded
         FROM tenant_database d JOIN server s ON s.id = d.server_id
             JOIN login l ON l.database_id = d.id AND l.purpose = 'tenant' LEFT JOIN tenant t ON t.id = d.tenant_id
+            LEFT JOIN server_budget b ON b.server_id = d.server_id
         WHERE d.pooler_id = $1 AND d.pooler_entry IS NOT NULL AND ",
         served!(),
         " ORDER BY d.pooler_entry COLLATE \"C\""
@@ -290,24 +300,36 @@ pub async fn seen(store: &PgPool, id: &str, generation: i64) -> sqlx::Result<u64
     Ok(sqlx::query(sql).bind(id).bind(generation).execute(store).await?.rows_affected())
 }
 
-/// Counters per database; what did not change is not written again.
+/// Counters per database; what did not change is not written again. What is not told of does nothing now.
 pub async fn record_stats(store: &PgPool, id: &str, told: &PoolerReport) -> sqlx::Result<()> {
     let of = |count: fn(&freehold_api::pooler::PooledDatabase) -> u64| -> Vec<i64> {
         told.databases.iter().map(|found| i64::try_from(count(found)).unwrap_or(i64::MAX)).collect()
     };
     let names: Vec<&str> = told.databases.iter().map(|found| found.name.as_str()).collect();
-    let sql = "INSERT INTO pooler_stats AS known (database_id, clients_active, clients_waiting, servers_active, servers_idle,
+    let sql = "WITH told AS (
+            SELECT DISTINCT ON (d.id) d.id, n.*
+            FROM unnest($2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[],
+                    $10::bigint[], $11::bigint[]) AS n (name, ca, cw, sa, si, lw, tx, q, rb, sb)
+                JOIN tenant_database d ON d.pooler_id = $1 AND d.pooler_entry = n.name
+            ORDER BY d.id),
+        silent AS (
+            UPDATE pooler_stats k SET clients_active = 0, clients_waiting = 0, servers_active = 0, servers_idle = 0, longest_wait_ms = 0
+            FROM tenant_database d
+            WHERE d.id = k.database_id AND d.pooler_id = $1 AND NOT EXISTS (SELECT FROM told WHERE told.id = d.id)
+                AND k.clients_active + k.clients_waiting + k.servers_active + k.servers_idle + k.longest_wait_ms > 0)
+        INSERT INTO pooler_stats AS known (database_id, clients_active, clients_waiting, servers_active, servers_idle,
             longest_wait_ms, transactions, queries, received_bytes, sent_bytes)
-        SELECT DISTINCT ON (d.id) d.id, n.ca, n.cw, n.sa, n.si, n.lw, n.tx, n.q, n.rb, n.sb
-        FROM unnest($2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[],
-                $10::bigint[], $11::bigint[]) AS n (name, ca, cw, sa, si, lw, tx, q, rb, sb)
-            JOIN tenant_database d ON d.pooler_id = $1 AND d.pooler_entry = n.name
-        ORDER BY d.id
+        SELECT id, ca, cw, sa, si, lw, tx, q, rb, sb FROM told
         ON CONFLICT (database_id) DO UPDATE SET clients_active = excluded.clients_active, clients_waiting = excluded.clients_waiting,
             servers_active = excluded.servers_active, servers_idle = excluded.servers_idle, longest_wait_ms = excluded.longest_wait_ms,
             transactions = excluded.transactions, queries = excluded.queries, received_bytes = excluded.received_bytes,
-            sent_bytes = excluded.sent_bytes
-        WHERE known IS DISTINCT FROM excluded";
+            sent_bytes = excluded.sent_bytes, active_at = CASE
+                WHEN excluded.transactions <> known.transactions OR excluded.servers_active + excluded.clients_waiting > 0
+                THEN now() ELSE known.active_at END
+        WHERE (known.clients_active, known.clients_waiting, known.servers_active, known.servers_idle, known.longest_wait_ms,
+                known.transactions, known.queries, known.received_bytes, known.sent_bytes)
+            IS DISTINCT FROM (excluded.clients_active, excluded.clients_waiting, excluded.servers_active, excluded.servers_idle,
+                excluded.longest_wait_ms, excluded.transactions, excluded.queries, excluded.received_bytes, excluded.sent_bytes)";
     sqlx::query(sql)
         .bind(id)
         .bind(names)

@@ -10,6 +10,7 @@ use super::store;
 use crate::http::extract::{Id, Json, Query, cursor, limit, next_cursor};
 use crate::http::problem::Refused;
 use crate::plane::{Answer, Core, Plane};
+use crate::pooler::budget::show as budget;
 
 /// List servers
 #[utoipa::path(get, path = "/v1/servers", tag = "servers", params(ListServers),
@@ -21,7 +22,9 @@ pub async fn list(State(plane): State<Plane>, Query(query): Query<ListServers>) 
     let more = rows.len() as i64 > limit;
     rows.truncate(limit as usize);
     let next = rows.last().filter(|_| more).and_then(|found| next_cursor(&found.row.id));
-    Ok(Json(Page { items: rows.into_iter().map(Server::from).collect(), next_cursor: next }))
+    let mut items: Vec<Server> = rows.into_iter().map(Server::from).collect();
+    budget::add(&plane.core, &mut items).await?;
+    Ok(Json(Page { items, next_cursor: next }))
 }
 
 /// Show one server
@@ -33,7 +36,9 @@ pub async fn show(State(plane): State<Plane>, Id(id): Id<ServerId>) -> Answer<Js
 
 pub async fn find(core: &Core, id: &ServerId) -> Answer<Server> {
     let found = store::find_with_use(&core.store, id.as_str()).await?;
-    found.map(Server::from).ok_or_else(|| {
+    let mut found = found.map(Server::from).ok_or_else(|| {
         Refused::new(Code::NotFound, format!("there is no server {id}; `freehold server list` shows them"))
-    })
+    })?;
+    budget::add(core, std::slice::from_mut(&mut found)).await?;
+    Ok(found)
 }

@@ -185,6 +185,7 @@ impl From<ServerWithUse> for Server {
             limits: row.definition.map(|definition| definition.limits),
             postgres_version: row.version,
             findings: row.findings.0.into_iter().chain(row.health_findings.0).collect(),
+            pooling: None,
             operation: found.operation.map(freehold_api::OperationId),
             created_at: row.created_at.to_jiff(),
         }

@@ -13,11 +13,22 @@ pub struct Pooler {
     pub client_wait_seconds: u32,
     /// How long a server connection may be idle before it is closed, in seconds.
     pub server_idle_seconds: u32,
+    /// Of the connections that a server admits, those that are not for pools: Freehold's own, and direct ones.
+    pub server_reserve: u32,
+    /// Of so many connections that pools at rest may open on a server, one is kept free.
+    pub oversubscription: u32,
 }
 
 impl Default for Pooler {
     fn default() -> Self {
-        Self { capacity: 500, client_connections: 5_000, client_wait_seconds: 120, server_idle_seconds: 120 }
+        Self {
+            capacity: 500,
+            client_connections: 5_000,
+            client_wait_seconds: 120,
+            server_idle_seconds: 120,
+            server_reserve: 10,
+            oversubscription: 10,
+        }
     }
 }
 
@@ -36,6 +47,12 @@ impl Pooler {
                     "{name} must be at least 1; a pooler without it lets clients or connections pile up"
                 ));
             }
+        }
+        if !(1..=1_000).contains(&self.oversubscription) {
+            return Err(format!(
+                "oversubscription must be from 1 (what pools may open is always there) to 1000; it is {}",
+                self.oversubscription
+            ));
         }
         Ok(())
     }

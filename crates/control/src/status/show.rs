@@ -10,6 +10,7 @@ use super::{freeze, servers};
 use crate::http::extract::Json;
 use crate::operation::answer::failure_of;
 use crate::plane::{Answer, Plane};
+use crate::pooler::budget::show as budget;
 use crate::pooler::check as poolers;
 use crate::schema::store as templates;
 use crate::server_pool::list as pools;
@@ -27,6 +28,7 @@ pub async fn show(State(plane): State<Plane>) -> Answer<Json<Status>> {
     let mut concerns = servers::concerns(&fleet);
     concerns.extend(pools::concerns(&plane.core).await?);
     concerns.extend(poolers::concerns(&plane.core).await?);
+    concerns.extend(budget::concerns(&plane.core).await?);
     let mut concern = |severity, code: &str, message: String, next: String| {
         concerns.push(Concern { severity, code: code.into(), message, next: Some(next) });
     };

@@ -154,9 +154,13 @@ pub async fn facts_name_what_the_admin_cannot_do(bench: &Bench) {
     assert!(facts.available_extensions.contains_key("plpgsql"));
     let has = |code: &str| facts.findings.iter().any(|finding| finding.code == code);
     assert!(has("fsync_off") && has("min_wal_size_small"));
-    for code in
-        ["subscriptions_not_creatable", "slots_not_creatable", "temp_file_limit_not_settable", "no_superuser_verifiers"]
-    {
+    for code in [
+        "subscriptions_not_creatable",
+        "slots_not_creatable",
+        "temp_file_limit_not_settable",
+        "no_superuser_verifiers",
+        "admin_slots_not_reserved",
+    ] {
         assert_eq!(has(code), bench.power == Power::Weak, "{code}");
     }
     assert_eq!(facts.superuser, bench.power == Power::Superuser);

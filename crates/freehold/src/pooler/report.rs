@@ -1,12 +1,13 @@
-//! Tells the plane how it stands: at once after a change, and every few seconds. A plane that is away is asked less often.
+//! Tells the plane how it stands: at once after a change, every few seconds, and every second while clients wait, because
+//! the plane may have more for them. A plane that is away is asked less often.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use freehold_api::pooler::{PauseTold, PooledDatabase, PoolerReport};
 use freehold_control::pooler::counts::busiest;
-use freehold_drivers::pooler::Pooler;
 use freehold_drivers::pooler::pgbouncer::PgBouncer;
+use freehold_drivers::pooler::{DatabaseStats, PoolStats, Pooler};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
@@ -14,6 +15,10 @@ use super::agent::Event;
 use super::link::Link;
 
 const EVERY: Duration = Duration::from_secs(5);
+/// How often it is looked whether somebody waits.
+const LOOK: Duration = Duration::from_secs(1);
+/// As long as nobody notices.
+const PATIENCE: Duration = Duration::from_millis(100);
 const LAST_BACKOFF: Duration = Duration::from_secs(10);
 /// Ten changes at once are one report.
 const GATHER: Duration = Duration::from_millis(20);
@@ -72,10 +77,27 @@ pub async fn tell(
         }
         tokio::select! {
             () = sleep(EVERY.mul_f64(0.7 + 0.3 * rand::random::<f64>())) => {}
+            () = somebody_waits(&driver) => {}
             changed = told.changed() => match changed {
                 Ok(()) => sleep(GATHER).await,
                 Err(_) => return,
             },
+        }
+    }
+}
+
+/// Returns when clients have waited for longer than they should.
+async fn somebody_waits(driver: &PgBouncer) {
+    loop {
+        sleep(LOOK).await;
+        let waits = |pool: &PoolStats| {
+            pool.maxwait >= PATIENCE || pool.sv_active > 0 && pool.cl_waiting >= pool.sv_active + pool.sv_idle
+        };
+        let waits = |database: &DatabaseStats| !database.paused && database.pools.iter().any(waits);
+        if let Ok(Ok(stats)) = timeout(EVERY, driver.stats()).await
+            && stats.iter().any(waits)
+        {
+            return;
         }
     }
 }

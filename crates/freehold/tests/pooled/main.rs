@@ -2,6 +2,7 @@
 
 mod begin;
 mod bench;
+mod budget;
 mod external;
 mod fake;
 mod hold;
@@ -27,6 +28,9 @@ macro_rules! stories {
 }
 
 stories!(
+    budget::a_plan_above_the_budget_is_said,
+    budget::as_many_as_there_are_connections_never_fail,
+    budget::more_tenants_than_connections_take_turns,
     begin::both_sides_are_encrypted_where_certificates_are,
     external::tenants_come_and_go_also_while_it_is_down,
     external::a_pause_ends_by_its_deadline_while_a_plane_runs,

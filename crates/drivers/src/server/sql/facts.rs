@@ -103,7 +103,8 @@ impl Admin {
         let sql = "select r.rolsuper, r.rolcreatedb, r.rolcreaterole, r.rolreplication, current_setting('server_version'), \
                    pg_is_in_recovery(), \
                    has_parameter_privilege('temp_file_limit', 'SET'), pg_has_role('pg_signal_backend', 'USAGE'), \
-                   (select count(*) from pg_roles s where s.rolname = 'pg_create_subscription' and pg_has_role(s.oid, 'USAGE')) \
+                   (select count(*) from pg_roles s where s.rolname = 'pg_create_subscription' and pg_has_role(s.oid, 'USAGE')), \
+                   (select count(*) from pg_roles s where s.rolname = 'pg_use_reserved_connections' and pg_has_role(s.oid, 'USAGE')) \
                    from pg_roles r where r.rolname = current_user";
         let row = self.row(doing, sql, &[]).await?;
         let settings = self
@@ -128,6 +129,7 @@ impl Admin {
             temp_file_limit: row.get(6),
             signal: row.get(7),
             subscribe: row.get::<_, i64>(8) > 0,
+            reserve: row.get::<_, i64>(9) > 0 && settings.get("reserved_connections").is_some_and(|kept| kept != "0"),
         };
         let mut findings = can.findings(self.version_num());
         findings.extend(about_settings(&settings));
@@ -168,6 +170,7 @@ struct Can {
     temp_file_limit: bool,
     signal: bool,
     subscribe: bool,
+    reserve: bool,
 }
 
 impl Can {
@@ -210,6 +213,20 @@ impl Can {
                 "subscriptions_not_creatable",
                 Medium,
                 format!("databases cannot be moved here without downtime: no CREATE SUBSCRIPTION; {need}"),
+            ));
+        }
+        if !self.reserve {
+            let need = if version >= 160_000 {
+                "set reserved_connections, and GRANT pg_use_reserved_connections to the admin"
+            } else {
+                "on 15 that takes a superuser"
+            };
+            findings.push(Finding::new(
+                "admin_slots_not_reserved",
+                Low,
+                format!(
+                    "no connection is kept for the admin: tenants that connect directly may take the last one; {need}"
+                ),
             ));
         }
         if !self.replication {
