@@ -9,6 +9,7 @@ use crate::health::Health;
 use crate::http::idempotency;
 use crate::plane::Core;
 use crate::pooler::keep::Keep;
+use crate::pooler::managed::grow::Grow as GrowPoolers;
 use crate::quota::Quota;
 use crate::server_pool::grow::Grow;
 use crate::stats::Stats;
@@ -30,6 +31,7 @@ pub fn register(engine: Builder, core: &Core) -> Builder {
         .register_loop(PurgeDue { core: core() })
         .register_loop(Grow { core: core() })
         .register_loop(Keep { core: core() })
+        .register_loop(GrowPoolers { core: core() })
         .register_loop(Prune { core: core() })
 }
 

@@ -52,6 +52,10 @@ pub struct PoolerRow {
     pub id: String,
     pub kind: String,
     pub management: String,
+    /// Where Freehold runs it itself.
+    pub platform: Option<String>,
+    /// Why it could not be started.
+    pub reason: Option<String>,
     pub state: String,
     pub host: String,
     pub port: i32,
@@ -81,7 +85,8 @@ macro_rules! select {
         concat!(
             "SELECT p.*, ",
             fresh!(),
-            " AS fresh, d.tenants, d.stock, d.unserved FROM pooler p
+            " AS fresh, v.platform, v.reason, d.tenants, d.stock, d.unserved FROM pooler p
+            LEFT JOIN pooler_service v ON v.pooler_id = p.id
             CROSS JOIN LATERAL (SELECT count(d.tenant_id) AS tenants, count(*) FILTER (WHERE d.tenant_id IS NULL) AS stock,
                     count(*) FILTER (WHERE d.pooler_generation IS NOT NULL AND d.pooler_entry IS NULL AND t.purge_began_at IS NULL) AS unserved
                 FROM tenant_database d LEFT JOIN tenant t ON t.id = d.tenant_id

@@ -2,6 +2,9 @@
 
 use serde::Deserialize;
 
+use super::platform::Platforms;
+use super::pooler_platform::PoolerPlatform;
+
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Pooler {
@@ -13,16 +16,24 @@ pub struct Pooler {
     pub client_wait_seconds: u32,
     /// How long a server connection may be idle before it is closed, in seconds.
     pub server_idle_seconds: u32,
+    /// Where Freehold starts more of them by itself. Absent: they are registered by hand.
+    pub platform: Option<PoolerPlatform>,
 }
 
 impl Default for Pooler {
     fn default() -> Self {
-        Self { capacity: 500, client_connections: 5_000, client_wait_seconds: 120, server_idle_seconds: 120 }
+        Self {
+            capacity: 500,
+            client_connections: 5_000,
+            client_wait_seconds: 120,
+            server_idle_seconds: 120,
+            platform: None,
+        }
     }
 }
 
 impl Pooler {
-    pub fn check(&self) -> Result<(), String> {
+    pub(super) fn check(&self, platforms: &Platforms) -> Result<(), String> {
         if !(1..=10_000).contains(&self.capacity) {
             return Err(format!("capacity must be from 1 to 10000; it is {}", self.capacity));
         }
@@ -37,6 +48,9 @@ impl Pooler {
                 ));
             }
         }
-        Ok(())
+        match &self.platform {
+            Some(platform) => platform.check(self.capacity, platforms).map_err(|why| format!("platform: {why}")),
+            None => Ok(()),
+        }
     }
 }

@@ -37,6 +37,7 @@ pub(crate) use observe::{pool_of, totals_of};
 pub use process::{Program, Supervised, SupervisedOptions, find_program};
 pub use quote::{EntryName, Unwritable};
 pub use render::{Rendered, render};
+pub(crate) use supervise::end_in;
 pub use version::{Features, Release};
 
 #[derive(Debug, Clone)]
