@@ -27,7 +27,7 @@ async fn dev(version: &str, stock: u32) -> Plane {
     plane
 }
 
-async fn until<F, Fut>(what: &str, mut ask: F)
+pub async fn until<F, Fut>(what: &str, mut ask: F)
 where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<(), String>>,
@@ -43,28 +43,28 @@ async fn pooler(plane: &Plane) -> Json {
     plane.get("/v1/poolers/local").await.2
 }
 
-async fn create(plane: &Plane, id: &str) -> Json {
+pub async fn create(plane: &Plane, id: &str) -> Json {
     let (status, _, made) = plane.post("/v1/tenants", json!({"id": id})).await;
     assert_eq!(status, 201, "{made}");
     made["connection"].clone()
 }
 
-async fn connection(plane: &Plane, id: &str) -> Json {
+pub async fn connection(plane: &Plane, id: &str) -> Json {
     plane.get(&format!("/v1/tenants/{id}/connection")).await.2
 }
 
-async fn ask(client: &Client, sql: &str) -> Result<String, tokio_postgres::Error> {
+pub async fn ask(client: &Client, sql: &str) -> Result<String, tokio_postgres::Error> {
     Ok(client.query_one(sql, &[]).await?.get(0))
 }
 
 /// PgBouncer 1.18 lets who is in already wait for a connection that the server refuses, until its patience is over.
-async fn is_answered(client: &Client) -> bool {
+pub async fn is_answered(client: &Client) -> bool {
     let asked = tokio::time::timeout(Duration::from_secs(3), ask(client, "SELECT 'in'"));
     matches!(asked.await, Ok(Ok(_)))
 }
 
 /// Through the pooler, as soon as that is possible.
-async fn until_in(connection: &Json) -> Client {
+pub async fn until_in(connection: &Json) -> Client {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match as_tenant(&connection["pooled"]).await {
