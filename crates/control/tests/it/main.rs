@@ -1,4 +1,5 @@
 //! What the control store's statements do, on a real PostgreSQL and without a server of anybody's.
 
 mod pooler;
+mod pooler_platform;
 mod rows;

@@ -2,6 +2,7 @@
 
 mod begin;
 mod bench;
+mod docker;
 mod fake;
 mod hold;
 mod platform;

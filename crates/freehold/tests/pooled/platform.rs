@@ -62,11 +62,11 @@ impl Place {
     }
 }
 
-async fn poolers(plane: &Plane) -> Vec<Json> {
+pub async fn poolers(plane: &Plane) -> Vec<Json> {
     plane.get("/v1/poolers").await.2["items"].as_array().unwrap().clone()
 }
 
-async fn all_are_healthy(plane: &Plane, names: &[&str]) {
+pub async fn all_are_healthy(plane: &Plane, names: &[&str]) {
     until("the poolers are healthy", async || {
         let found = poolers(plane).await;
         let well: Vec<&str> = found
@@ -80,7 +80,7 @@ async fn all_are_healthy(plane: &Plane, names: &[&str]) {
 }
 
 /// Through the pooler, once it serves the tenant.
-async fn pooled(plane: &Plane, tenant: &str) -> Json {
+pub async fn pooled(plane: &Plane, tenant: &str) -> Json {
     until("the tenant is in its pooler", async || match connection(plane, tenant).await {
         found if found["pooled"]["ready"] == true => Ok(()),
         found => Err(found["pooled"].to_string()),

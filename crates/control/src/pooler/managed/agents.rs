@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use freehold_api::pooler::PoolerPlatform as Kind;
-use freehold_drivers::platform::{PlatformError, PlatformErrorKind};
+use freehold_drivers::platform::docker::{DockerAgents, DockerAgentsOptions};
+use freehold_drivers::platform::{Limits, PlatformError, PlatformErrorKind};
 use freehold_drivers::pooler::agents::{
     AgentPlatform, Certificate, ManagedAgent, ProcessAgents, ProcessAgentsOptions, ToServers,
 };
@@ -12,7 +13,7 @@ use freehold_durable::Failure;
 use super::key;
 use super::store::ServiceRow;
 use crate::plane::Core;
-use crate::settings::{PoolerPlatform, ServerTls, Settings};
+use crate::settings::{DockerPlatform, PoolerPlatform, ServerTls, Settings};
 
 pub type Agents = Option<Arc<dyn AgentPlatform>>;
 
@@ -34,8 +35,17 @@ pub fn of(settings: &Settings, instance: &str) -> Result<Agents, PlatformError> 
             Arc::new(ProcessAgents::new(options)?)
         }
         Kind::Docker => {
-            let message = "poolers in containers are not there yet";
-            return Err(PlatformError::new(PlatformErrorKind::Unsupported, message));
+            let docker = settings.platform.docker.as_ref().map(DockerPlatform::options).unwrap_or_default();
+            let options = DockerAgentsOptions {
+                image: platform.image.clone().unwrap_or_default(),
+                network: platform.network.clone(),
+                limits: Limits {
+                    cpus: platform.cpus,
+                    memory_bytes: platform.memory.map(|size| size.0),
+                    ..Limits::default()
+                },
+            };
+            Arc::new(DockerAgents::new(docker, options))
         }
     }))
 }
