@@ -232,3 +232,57 @@ impl PoolerPlatform {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str) -> Result<PoolerPlatform, String> {
+        let platform: PoolerPlatform = toml::from_str(text).map_err(|error| error.to_string())?;
+        let docker = || toml::from_str("[docker]\nmode = \"engine\"").unwrap();
+        let process = || toml::from_str("[process]\ndata_dir = \"/s\"").unwrap();
+        let platforms = if platform.kind == Kind::Docker { docker() } else { process() };
+        platform.check(500, &platforms).map(|()| platform)
+    }
+
+    #[test]
+    fn a_platform_for_poolers_needs_little() {
+        let process = check("kind = \"process\"\ndata_dir = \"/p\"").unwrap();
+        assert_eq!((process.headroom(500), process.headroom(3), process.sslmode()), (50, 1, "disable"));
+        let urls =
+            ["127.0.0.1:8400", "0.0.0.0:8400", "[::]:1", "10.0.0.7:1"].map(|at| process.plane_url(at.parse().unwrap()));
+        assert_eq!(urls, ["http://127.0.0.1:8400", "http://127.0.0.1:8400", "http://[::1]:1", "http://10.0.0.7:1"]);
+        let tls = "kind = \"process\"\ndata_dir = \"/p\"\naddress = \"p.example\"\ncertificate = \"c\"\ncertificate_key = \"k\"";
+        assert_eq!(check(tls).unwrap().sslmode(), "verify-full");
+        check("kind = \"docker\"\nimage = \"i\"\nplane_url = \"http://p:1\"\nmemory = \"256M\"\ncpus = 1").unwrap();
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused() {
+        for (text, why) in [
+            ("kind = \"process\"", "data_dir"),
+            ("kind = \"nomad\"", "unknown variant"),
+            ("kind = \"process\"\ndata_dir = \"p\"", "absolute"),
+            ("kind = \"process\"\ndata_dir = \"/p\"\nimage = \"i\"", "leave image"),
+            ("kind = \"process\"\ndata_dir = \"/p\"\nports = \"8700-8899\"", "overlap"),
+            ("kind = \"process\"\ndata_dir = \"/p\"\nports = \"6432-6433\"\nmaximum_poolers = 3", "2 ports"),
+            ("kind = \"process\"\ndata_dir = \"/p\"\nmaximum_poolers = 0", "at least 1"),
+            ("kind = \"process\"\ndata_dir = \"/p\"\nheadroom = 501", "headroom"),
+            ("kind = \"process\"\ndata_dir = \"/p\"\nname = \"No\"", "lowercase"),
+            ("kind = \"process\"\ndata_dir = \"/p\"\naddress = \"a:1\"", "without a port"),
+            ("kind = \"process\"\ndata_dir = \"/p\"\naddress = \"p.example\"", "unencrypted"),
+            ("kind = \"process\"\ndata_dir = \"/p\"\ncertificate = \"c\"", "belong together"),
+            ("kind = \"process\"\ndata_dir = \"/p\"\nsslmode = \"require\"", "takes a certificate"),
+            ("kind = \"process\"\ndata_dir = \"/p\"\nsslmode = \"maybe\"", "libpq"),
+            ("kind = \"process\"\ndata_dir = \"/p\"\nserver_tls = \"verified\"", "server_ca"),
+            ("kind = \"process\"\ndata_dir = \"/p\"\nplane_url = \"p:1\"", "plane_url"),
+            ("kind = \"docker\"\nplane_url = \"http://p:1\"", "image is missing"),
+            ("kind = \"docker\"\nimage = \"i\"", "needs plane_url"),
+            ("kind = \"docker\"\nimage = \"i\"\nplane_url = \"http://p\"\nmemory = \"1M\"", "at least 64M"),
+            ("kind = \"docker\"\nimage = \"i\"\nplane_url = \"http://p\"\nrun_as = \"x\"", "leave data_dir"),
+        ] {
+            let error = check(text).unwrap_err();
+            assert!(error.contains(why), "{text}: {error}");
+        }
+    }
+}

@@ -10,7 +10,7 @@ use sqlx::PgConnection;
 
 use super::need::{Need, need};
 use super::start::{self, Start};
-use super::{LOOP, agents, store};
+use super::{STARTER, agents, store};
 use crate::audit::record::{Actor, Event};
 use crate::plane::Core;
 use crate::settings::{PoolerPlatform, Ports};
@@ -24,7 +24,7 @@ pub struct Grow {
 #[async_trait]
 impl Loop for Grow {
     fn name(&self) -> &'static str {
-        LOOP
+        "pooler_platform"
     }
     fn period(&self) -> Duration {
         Duration::from_secs(2)
@@ -62,7 +62,7 @@ pub async fn when_needed(
         None => store::next_name(&mut tx, &settings.name).await?,
     };
     let reason = format!("{short} more databases have to fit");
-    let begun = begin(core, engine, &mut tx, &name, capacity, &Actor::of_loop(LOOP), &reason).await?;
+    let begun = begin(core, engine, &mut tx, &name, capacity, &Actor::of_loop(STARTER), &reason).await?;
     match begun {
         Begun::Started(started) => {
             if let Some(cx) = cx {

@@ -12,5 +12,5 @@ pub mod remove;
 pub mod start;
 pub mod store;
 
-/// The loop that starts poolers.
-pub const LOOP: &str = "pooler_platform";
+/// Wakes the loop that starts poolers.
+pub const STARTER: &str = "pooler_platform";

@@ -13,7 +13,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::start::{managed, pooler_of};
-use super::{LOOP, agents, key, store};
+use super::{STARTER, agents, key, store};
 use crate::audit::record::{Actor, Event};
 use crate::plane::Core;
 use crate::pooler::store as poolers;
@@ -79,7 +79,7 @@ impl Operation for Remove {
             Box::pin(async move {
                 gone(tx, &row.id, &actor).await?;
                 core.poolers.poke();
-                Ok(freehold_durable::wake_in(tx, LOOP).await?)
+                Ok(freehold_durable::wake_in(tx, STARTER).await?)
             })
         }))
     }

@@ -14,7 +14,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::store::{self, ServiceRow};
-use super::{LOOP, agents, grow, key};
+use super::{STARTER, agents, grow, key};
 use crate::audit::record::{Actor, Event};
 use crate::operation::answer::failure_of;
 use crate::plane::Core;
@@ -103,7 +103,7 @@ impl Operation for Start {
                 end(tx, &id, "resolved by hand as undone", &Actor::operation(operation, None)).await?;
             }
         }
-        freehold_durable::wake_in(tx, LOOP).await
+        freehold_durable::wake_in(tx, STARTER).await
     }
 }
 
@@ -148,7 +148,7 @@ impl Start {
                     Event::done(&actor, "pooler.start", format!("pooler:{}", row.id)).save(&mut *tx).await?;
                     // Whoever has no pooler yet gets it.
                     engine.wake_in(tx, "pooler").await?;
-                    Ok(engine.wake_in(tx, LOOP).await?)
+                    Ok(engine.wake_in(tx, STARTER).await?)
                 })
             }));
         }
