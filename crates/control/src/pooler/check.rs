@@ -54,7 +54,11 @@ pub fn findings(row: &PoolerRow, may_grow: bool) -> Vec<Finding> {
     match row.state.as_str() {
         "starting" | "removing" => return findings,
         "failed" => {
-            find(Severity::Medium, "pooler_failed", format!("{why}; it is tried again by itself"));
+            find(
+                Severity::Medium,
+                "pooler_failed",
+                format!("{why}; it is tried again when another pooler is needed, and by `freehold pooler add` now"),
+            );
             return findings;
         }
         _ => {}

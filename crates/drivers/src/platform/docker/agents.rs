@@ -15,6 +15,7 @@ use bollard::query_parameters::{
     CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptions, UploadToContainerOptionsBuilder,
 };
 use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep};
 
 use super::connection::Connection;
@@ -45,6 +46,8 @@ pub struct DockerAgentsOptions {
 pub struct DockerAgents {
     connection: Connection,
     options: DockerAgentsOptions,
+    /// The engine's id.
+    place: OnceCell<String>,
 }
 
 struct File {
@@ -55,7 +58,7 @@ struct File {
 impl DockerAgents {
     /// Connects with the first request. The Engine is not one of a Swarm's: its containers are this machine's.
     pub fn new(docker: DockerOptions, options: DockerAgentsOptions) -> Self {
-        Self { connection: Connection::new(docker), options }
+        Self { connection: Connection::new(docker), options, place: OnceCell::new() }
     }
 }
 
@@ -66,9 +69,12 @@ impl AgentPlatform for DockerAgents {
     }
 
     async fn place(&self) -> Result<String, PlatformError> {
-        let info = self.connection.client().await?.info().await;
-        let info = info.map_err(|error| fault("ask the engine who it is", error))?;
-        Ok(format!("docker:{}", info.id.unwrap_or_default()))
+        let asked = self.place.get_or_try_init(|| async {
+            let info = self.connection.client().await?.info().await;
+            let info = info.map_err(|error| fault("ask the engine who it is", error))?;
+            Ok(format!("docker:{}", info.id.unwrap_or_default()))
+        });
+        asked.await.cloned()
     }
 
     async fn ensure(&self, agent: &ManagedAgent) -> Result<(), PlatformError> {
