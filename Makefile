@@ -41,4 +41,4 @@ check: ## Formatting, lints, documentation, licences and bans: what CI asks befo
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked
 	@command -v cargo-deny >/dev/null || $(CARGO) install --locked --debug cargo-deny
 	$(CARGO) deny --locked check licenses bans sources
-	@if command -v shellcheck >/dev/null; then shellcheck scripts/demo scripts/engines scripts/needs scripts/docker deploy/images/postgres/build deploy/images/postgres/build-vector deploy/images/postgres/freehold-postgres .ci/run; fi
+	@if command -v shellcheck >/dev/null; then shellcheck scripts/demo scripts/engines scripts/needs scripts/docker deploy/images/postgres/build deploy/images/postgres/build-vector deploy/images/postgres/freehold-postgres deploy/images/pooler/build deploy/images/pooler/freehold-pooler-health .ci/run; fi

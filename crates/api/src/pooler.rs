@@ -47,20 +47,48 @@ impl PoolerManagement {
     }
 }
 
+/// Where Freehold runs it itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PoolerPlatform {
+    /// A process of the plane's machine.
+    Process,
+    /// A container of an Engine.
+    Docker,
+}
+
+impl PoolerPlatform {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Process => "process",
+            Self::Docker => "docker",
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PoolerState {
+    /// Freehold starts it; it takes no databases yet.
+    Starting,
     /// Takes databases.
     Active,
     /// Takes no more; serves those it has.
     Cordoned,
+    /// Freehold ends it.
+    Removing,
+    /// It could not be started, and is tried again.
+    Failed,
 }
 
 impl PoolerState {
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Starting => "starting",
             Self::Active => "active",
             Self::Cordoned => "cordoned",
+            Self::Removing => "removing",
+            Self::Failed => "failed",
         }
     }
 }
@@ -94,6 +122,8 @@ pub struct Pooler {
     pub id: PoolerId,
     pub kind: PoolerKind,
     pub management: PoolerManagement,
+    /// Where Freehold runs it; absent where somebody else does.
+    pub platform: Option<PoolerPlatform>,
     pub state: PoolerState,
     pub health: PoolerHealth,
     /// Why it is not healthy.
@@ -144,7 +174,8 @@ pub struct ExternalPooler {
     pub withheld: BTreeMap<String, String>,
 }
 
-/// A pooler that an agent is going to run, on whatever machine; or, with `external`, one that somebody runs already.
+/// A pooler that an agent is going to run, on whatever machine; one that Freehold starts itself; or, with `external`, one
+/// that somebody runs already.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AddPooler {
@@ -152,9 +183,14 @@ pub struct AddPooler {
     /// PgBouncer when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<PoolerKind>,
-    /// `host:port` that tenants connect to. It never changes: use a name that can be pointed elsewhere.
+    /// `host:port` that tenants connect to. It never changes: use a name that can be pointed elsewhere. Absent: Freehold
+    /// starts it, as the settings' `pooler.platform` says, and gives it an address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "pooler-1.example.com:6432")]
-    pub address: String,
+    pub address: Option<String>,
+    /// Freehold starts it there; the settings must declare that platform.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<PoolerPlatform>,
     /// As libpq spells it; `verify-full` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sslmode: Option<String>,

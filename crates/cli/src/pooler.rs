@@ -3,20 +3,21 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use freehold_api::pooler::{AddExternal, AddPooler, Pooler, PoolerCheck, PoolerKind};
+use freehold_api::pooler::{AddExternal, AddPooler, Pooler, PoolerCheck, PoolerKind, PoolerPlatform};
 use freehold_api::{Page, PoolerId};
 use serde_json::{Value, json};
 
 use crate::Cx;
 use crate::client::{Request, parse};
 use crate::failure::{Failure, Outcome};
+use crate::follow::{self, Settled, WaitArgs};
 use crate::given;
 use crate::output::Rows;
 use crate::value::{Secret, wire_name};
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Verb {
-    /// Register a pooler by the address that tenants connect to
+    /// Register a pooler by the address that tenants connect to; without one Freehold starts it
     Add(Box<Add>),
     /// List poolers
     List,
@@ -45,10 +46,12 @@ pub enum Verb {
         /// The pooler
         name: PoolerId,
     },
-    /// Remove a pooler that has no databases
+    /// Remove a pooler that has no databases; one that Freehold started is ended
     Remove {
         /// The pooler
         name: PoolerId,
+        #[command(flatten)]
+        wait: WaitArgs,
     },
 }
 
@@ -57,8 +60,11 @@ pub struct Add {
     /// What to call it
     name: PoolerId,
     /// Where tenants connect; it never changes, so a DNS name is best
-    #[arg(long, value_name = "HOST:PORT")]
-    address: String,
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "platform")]
+    address: Option<String>,
+    /// Start it there, as the setting pooler.platform says: process or docker [default, without an address: the setting's]
+    #[arg(long, value_parser = wire_name::<PoolerPlatform>)]
+    platform: Option<PoolerPlatform>,
     /// pgbouncer or pgcat [default: pgbouncer]
     #[arg(long, value_parser = wire_name::<PoolerKind>)]
     kind: Option<PoolerKind>,
@@ -82,6 +88,8 @@ pub struct Add {
     users_file: Option<PathBuf>,
     #[command(flatten)]
     console: Console,
+    #[command(flatten)]
+    wait: WaitArgs,
 }
 
 /// The administrator of an external one.
@@ -108,7 +116,7 @@ pub async fn run(verb: Verb, cx: &mut Cx) -> Outcome {
         Verb::Cordon { name } => post(name, "cordon", cx).await,
         Verb::Uncordon { name } => post(name, "uncordon", cx).await,
         Verb::Reconcile { name } => post(name, "reconcile", cx).await,
-        Verb::Remove { name } => remove(name, cx).await,
+        Verb::Remove { name, wait } => remove(name, &wait, cx).await,
     }
 }
 
@@ -123,17 +131,23 @@ async fn add(args: Add, cx: &mut Cx) -> Outcome {
             Some(AddExternal { file: path(file), users_file: args.users_file.map(path), admin })
         }
     };
+    let name = args.name.clone();
     let body = AddPooler {
         id: args.name,
         kind: args.kind,
         address: args.address,
+        platform: args.platform,
         sslmode: args.sslmode,
         ca_certificate: args.ca_file.as_deref().map(given::text).transpose()?,
         capacity: args.capacity,
         external,
     };
-    let reply = cx.client()?.send(Request::post(&["poolers"]).body(&body)?).await?;
-    tell(cx, &reply.body)
+    let request = Request::post(&["poolers"]).body(&body)?;
+    match follow::settle(cx, request, &args.wait, &format!("freehold pooler show {name}")).await? {
+        Settled::Begun(operation) => follow::tell_begun(cx, &operation),
+        Settled::With(body) => tell(cx, &body),
+        Settled::Done => show(name, cx).await,
+    }
 }
 
 async fn list(cx: &mut Cx) -> Outcome {
@@ -195,12 +209,22 @@ async fn post(name: PoolerId, verb: &str, cx: &mut Cx) -> Outcome {
     tell(cx, &body)
 }
 
-async fn remove(name: PoolerId, cx: &mut Cx) -> Outcome {
-    cx.client()?.send(Request::delete(&["poolers", name.as_str()])).await?;
+async fn remove(name: PoolerId, wait: &WaitArgs, cx: &mut Cx) -> Outcome {
+    let known: Pooler = parse(&cx.client()?.send(Request::get(&["poolers", name.as_str()])).await?.body)?;
+    let request = Request::delete(&["poolers", name.as_str()]);
+    if let Settled::Begun(operation) =
+        follow::settle(cx, request, wait, &format!("freehold pooler show {name}")).await?
+    {
+        return follow::tell_begun(cx, &operation);
+    }
     if cx.out.wants_json() {
         return cx.out.json(&json!({"id": name, "removed": true}));
     }
-    cx.out.line(&format!("pooler {name} is removed; stop what runs it"));
+    match (known.platform, &known.external) {
+        (Some(_), _) => cx.out.line(&format!("pooler {name} is ended and removed")),
+        (None, Some(_)) => cx.out.line(&format!("pooler {name} is removed; stop what runs it")),
+        (None, None) => cx.out.line(&format!("pooler {name} is removed; stop its agent")),
+    }
     Ok(())
 }
 
@@ -216,6 +240,7 @@ fn tell(cx: &Cx, body: &Value) -> Outcome {
     cx.out.fields(&[
         ("pooler", Some(pooler.id.to_string())),
         ("kind", Some(pooler.kind.as_str().to_owned())),
+        ("runs on", pooler.platform.map(|platform| platform.as_str().to_owned())),
         ("state", Some(pooler.state.as_str().to_owned())),
         ("health", Some(health)),
         ("heard of", pooler.observed_at.map(|at| cx.out.time(at))),

@@ -10,6 +10,7 @@ use crate::http::idempotency;
 use crate::plane::Core;
 use crate::pooler::external::External;
 use crate::pooler::keep::Keep;
+use crate::pooler::managed::grow::Grow as GrowPoolers;
 use crate::quota::Quota;
 use crate::server_pool::grow::Grow;
 use crate::stats::Stats;
@@ -32,6 +33,7 @@ pub fn register(engine: Builder, core: &Core) -> Builder {
         .register_loop(Grow { core: core() })
         .register_loop(Keep { core: core() })
         .register_loop(External::new(core()))
+        .register_loop(GrowPoolers { core: core() })
         .register_loop(Prune { core: core() })
 }
 

@@ -3,6 +3,7 @@
 use freehold_durable::Builder;
 
 use crate::plane::Core;
+use crate::pooler::managed::{remove::Remove as RemovePooler, start::Start as StartPooler};
 use crate::schema::{build::Build, retire::Retire};
 use crate::server::provision::Provision as ProvisionServer;
 use crate::server::remove::{Purge as PurgeServer, Remove};
@@ -41,4 +42,6 @@ pub fn register(engine: Builder, core: &Core) -> Builder {
         .register(Update { core: core() })
         .register(Remove { core: core() })
         .register(PurgeServer { core: core() })
+        .register(StartPooler { core: core() })
+        .register(RemovePooler { core: core() })
 }

@@ -9,6 +9,7 @@ use freehold_durable::Engine;
 use sqlx::PgPool;
 
 use crate::http::problem::Refused;
+use crate::pooler::managed::agents::Agents;
 use crate::pooler::wakes::Wakes;
 use crate::schema::catalog::Catalog;
 use crate::server::fleet::Fleet;
@@ -32,6 +33,8 @@ pub struct Core {
     pub fleet: Fleet,
     pub idle_sessions: IdleSessions,
     pub platforms: Platforms,
+    /// Where poolers run that Freehold starts itself.
+    pub agents: Agents,
     /// Agents that wait here for what their poolers are to serve.
     pub poolers: Wakes,
     /// Turns at copying a template.

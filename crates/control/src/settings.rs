@@ -14,6 +14,7 @@ use serde::Deserialize;
 mod compat;
 mod platform;
 mod pooler;
+mod pooler_platform;
 mod server_pool;
 mod size;
 mod watch;
@@ -21,6 +22,7 @@ mod watch;
 pub use compat::{Compat, Environment, PGCAT_REFUSED};
 pub use platform::{DockerPlatform, NomadPlatform, Platforms, ProcessPlatform};
 pub use pooler::Pooler;
+pub use pooler_platform::{PoolerPlatform, ServerTls};
 pub use server_pool::{Placement, ServerPool, Servers, check_limits};
 pub use size::{Ports, Size};
 pub use watch::{Health, Stats};
@@ -319,7 +321,7 @@ impl Settings {
             )));
         }
         self.check_pools()?;
-        self.pooler.check().map_err(BadSettings::Pooler)?;
+        self.pooler.check(&self.platform).map_err(BadSettings::Pooler)?;
         self.health.check().map_err(BadSettings::Health)?;
         self.stats.check().map_err(BadSettings::Stats)?;
         if self.http.timeout_seconds < 65 {

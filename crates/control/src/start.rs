@@ -12,6 +12,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio_util::sync::CancellationToken;
 
 use crate::plane::{Core, Inner, Plane};
+use crate::pooler::managed::agents;
 use crate::pooler::wakes::Wakes;
 use crate::schema::catalog::Catalog;
 use crate::schema::ship;
@@ -102,6 +103,7 @@ pub async fn plane(settings: Settings, pool: PgPool) -> Result<Plane, CannotStar
     let platforms = platforms::of(&settings.platform).map_err(CannotStart::Platform)?;
     let sealer = Sealer::from_file(&settings.secrets.key_file).map_err(CannotStart::Key)?;
     check_key(&pool, &sealer).await?;
+    let agents = agents::of(&settings, &sealer.fingerprint()).map_err(CannotStart::Platform)?;
     ship::ensure(&pool, &settings).await.map_err(CannotStart::Store)?;
     let holder = format!("{}:{}", hostname(), uuid::Uuid::now_v7());
     let lease = Duration::from_secs(settings.operations.lease_seconds);
@@ -115,6 +117,7 @@ pub async fn plane(settings: Settings, pool: PgPool) -> Result<Plane, CannotStar
         fleet: Fleet::default(),
         idle_sessions: IdleSessions::default(),
         platforms,
+        agents,
         poolers: Wakes::default(),
     };
     let builder = Engine::builder(pool).holder(holder).lease(lease);

@@ -13,11 +13,22 @@ pub struct DockerEngine {
 impl DockerEngine {
     /// The engine runs, with an image of this major version, and nothing of an earlier test's.
     pub fn start(instance: &'static str, major: u16) -> Self {
-        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../scripts/docker");
-        let output = Command::new(&script).args(["start", &major.to_string()]).stdin(Stdio::null()).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{}: {said}", script.display());
-        let socket = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+        Self::with(instance, &[&major.to_string()])
+    }
+
+    /// The same with the image of a pooler, made of this `freehold`.
+    pub fn for_poolers(instance: &'static str, program: &str) -> Self {
+        let engine = Self::with(instance, &[]);
+        let mut build = Command::new(shipped("deploy/images/pooler/build"));
+        build.arg(Self::POOLER_IMAGE).env("DOCKER_HOST", format!("unix://{}", engine.socket));
+        said(build.env("FREEHOLD", program).env("ACCEPT_EXPIRED", "yes"));
+        engine
+    }
+
+    pub const POOLER_IMAGE: &str = "localhost/freehold/pooler:tests";
+
+    fn with(instance: &'static str, majors: &[&str]) -> Self {
+        let socket = said(Command::new(shipped("scripts/docker")).arg("start").args(majors)).trim().to_owned();
         let engine = Self { socket, instance };
         // A test that was killed has left its things.
         engine.clean();
@@ -72,6 +83,16 @@ impl DockerEngine {
         remove(&["secret", "ls"], &["secret", "rm"]);
         remove(&["config", "ls"], &["config", "rm"]);
     }
+}
+
+fn shipped(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
+}
+
+fn said(command: &mut Command) -> String {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
 }
 
 impl Drop for DockerEngine {

@@ -46,7 +46,7 @@ pub async fn make(pool: &PgPool, actor: &Actor, body: &CreateKey) -> Answer<Crea
     Ok(CreatedKey { info, key: Some(token) })
 }
 
-fn random_token() -> Result<String, rand::rngs::SysError> {
+pub(crate) fn random_token() -> Result<String, rand::rngs::SysError> {
     let mut bytes = [0u8; 32];
     rand::rngs::SysRng.try_fill_bytes(&mut bytes)?;
     Ok(format!("fh_{}", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes)))

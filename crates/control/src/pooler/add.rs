@@ -1,20 +1,23 @@
 //! Registers a pooler: its name and the address that tenants connect to. Its agent may come later; an external one, which
-//! has none, comes with its files and its console.
+//! has none, comes with its files and its console. Without an address Freehold starts it itself.
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use freehold_api::operation::Operation;
 use freehold_api::pooler::{AddPooler, Pooler, PoolerKind, PoolerManagement};
 use freehold_api::problem::Code;
 use freehold_drivers::server::sql::SslMode;
 
 use super::external::declare;
 use super::list;
+use super::managed::add as managed;
 use super::store::{self, Declared};
 use crate::audit::record::{Actor, Event};
 use crate::http::access::Caller;
 use crate::http::extract::{Json, text};
 use crate::http::problem::Refused;
+use crate::http::request::Wait;
 use crate::plane::{Answer, Plane};
 
 const CAPACITY_MAX: u32 = 10_000;
@@ -23,8 +26,21 @@ const CAPACITY_MAX: u32 = 10_000;
 #[utoipa::path(post, path = "/v1/poolers", tag = "poolers", request_body = AddPooler,
     responses(
         (status = 201, description = "The pooler; it gets databases at once", body = Pooler),
-        (status = 200, description = "It was registered already, with the same values", body = Pooler)))]
-pub async fn add(State(plane): State<Plane>, caller: Caller, Json(body): Json<AddPooler>) -> Answer<Response> {
+        (status = 200, description = "It was registered already, with the same values", body = Pooler),
+        (status = 202, description = "Freehold is starting it; look at the operation", body = Operation)))]
+pub async fn add(
+    State(plane): State<Plane>,
+    caller: Caller,
+    Wait(wait): Wait,
+    Json(body): Json<AddPooler>,
+) -> Answer<Response> {
+    if body.external.is_some() && (body.address.is_none() || body.platform.is_some()) {
+        let detail = "an external pooler is one that you run: say the address that tenants connect to, and no platform";
+        return Err(Refused::field("address", detail));
+    }
+    if body.address.is_none() || body.platform.is_some() {
+        return managed::add(&plane, &caller.actor(), &body, wait).await;
+    }
     let made = ensure(&plane, &caller.actor(), &body).await?;
     let status = if made { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(Pooler::from(list::find(&plane.core, &body.id).await?))).into_response())
@@ -32,7 +48,8 @@ pub async fn add(State(plane): State<Plane>, caller: Caller, Json(body): Json<Ad
 
 /// True: it is new.
 pub(super) async fn ensure(plane: &Plane, actor: &Actor, body: &AddPooler) -> Answer<bool> {
-    let (host, port) = address_of(&body.address)?;
+    let address = body.address.as_deref().unwrap_or_default();
+    let (host, port) = address_of(address)?;
     let sslmode = body.sslmode.as_deref().unwrap_or("verify-full");
     if sslmode.parse::<SslMode>().is_err() {
         let detail =
@@ -46,10 +63,7 @@ pub(super) async fn ensure(plane: &Plane, actor: &Actor, body: &AddPooler) -> An
         return Err(Refused::field("kind", detail));
     }
     let external = body.external.as_ref().map(|external| declare::parse(&plane.core, kind, external)).transpose()?;
-    let capacity = body.capacity.unwrap_or(plane.settings.pooler.capacity);
-    if !(1..=CAPACITY_MAX).contains(&capacity) {
-        return Err(Refused::field("capacity", format!("{capacity} is out of range; use 1 to {CAPACITY_MAX}")));
-    }
+    let capacity = capacity_of(plane, body)?;
     if let Some(pem) = &body.ca_certificate {
         text("ca_certificate", pem, 100_000)?;
     }
@@ -67,9 +81,9 @@ pub(super) async fn ensure(plane: &Plane, actor: &Actor, body: &AddPooler) -> An
     if !store::insert(&mut tx, &declared).await? {
         drop(tx);
         let known = list::find(&plane.core, &body.id).await?;
-        let address = (known.host.as_str(), known.port) == (declared.host, i32::from(port));
+        let same_address = (known.host.as_str(), known.port) == (declared.host, i32::from(port));
         let certificate = body.ca_certificate.is_none() || body.ca_certificate == known.ca_certificate;
-        let same = address
+        let same = same_address
             && certificate
             && body.kind.is_none_or(|kind| kind.as_str() == known.kind)
             && body.sslmode.as_ref().is_none_or(|sslmode| *sslmode == known.sslmode)
@@ -90,13 +104,21 @@ pub(super) async fn ensure(plane: &Plane, actor: &Actor, body: &AddPooler) -> An
         declare::insert(&plane.core, &mut tx, &body.id, external).await?;
         plane.engine.wake_in(&mut tx, "pooler_external").await?;
     }
-    let details = serde_json::json!({"address": body.address, "capacity": capacity, "kind": declared.kind.as_str(),
+    let details = serde_json::json!({"address": address, "capacity": capacity, "kind": declared.kind.as_str(),
         "file": body.external.as_ref().map(|external| &external.file)});
     Event::done(actor, "pooler.add", format!("pooler:{}", body.id)).with(details).save(&mut *tx).await?;
     plane.engine.wake_in(&mut tx, "pooler").await?;
     tx.commit().await?;
     plane.poolers.poke();
     Ok(true)
+}
+
+pub(super) fn capacity_of(plane: &Plane, body: &AddPooler) -> Answer<u32> {
+    let capacity = body.capacity.unwrap_or(plane.settings.pooler.capacity);
+    match (1..=CAPACITY_MAX).contains(&capacity) {
+        true => Ok(capacity),
+        false => Err(Refused::field("capacity", format!("{capacity} is out of range; use 1 to {CAPACITY_MAX}"))),
+    }
 }
 
 fn address_of(text: &str) -> Answer<(String, u16)> {

@@ -29,10 +29,7 @@ struct Room {
 /// The poolers that got some.
 async fn round(store: &PgPool, only: Option<Uuid>) -> sqlx::Result<Vec<String>> {
     let mut tx = store.begin().await?;
-    // Before anything is looked at: whoever comes second sees what the first one gave.
-    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('freehold pooler assign', 0))")
-        .execute(&mut *tx)
-        .await?;
+    lock(&mut tx).await?;
     let mut rooms = rooms(&mut tx).await?;
     if rooms.is_empty() {
         return Ok(Vec::new());
@@ -61,6 +58,12 @@ async fn round(store: &PgPool, only: Option<Uuid>) -> sqlx::Result<Vec<String>> 
     }
     tx.commit().await?;
     Ok(given)
+}
+
+/// Before anything is looked at: whoever comes second sees what the first one gave.
+pub(super) async fn lock(tx: &mut PgConnection) -> sqlx::Result<()> {
+    let sql = "SELECT pg_advisory_xact_lock(hashtextextended('freehold pooler assign', 0))";
+    sqlx::query(sql).execute(tx).await.map(drop)
 }
 
 /// Those that are heard of first, then the fullest. One that is down takes databases too, where no other has room: they are

@@ -8,6 +8,7 @@ use freehold_api::status::Concern;
 
 use super::budget::show as budget;
 use super::list;
+use super::managed::store as managed;
 use super::store::{self, PoolerRow};
 use crate::http::extract::{Id, Json};
 use crate::plane::{Answer, Core, Plane};
@@ -24,7 +25,7 @@ const WHAT_IT_COSTS: &str = "it has no agent: while no plane runs, nothing new r
     responses((status = 200, description = "The pooler, and what was found", body = PoolerCheck)))]
 pub async fn check(State(plane): State<Plane>, Id(id): Id<PoolerId>) -> Answer<Json<PoolerCheck>> {
     let row = list::find(&plane.core, &id).await?;
-    let mut findings = findings(&row);
+    let mut findings = findings(&row, may_grow(&plane.core).await?);
     findings.extend(budget::of_pooler(&plane.core, id.as_str()).await?);
     Ok(Json(PoolerCheck { pooler: row.into(), findings }))
 }
@@ -32,10 +33,11 @@ pub async fn check(State(plane): State<Plane>, Id(id): Id<PoolerId>) -> Answer<J
 /// For `GET /v1/status`.
 pub async fn concerns(core: &Core) -> Answer<Vec<Concern>> {
     let mut concerns = Vec::new();
+    let may_grow = may_grow(core).await?;
     for row in store::all(&core.store).await? {
         // One that nobody started yet is nobody's trouble until it has databases.
-        let idle = row.tenants == 0 && row.health() == PoolerHealth::Unknown;
-        let found = findings(&row).into_iter().filter(|finding| !idle && finding.severity > Severity::Low);
+        let idle = row.tenants == 0 && row.health() == PoolerHealth::Unknown && row.state != "failed";
+        let found = findings(&row, may_grow).into_iter().filter(|finding| !idle && finding.severity > Severity::Low);
         concerns.extend(found.map(|finding| Concern {
             severity: finding.severity,
             code: finding.code,
@@ -46,12 +48,30 @@ pub async fn concerns(core: &Core) -> Answer<Vec<Concern>> {
     Ok(concerns)
 }
 
-pub fn findings(row: &PoolerRow) -> Vec<Finding> {
+/// Whether another pooler comes by itself when it is needed.
+async fn may_grow(core: &Core) -> Answer<bool> {
+    let Some(settings) = &core.settings.pooler.platform else { return Ok(false) };
+    Ok(managed::supply(&core.store).await?.managed < i64::from(settings.maximum_poolers))
+}
+
+pub fn findings(row: &PoolerRow, may_grow: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut find = |severity, code: &str, message: String| {
         findings.push(Finding { code: code.into(), severity, message });
     };
     let why = row.message().unwrap_or_default();
+    match row.state.as_str() {
+        "starting" | "removing" => return findings,
+        "failed" => {
+            find(
+                Severity::Medium,
+                "pooler_failed",
+                format!("{why}; it is tried again when another pooler is needed, and by `freehold pooler add` now"),
+            );
+            return findings;
+        }
+        _ => {}
+    }
     match row.health() {
         PoolerHealth::Healthy => {}
         PoolerHealth::Behind => find(Severity::Low, "pooler_behind", why),
@@ -83,11 +103,11 @@ pub fn findings(row: &PoolerRow) -> Vec<Finding> {
         let message = format!("{} count from its next start: restart it when it suits", row.needs_restart.join(", "));
         find(Severity::Low, "pooler_needs_restart", message);
     }
-    if row.state == "active" && row.tenants + row.stock >= i64::from(row.capacity) {
+    if !may_grow && row.state == "active" && row.tenants + row.stock >= i64::from(row.capacity) {
         find(
             Severity::Low,
             "pooler_full",
-            "it has as many databases as fit; `freehold pooler add` registers another".into(),
+            "it has as many databases as fit, and no other comes by itself; `freehold pooler add` registers one".into(),
         );
     }
     findings

@@ -16,6 +16,15 @@ pub async fn ensure(plane: &Plane, name: &str, host: &str, port: u16, sslmode: &
     }
     let address = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
     let sslmode = Some(sslmode.to_owned());
-    let body = AddPooler { id, kind: None, address, sslmode, ca_certificate: None, capacity: None, external: None };
+    let body = AddPooler {
+        id,
+        kind: None,
+        address: Some(address),
+        platform: None,
+        sslmode,
+        ca_certificate: None,
+        capacity: None,
+        external: None,
+    };
     add::ensure(plane, &Actor::system(), &body).await.map(drop)
 }

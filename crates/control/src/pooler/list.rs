@@ -4,7 +4,7 @@ use axum::extract::State;
 use freehold_api::id::PoolerId;
 use freehold_api::page::Page;
 use freehold_api::pooler::{
-    ExternalPooler, ListPoolers, Pooler, PoolerHealth, PoolerKind, PoolerManagement, PoolerState,
+    ExternalPooler, ListPoolers, Pooler, PoolerHealth, PoolerKind, PoolerManagement, PoolerPlatform, PoolerState,
 };
 use freehold_api::problem::Code;
 use jiff_sqlx::Timestamp;
@@ -74,6 +74,12 @@ impl PoolerRow {
             (PoolerHealth::Unhealthy | PoolerHealth::Unknown, _, Some(at)) => {
                 Some(format!("its agent was last heard of at {}; see that `freehold pooler agent` runs", seconds(at)))
             }
+            (PoolerHealth::Unhealthy | PoolerHealth::Unknown, _, None) if self.platform.is_some() => {
+                Some(match &self.reason {
+                    Some(reason) => format!("it could not be started: {reason}"),
+                    None => "its agent was not heard of yet".into(),
+                })
+            }
             (PoolerHealth::Unhealthy | PoolerHealth::Unknown, _, None) => {
                 Some("its agent was never heard of; start `freehold pooler agent` beside it".into())
             }
@@ -95,7 +101,17 @@ impl From<PoolerRow> for Pooler {
             id,
             kind: if row.kind == "pgcat" { PoolerKind::Pgcat } else { PoolerKind::Pgbouncer },
             management: if row.is_external() { PoolerManagement::External } else { PoolerManagement::Agent },
-            state: if row.state == "cordoned" { PoolerState::Cordoned } else { PoolerState::Active },
+            platform: row.platform.as_deref().map(|platform| match platform {
+                "docker" => PoolerPlatform::Docker,
+                _ => PoolerPlatform::Process,
+            }),
+            state: match row.state.as_str() {
+                "starting" => PoolerState::Starting,
+                "cordoned" => PoolerState::Cordoned,
+                "removing" => PoolerState::Removing,
+                "failed" => PoolerState::Failed,
+                _ => PoolerState::Active,
+            },
             health: row.health(),
             message: row.message(),
             port: u16::try_from(row.port).unwrap_or(0),

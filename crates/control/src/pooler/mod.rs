@@ -1,4 +1,5 @@
-//! Poolers: what tenants connect through, and which database is served by which. `active ⇄ cordoned`.
+//! Poolers: what tenants connect through, and which database is served by which. `active ⇄ cordoned`; of those
+//! that Freehold starts itself [`managed`] has the rest.
 //!
 //! What is wanted of a pooler is not kept anywhere: [`render`] makes it of the rows of its databases. A row that changed
 //! marks itself (`migrations/0030_pooler.sql`), [`raise`] counts the pooler's generation up once for all that is marked,
@@ -19,6 +20,7 @@ pub mod external;
 pub mod follow;
 pub mod keep;
 pub mod list;
+pub mod managed;
 pub mod metrics;
 pub mod mind;
 pub mod pause;

@@ -55,6 +55,10 @@ pub struct PoolerRow {
     pub id: String,
     pub kind: String,
     pub management: String,
+    /// Where Freehold runs it itself.
+    pub platform: Option<String>,
+    /// Why it could not be started.
+    pub reason: Option<String>,
     pub state: String,
     pub host: String,
     pub port: i32,
@@ -92,8 +96,8 @@ macro_rules! select {
         concat!(
             "SELECT p.*, ",
             fresh!(),
-            " AS fresh, d.tenants, d.stock, d.unserved, k.open, x.file, x.users_file, x.admin, x.withheld FROM pooler p
-            LEFT JOIN pooler_external x ON x.pooler_id = p.id
+            " AS fresh, v.platform, v.reason, d.tenants, d.stock, d.unserved, k.open, x.file, x.users_file, x.admin, x.withheld
+            FROM pooler p LEFT JOIN pooler_service v ON v.pooler_id = p.id LEFT JOIN pooler_external x ON x.pooler_id = p.id
             CROSS JOIN LATERAL (SELECT coalesce(sum(k.servers_active + k.servers_idle), 0) AS open
                 FROM pooler_stats k JOIN tenant_database d ON d.id = k.database_id WHERE d.pooler_id = p.id) k
             CROSS JOIN LATERAL (SELECT count(d.tenant_id) AS tenants, count(*) FILTER (WHERE d.tenant_id IS NULL) AS stock,

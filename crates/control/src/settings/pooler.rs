@@ -2,6 +2,9 @@
 
 use serde::Deserialize;
 
+use super::platform::Platforms;
+use super::pooler_platform::PoolerPlatform;
+
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Pooler {
@@ -17,6 +20,8 @@ pub struct Pooler {
     pub server_reserve: u32,
     /// Of so many connections that pools at rest may open on a server, one is kept free.
     pub oversubscription: u32,
+    /// Where Freehold starts more of them by itself. Absent: they are registered by hand.
+    pub platform: Option<PoolerPlatform>,
 }
 
 impl Default for Pooler {
@@ -28,12 +33,13 @@ impl Default for Pooler {
             server_idle_seconds: 120,
             server_reserve: 10,
             oversubscription: 10,
+            platform: None,
         }
     }
 }
 
 impl Pooler {
-    pub fn check(&self) -> Result<(), String> {
+    pub(super) fn check(&self, platforms: &Platforms) -> Result<(), String> {
         if !(1..=10_000).contains(&self.capacity) {
             return Err(format!("capacity must be from 1 to 10000; it is {}", self.capacity));
         }
@@ -54,6 +60,9 @@ impl Pooler {
                 self.oversubscription
             ));
         }
-        Ok(())
+        match &self.platform {
+            Some(platform) => platform.check(self.capacity, platforms).map_err(|why| format!("platform: {why}")),
+            None => Ok(()),
+        }
     }
 }

@@ -2,4 +2,5 @@
 
 mod budget;
 mod pooler;
+mod pooler_platform;
 mod rows;

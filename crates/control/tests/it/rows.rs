@@ -9,7 +9,7 @@ use uuid::Uuid;
 pub struct Store {
     pub pool: PgPool,
     // Last: connections end before it does.
-    _cluster: Cluster,
+    cluster: Cluster,
 }
 
 impl Store {
@@ -18,9 +18,13 @@ impl Store {
         let pool = PgPoolOptions::new().max_connections(20).connect(&cluster.dsn(ADMIN)).await;
         let pool = pool.expect("connect to the control store");
         start::migrate(&pool).await.expect("migrate");
-        let store = Self { pool, _cluster: cluster };
+        let store = Self { pool, cluster };
         store.run("INSERT INTO template (name, version, manifest, files, current, stocked, shipped) VALUES ('default', 'v', '{}', '{}', true, true, true)").await;
         store
+    }
+
+    pub fn dsn(&self) -> String {
+        self.cluster.dsn(ADMIN)
     }
 
     pub async fn run(&self, sql: &str) {

@@ -5,6 +5,7 @@
 //! `Configuration`. Absent: which tenant is served where, what a plan allows, retries, and the coalescing of changes;
 //! callers bring entries and decide when.
 
+pub mod agents;
 mod block;
 mod configuration;
 mod error;

@@ -14,7 +14,7 @@ use freehold_testkit::{ADMIN, Cluster, Directory, Port, Running};
 use crate::{pages, read};
 
 /// Page, and the first line of the block.
-const NOT_RUN: [(&str, &str); 7] = [
+const NOT_RUN: [(&str, &str); 8] = [
     ("CONTRIBUTING.md", "make check   # formatting, clippy, rustdoc, licences and bans"),
     ("CONTRIBUTING.md", "cargo nextest run -p freehold-durable"),
     (
@@ -24,6 +24,7 @@ const NOT_RUN: [(&str, &str); 7] = [
     ("README.md", "cargo install --locked --path crates/freehold"),
     ("README.md", "export STORE_URL='postgres://freehold:…@db.internal:5432/freehold_control'"),
     ("docs/operate.md", "systemctl restart freehold"),
+    ("docs/poolers.md", "freehold pooler add front --platform process"),
     ("docs/secure.md", "export ADMIN_DSN='postgres://postgres:…@db1.internal:5432/postgres'"),
 ];
 

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use freehold_api::plan::Plan;
 use freehold_api::problem::Code;
-use freehold_control::settings::{DockerPlatform, NomadPlatform, ProcessPlatform, ServerPool, Settings};
+use freehold_control::settings::{
+    DockerPlatform, NomadPlatform, PoolerPlatform, ProcessPlatform, ServerPool, Settings,
+};
 use regex::Regex;
 
 use crate::{read, root};
@@ -118,6 +120,7 @@ fn settings_are_those_that_are_read_with_their_defaults() {
     let pool: ServerPool = toml::from_str(pool).expect("a pool needs three");
     let process: ProcessPlatform = toml::from_str("data_dir = \"/d\"").expect("a directory is enough");
     let (docker, nomad) = (DockerPlatform::default(), NomadPlatform::default());
+    let poolers: PoolerPlatform = toml::from_str("kind = \"process\"").expect("a kind is enough");
     let plan: Plan = toml::from_str("name = \"p\"").expect("a plan needs a name");
     let defaults = BTreeMap::from([
         ("listen", settings.listen.to_string()),
@@ -171,6 +174,10 @@ fn settings_are_those_that_are_read_with_their_defaults() {
         ("pooler.client_connections", settings.pooler.client_connections.to_string()),
         ("pooler.client_wait_seconds", settings.pooler.client_wait_seconds.to_string()),
         ("pooler.server_idle_seconds", settings.pooler.server_idle_seconds.to_string()),
+        ("pooler.platform.maximum_poolers", poolers.maximum_poolers.to_string()),
+        ("pooler.platform.name", poolers.name.clone()),
+        ("pooler.platform.address", poolers.address.clone()),
+        ("pooler.platform.ports", poolers.ports.to_string()),
         ("plan.statement_timeout_ms", plan.statement_timeout_ms.to_string()),
         ("plan.idle_in_transaction_timeout_ms", plan.idle_in_transaction_timeout_ms.to_string()),
         ("plan.stock", plan.stock.to_string()),

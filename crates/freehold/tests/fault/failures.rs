@@ -107,6 +107,8 @@ failure_tests! {
     failure_in_server_remove: RemoveServer, 1;
     failure_in_server_purge: PurgeServer, 1;
     failure_in_server_remove_of_one_that_was_registered: Forget, 1;
+    failure_in_pooler_start: StartPooler, 1;
+    failure_in_pooler_remove: RemovePooler, 1;
 }
 
 /// A person ends a stuck create as undone: the tenant is free, failed with the reason, and the next create works.

@@ -158,4 +158,6 @@ kill_tests! {
     kill_tenant_adopt_check: AdoptCheck, 1, 0;
     kill_tenant_adopt: Adopt, 4, 2;
     kill_tenant_terminate_sessions: Terminate, 2, 0;
+    kill_pooler_start: StartPooler, 4, 2;
+    kill_pooler_remove: RemovePooler, 2, 1;
 }

@@ -15,6 +15,7 @@ mod leaders;
 mod legacy;
 mod picture;
 mod points;
+mod poolers;
 mod quota;
 mod railzway;
 mod rig;

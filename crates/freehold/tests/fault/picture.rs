@@ -59,6 +59,9 @@ const OF_STORE: &[&str] = &[
     "SELECT format('visitor %s', role) FROM visitor",
     "SELECT format('label %s %s=%s', tenant_id, key, value) FROM tenant_label",
     "SELECT format('edge %s', edge_tenant) FROM edge_tenant",
+    "SELECT format('pooler %s state=%s platform=%s placed=%s key=%s reason=%s', p.id, p.state, v.platform, v.place IS NOT NULL,
+        EXISTS (SELECT FROM api_key k WHERE k.id = v.key_id AND k.revoked_at IS NULL), v.reason) FROM pooler p JOIN pooler_service v ON v.pooler_id = p.id",
+    "SELECT format('key in force %s', name) FROM api_key WHERE revoked_at IS NULL",
 ];
 
 impl Rig {
@@ -98,6 +101,7 @@ impl Rig {
             }
         }
         let mut store = self.platform();
+        store.extend(self.poolers());
         for sql in OF_STORE {
             store.extend(lines(&self.sql, sql).await);
         }

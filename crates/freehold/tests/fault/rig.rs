@@ -70,6 +70,7 @@ impl Rig {
                 dir.display()
             ));
         }
+        text.push_str(&crate::poolers::places(wanted.settings, directory.path(), &ports));
         std::fs::write(&settings, text).expect("write the settings");
         for args in [
             &["store", "migrate"][..],

@@ -9,6 +9,7 @@ use serde_json::{Value as Json, json};
 use crate::legacy;
 use crate::picture::Picture;
 use crate::points;
+use crate::poolers::PLATFORM;
 use crate::rig::{Rig, Wanted};
 use crate::servers::POOL;
 use crate::serving::{PATIENCE, Serve, until};
@@ -66,10 +67,13 @@ pub enum Scenario {
     PurgeServer,
     /// One that was registered.
     Forget,
+    /// A pooler on the platform.
+    StartPooler,
+    RemovePooler,
 }
 
 impl Scenario {
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::Made,
         Self::FromStock,
         Self::Suspend,
@@ -93,6 +97,8 @@ impl Scenario {
         Self::RemoveServer,
         Self::RemoveWithData,
         Self::PurgeServer,
+        Self::StartPooler,
+        Self::RemovePooler,
     ];
 
     /// Kinds that are broken in it; the first is what it is about.
@@ -118,25 +124,33 @@ impl Scenario {
             Self::Diagnose => &["tenant.diagnose"],
             Self::AdoptCheck => &["tenant.adopt_check"],
             Self::Adopt => &["tenant.adopt"],
+            Self::StartPooler => &["pooler.start"],
+            Self::RemovePooler => &["pooler.remove"],
         }
     }
 
-    /// Whether both want the same rig: the one with templates and stock, or the one with a pool.
+    /// Whether both want the same rig: the one with templates and stock, the one with a pool, or the one
+    /// with a platform for poolers.
     pub fn shares_rig_with(self, other: Self) -> bool {
         let alone = |scenario| matches!(scenario, Self::Register | Self::AddAgain | Self::Check | Self::Forget);
-        !alone(self) && !alone(other) && self.has_pool() == other.has_pool()
+        let of = |scenario: Self| (scenario.has_pool(), scenario.is_about_poolers());
+        !alone(self) && !alone(other) && of(self) == of(other)
     }
 
     /// A rig with servers, templates and stock, as far as this one needs them.
     pub async fn rig(self) -> (Rig, Serve) {
         let apart = matches!(self, Self::Register | Self::AddAgain | Self::Forget).then(|| Cluster::start(15));
-        let settings = if self.has_pool() { POOL } else { SETTINGS };
+        let settings = match (self.has_pool(), self.is_about_poolers()) {
+            (true, _) => POOL,
+            (_, true) => PLATFORM,
+            _ => SETTINGS,
+        };
         let rig = Rig::new(Wanted { apart, settings, ..Wanted::default() }).await;
         let mut serve = rig.serve("").await;
         match self {
             Self::Register => rig.stop_filling().await,
             // Health comes in with a login of its own, at its own time.
-            _ if self.has_pool() || matches!(self, Self::AddAgain | Self::Forget) => {
+            _ if self.has_pool() || self.is_about_poolers() || matches!(self, Self::AddAgain | Self::Forget) => {
                 rig.stop_filling().await;
                 rig.freeze("health").await;
             }
@@ -156,6 +170,7 @@ impl Scenario {
     pub async fn prepare(self, rig: &Rig, serve: &Serve, id: &str) {
         match self {
             _ if self.has_pool() => self.prepare_server(serve).await,
+            _ if self.is_about_poolers() => self.prepare_pooler(serve).await,
             Self::AddAgain | Self::Forget => {
                 let (status, body) = serve.post("/v1/servers", another(rig)).await;
                 assert_eq!(status, 201, "{body}\n{}", serve.output());
@@ -208,6 +223,7 @@ impl Scenario {
                 (Method::POST, "/v1/servers".into(), Some(again))
             }
             _ if self.has_pool() || self == Self::Forget => self.act_on_server(id),
+            _ if self.is_about_poolers() => self.act_on_pooler(),
             Self::Check => (Method::POST, "/v1/servers/one/check".into(), None),
             Self::Sessions => (Method::GET, tenant("sessions"), None),
             Self::Terminate => (Method::POST, tenant("sessions/terminate"), Some(json!({"idle_for_seconds": 60}))),
@@ -223,10 +239,13 @@ impl Scenario {
     pub async fn settled(self, rig: &Rig, serve: &mut Serve) {
         let stock: &[(&str, i64)] = match self {
             Self::Register | Self::AddAgain | Self::Check | Self::Forget => &[],
-            _ if self.has_pool() => &[],
+            _ if self.has_pool() || self.is_about_poolers() => &[],
             _ => &[("kept", 1)],
         };
         rig.settled(serve, stock).await;
+        if self.is_about_poolers() {
+            rig.poolers_are_back().await;
+        }
     }
 
     /// Takes back what the run left, so that the next one begins where this one began.
@@ -234,6 +253,7 @@ impl Scenario {
         match self {
             Self::Check => {}
             _ if self.has_pool() => self.clean_servers(rig, serve, id).await,
+            _ if self.is_about_poolers() => self.clean_poolers(rig, serve).await,
             Self::Version => {
                 // One that could not be built left no stock: another version does.
                 let sql = "SELECT count(*) FROM template_build JOIN template USING (name, version) WHERE current AND state = 'failed'";

@@ -3,9 +3,11 @@
 mod begin;
 mod bench;
 mod budget;
+mod docker;
 mod external;
 mod fake;
 mod hold;
+mod platform;
 mod serve;
 mod small_disk;
 mod story;
@@ -39,6 +41,8 @@ stories!(
     hold::a_pause_outlives_its_agent_and_its_pgbouncer,
     hold::a_pause_that_cannot_drain_names_who_held_it,
     hold::a_change_of_a_paused_entry_waits_for_its_end,
+    platform::poolers_come_by_themselves_and_outlive_the_plane,
+    platform::what_cannot_be_started_says_why_and_is_tried_again,
     serve::what_the_plane_says_is_served_and_reported,
     serve::what_cannot_be_is_refused_and_what_runs_goes_on,
     serve::everything_dies_and_tenants_go_on,

@@ -58,13 +58,13 @@ pub async fn ask(client: &Client, sql: &str) -> Result<String, tokio_postgres::E
 }
 
 /// PgBouncer 1.18 lets who is in already wait for a connection that the server refuses, until its patience is over.
-async fn is_answered(client: &Client) -> bool {
+pub async fn is_answered(client: &Client) -> bool {
     let asked = tokio::time::timeout(Duration::from_secs(3), ask(client, "SELECT 'in'"));
     matches!(asked.await, Ok(Ok(_)))
 }
 
 /// Through the pooler, as soon as that is possible.
-async fn until_in(connection: &Json) -> Client {
+pub async fn until_in(connection: &Json) -> Client {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match as_tenant(&connection["pooled"]).await {

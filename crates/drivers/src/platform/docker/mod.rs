@@ -5,8 +5,9 @@
 //! server itself refuses to start where its data is not. In a Swarm that container's place is the server's from then on:
 //! its node is recorded before the service exists, and stays recorded until the data is purged.
 //!
-//! Nothing without Freehold's labels is touched. Absent: images made here (`deploy/images/postgres`), networks, Swarms.
+//! Nothing without Freehold's labels is touched. Absent: images made here (`deploy/images`), networks, Swarms.
 
+mod agents;
 mod connection;
 mod engine;
 mod fault;
@@ -17,6 +18,7 @@ mod swarm;
 use async_trait::async_trait;
 
 use super::{Observed, Platform, PlatformError, Service};
+pub use agents::{DockerAgents, DockerAgentsOptions};
 use connection::Connection;
 pub use options::{DockerMode, DockerOptions};
 

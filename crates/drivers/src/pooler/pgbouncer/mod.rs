@@ -39,6 +39,7 @@ pub use process::{Program, Supervised, SupervisedOptions, find_program};
 pub use quote::{EntryName, Unwritable};
 pub use render::{Rendered, render};
 pub use shared::{SharedOptions, SharedPgBouncer};
+pub(crate) use supervise::end_in;
 pub use version::{Features, Release};
 
 #[derive(Debug, Clone)]

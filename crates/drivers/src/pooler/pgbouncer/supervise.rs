@@ -195,6 +195,13 @@ async fn shut_down(running: &mut Running, dir: &Path, grace: Duration) {
     }
 }
 
+/// Ends the PgBouncer that works in this directory, whoever started it; open transactions have the grace.
+pub(crate) async fn end_in(directory: &Path, grace: Duration) {
+    if let Some(pid) = running_in(directory) {
+        shut_down(&mut Running::Found(pid, directory.to_owned()), directory, grace).await;
+    }
+}
+
 /// The PgBouncer that works in this directory. Found by that, never by a pid alone: pids are given out again.
 fn running_in(directory: &Path) -> Option<i32> {
     let entries = fs::read_dir("/proc").ok()?;

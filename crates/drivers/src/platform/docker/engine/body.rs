@@ -65,7 +65,7 @@ pub(super) fn data_mount(volume: &str) -> Mount {
     }
 }
 
-pub(super) fn limited(limits: &Limits) -> HostConfig {
+pub(in super::super) fn limited(limits: &Limits) -> HostConfig {
     let cpus = |cpus: Option<f64>, unit: f64| cpus.map(|cpus| (cpus * unit).round() as i64);
     let memory = limits.memory_bytes.map(signed);
     HostConfig {
@@ -93,7 +93,7 @@ pub(in super::super) fn health(interval_seconds: u32) -> HealthConfig {
     }
 }
 
-fn log_config(driver: &str) -> Option<HostConfigLogConfig> {
+pub(in super::super) fn log_config(driver: &str) -> Option<HostConfigLogConfig> {
     Some(HostConfigLogConfig { typ: Some(driver.to_owned()), config: log_options(driver) })
 }
 

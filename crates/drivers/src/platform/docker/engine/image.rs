@@ -7,17 +7,28 @@ use super::super::connection::{Connection, credentials};
 use super::super::fault::{fault, is_missing, words};
 use crate::platform::{Image, PlatformError, PlatformErrorKind, Service};
 
+const POSTGRES: &str = "deploy/images/postgres/build";
+
 pub(super) async fn ensure(connection: &Connection, service: &Service) -> Result<(), PlatformError> {
     let Some(image) = &service.image else { return Ok(()) };
+    ensure_image(connection, image, POSTGRES).await
+}
+
+/// `script` makes such an image.
+pub(in super::super) async fn ensure_image(
+    connection: &Connection,
+    image: &Image,
+    script: &str,
+) -> Result<(), PlatformError> {
     let reference = &image.reference;
     match connection.client().await?.inspect_image(reference).await {
         Ok(_) => Ok(()),
-        Err(error) if is_missing(&error) => pull(connection, image).await,
+        Err(error) if is_missing(&error) => pull(connection, image, script).await,
         Err(error) => Err(fault(&format!("inspect image {reference}"), error)),
     }
 }
 
-async fn pull(connection: &Connection, image: &Image) -> Result<(), PlatformError> {
+async fn pull(connection: &Connection, image: &Image, script: &str) -> Result<(), PlatformError> {
     let (name, tag) = parts(&image.reference);
     let options = CreateImageOptionsBuilder::new().from_image(name).tag(tag).build();
     let client = connection.client().await?;
@@ -34,7 +45,7 @@ async fn pull(connection: &Connection, image: &Image) -> Result<(), PlatformErro
         let error = fault(&format!("pull image {}", image.reference), error);
         return Err(match error.kind {
             // What to do is not in what a registry says.
-            PlatformErrorKind::Other | PlatformErrorKind::ImageMissing => missing(&image.reference, &said),
+            PlatformErrorKind::Other | PlatformErrorKind::ImageMissing => missing_of(&image.reference, &said, script),
             _ => error,
         });
     }
@@ -42,10 +53,14 @@ async fn pull(connection: &Connection, image: &Image) -> Result<(), PlatformErro
 }
 
 pub(in super::super) fn missing(reference: &str, said: &str) -> PlatformError {
+    missing_of(reference, said, POSTGRES)
+}
+
+fn missing_of(reference: &str, said: &str, script: &str) -> PlatformError {
     PlatformError::new(
         PlatformErrorKind::ImageMissing,
         format!(
-            "image {reference} is not there and cannot be pulled ({said}): build it with deploy/images/postgres/build, or correct the pool's image and the registry's credentials"
+            "image {reference} is not there and cannot be pulled ({said}): build it with {script}, or correct the name of the image and the registry's credentials"
         ),
     )
 }

@@ -20,8 +20,8 @@ use super::connection::{Connection, text};
 use super::fault::{fault, gone, is_missing};
 use super::labels;
 use crate::platform::{PlatformError, PlatformErrorKind, Program, Service, Storage, container, refusal};
-pub(super) use body::{health, log_options, signed};
-pub(super) use image::missing;
+pub(super) use body::{health, limited, log_config, log_options, signed};
+pub(super) use image::{ensure_image, missing};
 pub(super) use observe::{observe, paused};
 pub(super) use once::parent_mount;
 
@@ -105,7 +105,7 @@ pub(super) async fn last_words(connection: &Connection, name: &str) -> Result<St
     }
 }
 
-async fn log(connection: &Connection, container: &str, lines: u32) -> Result<String, PlatformError> {
+pub(super) async fn log(connection: &Connection, container: &str, lines: u32) -> Result<String, PlatformError> {
     let options = LogsOptionsBuilder::new().stdout(true).stderr(true).tail(&lines.to_string()).build();
     Ok(text(connection.client().await?.logs(container, Some(options))).await)
 }
@@ -125,7 +125,10 @@ async fn own(connection: &Connection, name: &str) -> Result<Option<ContainerInsp
     Ok(found.filter(|found| labels::is_own(connection, name, labels::SERVICE, labels_of(found))))
 }
 
-async fn inspect(connection: &Connection, name: &str) -> Result<Option<ContainerInspectResponse>, PlatformError> {
+pub(super) async fn inspect(
+    connection: &Connection,
+    name: &str,
+) -> Result<Option<ContainerInspectResponse>, PlatformError> {
     match connection.client().await?.inspect_container(name, None).await {
         Err(error) if is_missing(&error) => Ok(None),
         Err(error) => Err(fault(&format!("inspect container {name}"), error)),
@@ -135,7 +138,7 @@ async fn inspect(connection: &Connection, name: &str) -> Result<Option<Container
     }
 }
 
-fn labels_of(found: &ContainerInspectResponse) -> Option<&labels::Labels> {
+pub(super) fn labels_of(found: &ContainerInspectResponse) -> Option<&labels::Labels> {
     found.config.as_ref()?.labels.as_ref()
 }
 
@@ -143,11 +146,11 @@ fn generation(found: &ContainerInspectResponse) -> Option<u64> {
     labels::number(labels_of(found), labels::GENERATION)
 }
 
-fn status(found: &ContainerInspectResponse) -> Option<ContainerStateStatusEnum> {
+pub(super) fn status(found: &ContainerInspectResponse) -> Option<ContainerStateStatusEnum> {
     found.state.as_ref()?.status
 }
 
-fn began(found: &ContainerInspectResponse) -> bool {
+pub(super) fn began(found: &ContainerInspectResponse) -> bool {
     let started = found.state.as_ref().and_then(|state| state.started_at.as_deref());
     started.is_some_and(|at| !at.starts_with("0001"))
 }
@@ -192,7 +195,11 @@ async fn data(connection: &Connection, service: &Service) -> Result<(), Platform
 }
 
 /// It is what it shall be: on its way up afterwards.
-async fn up(connection: &Connection, name: &str, found: &ContainerInspectResponse) -> Result<(), PlatformError> {
+pub(super) async fn up(
+    connection: &Connection,
+    name: &str,
+    found: &ContainerInspectResponse,
+) -> Result<(), PlatformError> {
     let client = connection.client().await?;
     let doing = format!("start container {name}");
     match status(found) {
@@ -238,7 +245,11 @@ async fn take_away(connection: &Connection, name: &str) -> Result<(), PlatformEr
 }
 
 /// Not running afterwards; killed when its grace is over.
-async fn halt(connection: &Connection, name: &str, found: &ContainerInspectResponse) -> Result<(), PlatformError> {
+pub(super) async fn halt(
+    connection: &Connection,
+    name: &str,
+    found: &ContainerInspectResponse,
+) -> Result<(), PlatformError> {
     let client = connection.client().await?;
     let doing = format!("stop container {name}");
     if status(found) == Some(ContainerStateStatusEnum::PAUSED) {
