@@ -1,7 +1,7 @@
 //! Admin sessions that were just done with, for whoever comes next within a moment: while many databases are made one
 //! after the other, a process of PostgreSQL for each would cost as much as a good part of the making.
 //!
-//! Only sessions that nothing was set in and nothing failed in are kept, and only for [`KEPT`]: a server that is being
+//! Only sessions that nothing was set in and nothing failed in are kept, and only for a second: a server that is being
 //! stopped, replaced or given another password is not held up by them.
 
 use std::collections::HashMap;
