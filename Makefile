@@ -16,7 +16,7 @@ run: ## freehold dev on this machine: PostgreSQL, control plane, API on http://1
 	@scripts/needs demo
 	@$(CARGO) run --locked -p freehold -- dev
 
-engines: ## Install what the tests run on: PostgreSQL 15 to 18, PgBouncer 1.18 and 1.24, faketime
+engines: ## Install what the tests run on: PostgreSQL 15 to 18, PgBouncer 1.18 and 1.24, faketime, clients of several languages
 	@scripts/needs test
 
 test: engines ## Every test, on real PostgreSQL 15 to 18 and PgBouncer 1.18 and 1.24

@@ -33,6 +33,13 @@ pub fn pooler_engine(version: &str) -> PathBuf {
     })
 }
 
+/// Where Node finds node-postgres: for `NODE_PATH`.
+pub fn node_postgres() -> PathBuf {
+    let places = homes().map(|home| home.join("node-postgres/share/nodejs"));
+    let found = places.into_iter().find(|place| place.join("pg/package.json").exists());
+    found.unwrap_or_else(|| panic!("node-postgres is not on this machine; run `make engines`"))
+}
+
 fn env(name: &str) -> Option<PathBuf> {
     std::env::var_os(name).map(PathBuf::from)
 }

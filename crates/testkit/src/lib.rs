@@ -19,7 +19,7 @@ mod process;
 pub use cluster::{ADMIN, ADMIN_PASSWORD, Cluster, ClusterBuilder};
 pub use directory::Directory;
 pub use docker::DockerEngine;
-pub use engine::{engine, pooler_engine, unprivileged_user};
+pub use engine::{engine, node_postgres, pooler_engine, unprivileged_user};
 pub use pgbouncer::Pgbouncer;
 pub use pgcat::{PgcatConsole, World};
 pub use plane::{Answer, Plane, PlaneBuilder, as_tenant, http_client};

@@ -3,6 +3,8 @@
 mod begin;
 mod bench;
 mod budget;
+mod clients;
+mod crowd;
 mod docker;
 mod external;
 mod fake;
@@ -34,6 +36,8 @@ stories!(
     budget::as_many_as_there_are_connections_never_fail,
     budget::more_tenants_than_connections_take_turns,
     begin::both_sides_are_encrypted_where_certificates_are,
+    clients::every_driver_gets_in_with_what_is_printed,
+    crowd::who_works_notices_nothing_of_those_who_come_and_go,
     external::tenants_come_and_go_also_while_it_is_down,
     external::a_pause_ends_by_its_deadline_while_a_plane_runs,
     external::a_full_or_locked_disk_is_named_and_hinders_no_create,

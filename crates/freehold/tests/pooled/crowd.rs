@@ -1,0 +1,49 @@
+//! Tenants at work while others come and go: nobody who works notices a reload.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use freehold_testkit::engine;
+use futures::future::try_join_all;
+use tokio::process::Command;
+
+use crate::story::{create, dev, pooler};
+
+const AT_WORK: u32 = 8;
+
+pub async fn who_works_notices_nothing_of_those_who_come_and_go(version: &'static str) {
+    // The whole: five hundred. It takes as long as that many databases take to make.
+    let (others, seconds) = match std::env::var("FREEHOLD_SOAK").is_ok_and(|soak| soak == "1") {
+        true => (500, 300),
+        false => (12, 15),
+    };
+    let plane = dev(version, AT_WORK).await;
+    let pgbench = engine(15).join("pgbench");
+    let mut at_work = Vec::new();
+    for number in 0..AT_WORK {
+        create(&plane, &format!("at-work-{number}")).await;
+        let url = plane.cli(&["tenant", "url", &format!("at-work-{number}")]).stdout;
+        let url = String::from_utf8(url).expect("text").trim().to_owned();
+        let made = Command::new(&pgbench).args(["-i", "-q", "-s", "1"]).arg(&url).output().await.expect("pgbench");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let mut works = Command::new(&pgbench);
+        works.args(["-n", "-c", "1", "-T", &seconds.to_string(), &url]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        at_work.push(works.kill_on_drop(true).spawn().expect("pgbench"));
+    }
+    let before = pooler(&plane).await["reloads"].as_u64().unwrap_or_default();
+    for number in 0..others {
+        let id = format!("other-{number}");
+        create(&plane, &id).await;
+        let (status, _, body) = plane.delete(&format!("/v1/tenants/{id}?confirm={id}&purge=true")).await;
+        assert!([200, 202].contains(&status), "{status} {body}");
+    }
+    let ended = async { try_join_all(at_work.into_iter().map(|works| works.wait_with_output())).await };
+    let patience = Duration::from_secs(seconds + 60);
+    for told in tokio::time::timeout(patience, ended).await.expect("pgbench ends in time").expect("pgbench") {
+        let (stdout, stderr) = (String::from_utf8_lossy(&told.stdout), String::from_utf8_lossy(&told.stderr));
+        assert!(told.status.success(), "{stdout}{stderr}");
+        assert!(stdout.contains("number of failed transactions: 0 "), "{stdout}{stderr}");
+    }
+    let reloads = pooler(&plane).await["reloads"].as_u64().unwrap_or_default() - before;
+    assert!(reloads >= 2, "{reloads} reloads: nothing was tried");
+}
