@@ -301,9 +301,9 @@ pub struct PoolerReport {
     pub needs_restart: Vec<String>,
     #[serde(default)]
     pub pauses: Vec<PauseTold>,
-    /// Those that somebody used since the pooler's start.
+    /// Those that somebody used since the pooler's start. Null: they could not be counted.
     #[serde(default)]
-    pub databases: Vec<PooledDatabase>,
+    pub databases: Option<Vec<PooledDatabase>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -11,7 +11,8 @@ use tokio::time::Instant;
 
 use super::mind::Wanted;
 use super::pause::store as pauses;
-use super::{list, raise, render, store};
+use super::{agent, list, raise, render, store};
+use crate::http::access::Caller;
 use crate::http::extract::{Id, Json, Query};
 use crate::http::problem::Refused;
 use crate::plane::{Answer, Core, Plane};
@@ -28,6 +29,7 @@ const LOOK: Duration = Duration::from_millis(250);
         (status = 204, description = "Still what `after` was, and the time is over")))]
 pub async fn assignment(
     State(plane): State<Plane>,
+    caller: Caller,
     Id(id): Id<PoolerId>,
     Query(query): Query<AwaitAssignment>,
 ) -> Answer<Response> {
@@ -35,6 +37,7 @@ pub async fn assignment(
     if wait > WAIT_MAX {
         return Err(Refused::field("wait", format!("{wait} is too long; use at most {WAIT_MAX} seconds")));
     }
+    agent::require(&plane.core, &caller, &id).await?;
     let end = Instant::now() + Duration::from_secs(wait.into());
     let mut awake = plane.poolers.listen();
     loop {

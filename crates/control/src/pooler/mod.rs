@@ -9,6 +9,7 @@
 //! does it itself. Both go by the same [`mind`].
 
 pub mod add;
+mod agent;
 pub mod assign;
 pub mod assignment;
 pub mod budget;

@@ -6,13 +6,16 @@ use freehold_api::id::PoolerId;
 use freehold_api::pooler::PoolerReport;
 
 use super::pause::store as pauses;
-use super::{list, raise, store};
+use super::{agent, list, raise, store};
+use crate::http::access::Caller;
 use crate::http::extract::{Id, Json};
 use crate::http::problem::Refused;
 use crate::plane::{Answer, Core, Plane};
 
 /// 2^53 - 1: what JSON holds without loss. Beyond it nobody counts.
 const COUNT_MAX: u64 = 9_007_199_254_740_991;
+/// What is beyond it is not believed to be of an older store: there must be room to count on.
+const GENERATION_MAX: u64 = COUNT_MAX / 2;
 const CONNECTIONS_MAX: u64 = 2_147_483_647;
 
 /// Say what a pooler serves and how it is
@@ -20,10 +23,19 @@ const CONNECTIONS_MAX: u64 = 2_147_483_647;
     request_body = PoolerReport, responses((status = 204, description = "It is on record")))]
 pub async fn report(
     State(plane): State<Plane>,
+    caller: Caller,
     Id(id): Id<PoolerId>,
     Json(told): Json<PoolerReport>,
 ) -> Answer<StatusCode> {
+    agent::require(&plane.core, &caller, &id).await?;
     countable(&told)?;
+    if let Some(generation) = told.generation.filter(|generation| *generation > GENERATION_MAX) {
+        let wanted = list::find(&plane.core, &id).await?.generation;
+        if i64::try_from(generation).is_ok_and(|generation| generation > wanted) {
+            let detail = format!("{generation} was never wanted, nor by an older store: nobody counts so far");
+            return Err(Refused::field("generation", detail));
+        }
+    }
     take(&plane.core, &id, &told).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -42,7 +54,7 @@ pub(super) async fn take(core: &Core, id: &PoolerId, told: &PoolerReport) -> Ans
         }
     }
     pauses::record(&core.store, id.as_str(), &told.pauses).await?;
-    if !told.databases.is_empty() {
+    if told.databases.is_some() {
         store::record_stats(&core.store, id.as_str(), told).await?;
     }
     Ok(())
@@ -55,7 +67,7 @@ fn countable(told: &PoolerReport) -> Answer<()> {
         ("deaths", told.deaths),
         ("repaired", told.repaired),
     ];
-    let of_databases = told.databases.iter().flat_map(|found| {
+    let of_databases = told.databases.iter().flatten().flat_map(|found| {
         [
             ("databases.longest_wait_ms", found.longest_wait_ms),
             ("databases.transactions", found.transactions),
@@ -64,7 +76,7 @@ fn countable(told: &PoolerReport) -> Answer<()> {
             ("databases.sent_bytes", found.sent_bytes),
         ]
     });
-    let connections = told.databases.iter().flat_map(|found| {
+    let connections = told.databases.iter().flatten().flat_map(|found| {
         [
             ("databases.clients_active", found.clients_active),
             ("databases.clients_waiting", found.clients_waiting),

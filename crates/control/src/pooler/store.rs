@@ -190,6 +190,22 @@ pub async fn lock_and_count(tx: &mut PgConnection, id: &str) -> sqlx::Result<Opt
     sqlx::query_scalar(sql).bind(id).fetch_one(tx).await.map(Some)
 }
 
+/// Whose a key is, seen from a pooler.
+#[derive(Debug, sqlx::FromRow)]
+pub struct Voice {
+    pub is_external: bool,
+    /// Nobody has one of his own there, or it is this one.
+    pub is_own: bool,
+    pub is_of_another: bool,
+}
+
+pub async fn voice(store: &PgPool, id: &str, key: Uuid) -> sqlx::Result<Option<Voice>> {
+    let sql = "SELECT p.management = 'external' AS is_external, coalesce(v.key_id = $2, true) AS is_own,
+            EXISTS (SELECT FROM pooler_service o WHERE o.key_id = $2 AND o.pooler_id <> p.id) AS is_of_another
+        FROM pooler p LEFT JOIN pooler_service v ON v.pooler_id = p.id WHERE p.id = $1";
+    sqlx::query_as(sql).bind(id).bind(key).fetch_optional(store).await
+}
+
 /// What an agent waits for.
 #[derive(Debug, sqlx::FromRow)]
 pub struct Look {
@@ -307,9 +323,9 @@ pub async fn seen(store: &PgPool, id: &str, generation: i64) -> sqlx::Result<u64
 /// Counters per database; what did not change is not written again. What is not told of does nothing now.
 pub async fn record_stats(store: &PgPool, id: &str, told: &PoolerReport) -> sqlx::Result<()> {
     let of = |count: fn(&freehold_api::pooler::PooledDatabase) -> u64| -> Vec<i64> {
-        told.databases.iter().map(|found| i64::try_from(count(found)).unwrap_or(i64::MAX)).collect()
+        told.databases.iter().flatten().map(|found| i64::try_from(count(found)).unwrap_or(i64::MAX)).collect()
     };
-    let names: Vec<&str> = told.databases.iter().map(|found| found.name.as_str()).collect();
+    let names: Vec<&str> = told.databases.iter().flatten().map(|found| found.name.as_str()).collect();
     let sql = "WITH told AS (
             SELECT DISTINCT ON (d.id) d.id, n.*
             FROM unnest($2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[],

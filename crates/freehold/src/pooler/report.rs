@@ -46,9 +46,9 @@ pub async fn tell(
     loop {
         let now = told.borrow_and_update().clone();
         let databases = match timeout(EVERY, driver.stats()).await {
-            Ok(Ok(stats)) => busiest(stats),
+            Ok(Ok(stats)) => Some(busiest(stats)),
             // It is being started again, perhaps: the report says so by other means.
-            Ok(Err(_)) | Err(_) => Vec::new(),
+            Ok(Err(_)) | Err(_) => None,
         };
         let pauses = now.pauses.clone();
         match link.report(&now.with(databases)).await {
@@ -109,7 +109,7 @@ pub fn backoff(failures: u32) -> Duration {
 }
 
 impl Told {
-    fn with(self, databases: Vec<PooledDatabase>) -> PoolerReport {
+    fn with(self, databases: Option<Vec<PooledDatabase>>) -> PoolerReport {
         let Self { generation, version, reloads, deaths, repaired, error, needs_restart, pauses } = self;
         PoolerReport { generation, version, reloads, deaths, repaired, error, needs_restart, pauses, databases }
     }

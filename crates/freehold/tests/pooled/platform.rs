@@ -131,6 +131,17 @@ pub async fn poolers_come_by_themselves_and_outlive_the_plane(version: &'static 
         }
         assert!(!plane.output().contains(&key));
     }
+    // That key opens its own pooler alone, and no other key opens that.
+    let key = std::fs::read_to_string(place.home("pooler-1").join("key")).unwrap();
+    let theirs = format!("Bearer {}", key.trim());
+    for (key, pooler, status) in
+        [(Some(&theirs), "pooler-1", 200), (Some(&theirs), "pooler-2", 403), (None, "pooler-1", 403)]
+    {
+        let headers: Vec<_> = key.iter().map(|key| ("authorization", key.as_str())).collect();
+        let path = format!("/v1/poolers/{pooler}/assignment");
+        let (answered, _, body) = plane.request(reqwest::Method::GET, &path, &headers, None).await;
+        assert_eq!(answered, status, "{pooler}: {body}");
+    }
 
     // An agent and its PgBouncer die: the others' tenants notice nothing, and it is back at its address.
     let victim = connection(&plane, "t0").await["pooled"].clone();

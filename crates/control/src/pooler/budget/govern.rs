@@ -114,7 +114,8 @@ impl<'a> Turn<'a> {
         for ((row, one), given) in rows.iter().zip(&databases).zip(given) {
             add(&mut granted, &row.pooler_id, few(given.into()));
             let pooler_grant = (given < whole(row)).then(|| few(given.into()));
-            if pooler_grant != row.pooler_grant {
+            let had = row.pooler_grant.filter(|grant| *grant < few(whole(row).into()));
+            if pooler_grant != had && !row.paused {
                 let held = (one.in_force > given).then(|| few(one.in_force.into()));
                 changes.push(Change { id: row.id, pooler_grant, held });
             }
@@ -146,7 +147,7 @@ impl<'a> Turn<'a> {
 fn database(row: &Row, whole: u32, budget: Budget, resting: Option<u32>) -> Database {
     let count = |count: Option<i32>| count.and_then(|count| u32::try_from(count).ok());
     let most = whole.min(budget.connections).max(1);
-    let had = count(row.pooler_grant).unwrap_or(whole);
+    let had = count(row.pooler_grant).unwrap_or(whole).min(whole);
     let granted = had.clamp(1, most);
     let is_as_others = granted == allocate::at_rest(most, resting);
     Database {
@@ -154,7 +155,7 @@ fn database(row: &Row, whole: u32, budget: Budget, resting: Option<u32>) -> Data
         granted,
         in_force: had.max(count(row.held).unwrap_or(0)),
         open: count(Some(row.open)).unwrap_or(0),
-        need: match (row.waits, row.works || row.worked && !is_as_others) {
+        need: match (row.waits && !row.paused, row.works || row.paused || row.worked && !is_as_others) {
             (true, _) => Need::More,
             (false, true) => Need::Work,
             (false, false) => Need::Rest,

@@ -7,6 +7,9 @@ use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
+use crate::pooler::pause::store::open_pause;
+use crate::pooler::store::fresh;
+
 /// Databases of one plan that one pooler serves on one server.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct Group {
@@ -44,18 +47,29 @@ pub struct Row {
     pub works: bool,
     /// A moment ago.
     pub worked: bool,
+    /// Its clients wait for that, and it is left as it is: an entry that changes ends no pause.
+    pub paused: bool,
 }
 
 pub async fn rows(store: &PgPool, server: &str) -> sqlx::Result<Vec<Row>> {
-    let sql = "SELECT d.id, d.pooler_id, d.plan, d.pooler_grant,
+    let sql = concat!(
+        "SELECT d.id, d.pooler_id, d.plan, d.pooler_grant,
             CASE WHEN p.observed_generation >= d.pooler_held_until THEN NULL ELSE d.pooler_held END AS held,
             coalesce(k.servers_active + k.servers_idle, 0) AS open,
-            coalesce(k.clients_waiting > 0 AND (k.longest_wait_ms >= 100
+            coalesce(",
+        fresh!(),
+        " AND k.clients_waiting > 0 AND (k.longest_wait_ms >= 100
                 OR k.servers_active > 0 AND k.clients_waiting >= k.servers_active + k.servers_idle), false) AS waits,
-            coalesce(k.servers_active > 0 OR k.clients_waiting > 0, false) AS works,
-            coalesce(k.active_at > now() - interval '60 seconds', false) AS worked
+            coalesce(",
+        fresh!(),
+        " AND (k.servers_active > 0 OR k.clients_waiting > 0), false) AS works,
+            coalesce(k.active_at > now() - interval '60 seconds', false) AS worked,
+            EXISTS (SELECT FROM pooler_pause WHERE pooler_id = d.pooler_id AND entry = d.pooler_entry AND ",
+        open_pause!(),
+        ") AS paused
         FROM tenant_database d JOIN pooler p ON p.id = d.pooler_id LEFT JOIN pooler_stats k ON k.database_id = d.id
-        WHERE d.server_id = $1 AND d.pooler_entry IS NOT NULL ORDER BY d.id";
+        WHERE d.server_id = $1 AND d.pooler_entry IS NOT NULL ORDER BY d.id"
+    );
     sqlx::query_as(sql).bind(server).fetch_all(store).await
 }
 

@@ -37,6 +37,8 @@ pub struct Keeper {
     revision: Option<String>,
     told: Told,
     withheld: BTreeMap<String, String>,
+    /// Of that, what is on record.
+    recorded: BTreeMap<String, String>,
     /// What somebody before left paused was looked for.
     looked_around: bool,
     counting: bool,
@@ -59,7 +61,7 @@ struct Told {
     refused: Option<String>,
     /// Why it is not in force.
     failed: Option<String>,
-    databases: Vec<PooledDatabase>,
+    databases: Option<Vec<PooledDatabase>>,
 }
 
 enum Event {
@@ -86,6 +88,7 @@ impl Keeper {
             revision: None,
             told: Told { reloads: count(row.reloads), repaired: count(row.repaired), ..Told::default() },
             withheld: row.withheld.0.clone(),
+            recorded: row.withheld.0.clone(),
             looked_around: false,
             counting: false,
             counted: Instant::now(),
@@ -114,12 +117,12 @@ impl Keeper {
     }
 
     pub async fn turn(&mut self, core: &Core) -> Result<(), Failure> {
-        let before = self.withheld.clone();
         while let Ok(event) = self.events.try_recv() {
             self.take(event);
         }
-        if self.withheld != before {
+        if self.withheld != self.recorded {
             store::set_withheld(&core.store, self.id.as_str(), &self.withheld).await?;
+            self.recorded.clone_from(&self.withheld);
         }
         match self.driver.clone() {
             Ok(driver) => {
@@ -245,12 +248,16 @@ impl Keeper {
                     && error.kind != PoolerErrorKind::Missing
                 {
                     tracing::warn!(pooler = %self.id, database, %error, "not resumed yet");
+                    if !self.mind.pauses.all().iter().any(|pause| pause.database == database) {
+                        // Nobody's: nobody would try again.
+                        self.looked_around = false;
+                    }
                 }
                 self.mind.pauses.resumed(&database, answer, now);
             }
             Event::Counted(databases) => {
                 (self.counting, self.counted) = (false, Instant::now());
-                self.told.databases = databases.unwrap_or_default();
+                self.told.databases = databases;
             }
             Event::Found(Ok(names)) => self.resume_nobodys(&names),
             Event::Found(Err(_)) => self.looked_around = false,

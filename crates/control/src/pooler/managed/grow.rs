@@ -10,6 +10,7 @@ use sqlx::PgConnection;
 
 use super::need::{Need, need};
 use super::start::{self, Start};
+use super::store::ServiceRow;
 use super::{STARTER, agents, store};
 use crate::audit::record::{Actor, Event};
 use crate::plane::Core;
@@ -139,26 +140,47 @@ pub async fn begin(
 
 /// What was begun here is there, as the settings want it now.
 async fn tend(core: &Core, cx: &LoopCx) -> Result<(), Failure> {
-    let (platform, settings) = core.agents()?;
+    let (platform, _) = core.agents()?;
     let place = platform.place().await.map_err(agents::failure)?;
     let rows = store::running(&core.store).await?;
-    let all_are_well = rows.iter().all(|row| row.healthy);
+    let mut all_are_well = rows.iter().all(|row| row.healthy);
+    let mut trouble = None;
     for row in rows.iter().filter(|row| row.place.as_deref() == Some(&place)) {
-        let agent = agents::agent(core, settings, row)?;
-        let is_missing = match platform.observe(&agent).await.map_err(agents::failure)? {
-            AgentSeen::Absent => true,
-            // Its platform starts it again.
-            AgentSeen::Down { .. } => continue,
-            AgentSeen::Running { current } if current || !all_are_well => continue,
-            AgentSeen::Running { .. } => false,
-        };
-        cx.still_mine().await?;
-        tracing::info!(pooler = row.id, is_missing, "a pooler is not as it should be; it is brought back");
-        platform.ensure(&agent).await.map_err(agents::failure)?;
-        if !is_missing {
-            // The next one once this one was heard of: not all of them at once.
-            return Ok(());
+        match tend_one(core, cx, row, all_are_well).await {
+            // The next one is replaced once this one was heard of: not all of them at once.
+            Ok(is_replaced) => all_are_well &= !is_replaced,
+            // The others are looked after all the same.
+            Err(failure) => {
+                tracing::warn!(pooler = row.id, %failure, "a pooler is not brought back yet");
+                trouble = trouble.or(Some(failure));
+            }
         }
     }
-    Ok(())
+    trouble.map_or(Ok(()), Err)
+}
+
+/// True: it runs otherwise than before.
+async fn tend_one(core: &Core, cx: &LoopCx, row: &ServiceRow, all_are_well: bool) -> Result<bool, Failure> {
+    let (platform, settings) = core.agents()?;
+    let agent = agents::agent(core, settings, row)?;
+    let is_missing = match platform.observe(&agent).await.map_err(agents::failure)? {
+        AgentSeen::Absent => true,
+        // Its platform starts it again.
+        AgentSeen::Down { .. } => return Ok(false),
+        AgentSeen::Running { current } if current || !all_are_well => return Ok(false),
+        AgentSeen::Running { .. } => false,
+    };
+    cx.still_mine().await?;
+    // It may have been removed since the rows were read.
+    let now = store::find(&core.store, &row.id).await?;
+    if !now.is_some_and(|now| ["active", "cordoned"].contains(&now.state.as_str())) {
+        return Ok(false);
+    }
+    tracing::info!(pooler = row.id, is_missing, "a pooler is not as it should be; it is brought back");
+    platform.ensure(&agent).await.map_err(agents::failure)?;
+    let now = store::find(&core.store, &row.id).await?;
+    if now.is_none_or(|now| now.state == "removing") {
+        platform.remove(&row.id).await.map_err(agents::failure)?;
+    }
+    Ok(!is_missing)
 }

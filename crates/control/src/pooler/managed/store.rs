@@ -161,7 +161,7 @@ pub async fn activate(tx: &mut PgConnection, id: &str) -> sqlx::Result<bool> {
 
 /// `starting → failed`; the next try waits twice as long as the one before, an hour at most.
 pub async fn fail(tx: &mut PgConnection, id: &str, reason: &str) -> sqlx::Result<()> {
-    let sql = "UPDATE pooler_service SET reason = $2, failures = failures + 1, place = NULL,
+    let sql = "UPDATE pooler_service SET reason = $2, failures = failures + 1,
         retry_at = now() + make_interval(secs => least(30 * 2 ^ least(failures, 8), 3600)) WHERE pooler_id = $1";
     sqlx::query(sql).bind(id).bind(reason).execute(&mut *tx).await?;
     let sql = "UPDATE pooler SET state = 'failed', observed_at = NULL, observed_generation = NULL, error = NULL
@@ -175,9 +175,10 @@ pub async fn begin_removing(tx: &mut PgConnection, id: &str) -> sqlx::Result<boo
     Ok(sqlx::query(sql).bind(id).execute(tx).await?.rows_affected() == 1)
 }
 
-/// `removing → cordoned`: what was not ended runs on.
+/// `removing → cordoned`: what was not ended runs on. One that never ran, or lost its key by then, is `failed`.
 pub async fn keep(tx: &mut PgConnection, id: &str) -> sqlx::Result<()> {
-    let sql = "UPDATE pooler SET state = 'cordoned' WHERE id = $1 AND state = 'removing'";
+    let sql = "UPDATE pooler p SET state = CASE WHEN v.key_id IS NULL THEN 'failed' ELSE 'cordoned' END
+        FROM pooler_service v WHERE p.id = $1 AND v.pooler_id = p.id AND p.state = 'removing'";
     sqlx::query(sql).bind(id).execute(tx).await.map(drop)
 }
 
