@@ -38,6 +38,19 @@ fn spawn_worker(world: &World, subject: &str, faults: &str) -> Child {
         .expect("spawn the worker")
 }
 
+/// Whoever finishes what it began would take it from one that is slow to start, too.
+async fn until_stopped(worker: &Child) {
+    let stat = format!("/proc/{}/stat", worker.id());
+    for _ in 0..1500 {
+        let stat = std::fs::read_to_string(&stat).expect("the worker lives");
+        if stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the worker did not stop");
+}
+
 async fn of_subject(world: &World, subject: &str) -> uuid::Uuid {
     for _ in 0..500 {
         let id = sqlx::query_scalar("select id from operation where subject = $1")
@@ -87,8 +100,9 @@ async fn fault_a_kill_at_every_point_loses_nothing_and_leaks_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn fault_a_worker_stopped_past_its_lease_records_nothing() {
     let world = World::new().await;
-    let (engine, _guard) = world.running();
     let mut worker = spawn_worker(&world, "stopped", "toy/Second/after=stop*1");
+    until_stopped(&worker).await;
+    let (engine, _guard) = world.running();
     let id = of_subject(&world, "stopped").await;
     let done = ends(&engine, id, State::Succeeded).await;
     assert_eq!(done.epoch, 2);
