@@ -80,7 +80,8 @@ mod armed {
         let message = format!("fault point {kind}/{step}/{point}");
         match action {
             Action::Kill => signal(Signal::SIGKILL),
-            Action::Stop => signal(Signal::SIGSTOP),
+            // To this thread, which stops all of them: sent to the process another may take it, and this one goes on meanwhile.
+            Action::Stop => drop(raise(Signal::SIGSTOP)),
             Action::Sleep(time) => sleep(time),
             Action::Fail => return Err(Failure::transient("fault", message)),
             Action::Permanent => return Err(Failure::permanent("fault", message)),

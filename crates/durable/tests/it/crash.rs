@@ -105,7 +105,7 @@ async fn fault_a_worker_stopped_past_its_lease_records_nothing() {
     let (engine, _guard) = world.running();
     let id = of_subject(&world, "stopped").await;
     let done = ends(&engine, id, State::Succeeded).await;
-    assert_eq!(done.epoch, 2);
+    assert_eq!(done.epoch, 2, "{done:?}");
     kill(Pid::from_raw(i32::try_from(worker.id()).unwrap()), Signal::SIGCONT).unwrap();
     assert!(worker.wait().unwrap().success());
     assert_eq!(engine.get(id).await.unwrap().unwrap(), done);
