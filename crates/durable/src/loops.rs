@@ -90,15 +90,12 @@ pub(crate) async fn keep(shared: &Arc<Shared>, registered: &RegisteredLoop) {
     let (name, period) = (body.name(), body.period());
     // Kept until a run began after it, so that a follower makes good for a leader that died before it heard.
     let mut woken: Option<Instant> = None;
+    let mut led: Option<i64> = None;
     loop {
         let pause = match acquire(shared, name, woken.map(|at| at.elapsed())).await {
             Ok(Some(epoch)) => {
-                woken = None;
+                (woken, led) = (None, Some(epoch));
                 run(shared, registered, epoch).await;
-                if shared.draining.is_cancelled() {
-                    release(shared, name, epoch).await;
-                    return;
-                }
                 period
             }
             // Not the leader: should the leader die, its lease runs out.
@@ -109,13 +106,18 @@ pub(crate) async fn keep(shared: &Arc<Shared>, registered: &RegisteredLoop) {
             }
         };
         tokio::select! {
-            () = shared.draining.cancelled() => return,
+            biased;
+            () = shared.draining.cancelled() => break,
             () = registered.wake.notified() => {
                 woken = Some(Instant::now());
                 settle(&registered.wake).await;
             }
             () = tokio::time::sleep(pause) => {}
         }
+    }
+    // The next leader need not wait for the lease to run out, also when nothing ran at this moment.
+    if let Some(epoch) = led {
+        release(shared, name, epoch).await;
     }
 }
 

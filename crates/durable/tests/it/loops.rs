@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use freehold_durable::{Failure, Loop, LoopCx};
+use tokio_util::sync::CancellationToken;
 
 use crate::toy::{World, run};
 
@@ -63,6 +64,28 @@ async fn story_one_of_two_leads_and_the_other_follows_when_it_goes() {
     drop(guard);
     at_least(&second, 2).await;
     assert_eq!(engine.loops().await.unwrap()[0].epoch, epoch + 1);
+}
+
+/// Whoever ends in order has not died: nobody waits for its lease to run out.
+#[tokio::test(flavor = "multi_thread")]
+async fn story_a_leader_that_ends_between_two_runs_gives_its_lease_back() {
+    let world = World::new().await;
+    let ran = Arc::new(AtomicUsize::new(0));
+    let beat = || Beat { period: Duration::from_millis(500), ran: ran.clone(), inside: Arc::default() };
+    let builder = || world.builder().lease(Duration::from_secs(3600)).register_loop(beat());
+    for _ in 0..3 {
+        let before = ran.load(Ordering::SeqCst);
+        let (engine, stop) = (builder().build(), CancellationToken::new());
+        let working = tokio::spawn({
+            let (engine, stop) = (engine.clone(), stop.clone());
+            async move { engine.run(stop).await }
+        });
+        at_least(&ran, before + 1).await;
+        // Well between two runs.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        stop.cancel();
+        working.await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
