@@ -4,6 +4,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -63,29 +64,40 @@ pub(super) async fn none_left(data_dir: &Path) {
 /// Whoever makes a cluster in `working`, which a killed or dropped Freehold began: initdb and what it runs, which outlives
 /// it for a moment and writes on. Nobody writes there afterwards.
 pub(super) async fn end_initdb(working: &Path) -> Result<(), ProcessError> {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    loop {
-        let running = pids(|pid| has_argument(pid, working) && runs(pid, "initdb") || has_pgdata(pid, working));
-        let Some(&pid) = running.first() else { return Ok(()) };
-        if Instant::now() > deadline {
-            return Err(ProcessError::OrphanStays { dir: working.to_owned(), pid });
-        }
-        for pid in running {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-        }
-        sleep(Duration::from_millis(5)).await;
+    let is_one = |pid| has_argument(pid, working) && runs(pid, "initdb") || has_pgdata(pid, working);
+    let end = |pid| {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    };
+    match until_none(working, is_one, end).await {
+        Some(pid) => Err(ProcessError::OrphanStays { dir: working.to_owned(), pid }),
+        None => Ok(()),
     }
 }
 
 /// A pg_ctl that nobody waits for any more, and the shell that becomes its postmaster (`exec postgres …`): until they work
 /// in the directory, or gave up.
 pub(super) async fn begun(dir: &Path) {
-    let deadline = Instant::now() + Duration::from_secs(10);
     let is_about_to = |pid| {
         let is_one = runs(pid, "pg_ctl") || runs(pid, "postgres") || mentions(pid, "exec ");
         is_one && mentions(pid, dir) && !is_postgres_in(pid, dir)
     };
-    while !pids(is_about_to).is_empty() && Instant::now() < deadline {
+    until_none(dir, is_about_to, drop).await;
+}
+
+/// Answers one that stays. None means that two looks in a row found none: during a look, one may become another.
+async fn until_none(dir: &Path, is_wanted: impl Fn(i32) -> bool, meanwhile: impl Fn(i32)) -> Option<i32> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let mut looks = 0;
+    loop {
+        let found = pids(&is_wanted);
+        looks = if found.is_empty() && !any_becoming(dir) { looks + 1 } else { 0 };
+        if looks == 2 {
+            return None;
+        }
+        if Instant::now() > deadline {
+            return found.first().copied();
+        }
+        found.into_iter().for_each(&meanwhile);
         sleep(Duration::from_millis(5)).await;
     }
 }
@@ -108,9 +120,11 @@ pub(super) fn forget_postmaster(data_dir: &Path, socket_dir: &Path, port: u16) -
     Ok(())
 }
 
-/// Every postgres process working in this directory: the postmaster and its children alike.
+/// Every postgres process working in this directory: the postmaster and its children alike. None means that two looks in a
+/// row found none: a child that began during a look may be all that is left of a postmaster that ended during it.
 pub(super) fn running_in(dir: &Path) -> Vec<i32> {
-    pids(|pid| is_postgres_in(pid, dir))
+    let look = || pids(|pid| is_postgres_in(pid, dir));
+    Some(look()).filter(|found| !found.is_empty()).unwrap_or_else(look)
 }
 
 pub(super) fn is_postgres_in(pid: i32, dir: &Path) -> bool {
@@ -130,6 +144,18 @@ fn pids(is_wanted: impl Fn(i32) -> bool) -> Vec<i32> {
 fn runs(pid: i32, program: &str) -> bool {
     fs::read_link(format!("/proc/{pid}/exe"))
         .is_ok_and(|exe| exe.file_name().is_some_and(|name| name.to_string_lossy().starts_with(program)))
+}
+
+/// Somebody of the directory's owner begins another program at this moment: the kernel names it already, and not yet what
+/// it was told, so that nobody knows whether it is about the directory. That takes as long as its loading does.
+fn any_becoming(dir: &Path) -> bool {
+    let owner = |path: &Path| fs::metadata(path).map(|found| found.uid()).ok();
+    let Some(wanted) = owner(dir) else { return false };
+    let is_becoming = |pid: i32| {
+        let process = format!("/proc/{pid}");
+        owner(Path::new(&process)) == Some(wanted) && runs(pid, "") && arguments(pid).is_empty()
+    };
+    !pids(is_becoming).is_empty()
 }
 
 fn has_argument(pid: i32, path: &Path) -> bool {

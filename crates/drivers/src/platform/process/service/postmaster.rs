@@ -114,6 +114,8 @@ pub(super) async fn start(
         }
         sleep(Duration::from_millis(10)).await;
     }
+    // On a machine that hardly comes to anything it is still on its way: who stops it next has to find it.
+    orphan::begun(&data).await;
     Ok(())
 }
 
