@@ -16,20 +16,29 @@ const PATIENCE: f64 = 3.0;
 
 /// Gives it a pooler where it has none. True: the pooler serves it as it is, or is not to be waited for.
 pub async fn is_served(core: &Core, database: Uuid) -> Result<bool, Failure> {
-    store::begin_pooling(&core.store, database).await?;
-    let got = assign::assign_one(&core.store, database).await?;
-    is_settled(core, database, got.is_some()).await
+    let Some(standing) = store::standing(&core.store, database, PATIENCE).await? else { return Ok(true) };
+    if standing.pooled || standing.pooler_id.is_none() && !standing.has_choice {
+        return Ok(true);
+    }
+    if !standing.waits {
+        store::begin_pooling(&core.store, database).await?;
+    }
+    if standing.pooler_id.is_none() {
+        assign::assign_one(&core.store, database).await?;
+    }
+    is_settled(core, database).await
 }
 
 /// True: the pooler has it no more, or is not to be waited for. The caller has marked it, as to be purged or dropped.
 pub async fn is_gone(core: &Core, database: Uuid) -> Result<bool, Failure> {
-    is_settled(core, database, true).await
+    is_settled(core, database).await
 }
 
-async fn is_settled(core: &Core, database: Uuid, changed: bool) -> Result<bool, Failure> {
+async fn is_settled(core: &Core, database: Uuid) -> Result<bool, Failure> {
     let Some(standing) = store::standing(&core.store, database, PATIENCE).await? else { return Ok(true) };
     let Some(pooler) = standing.pooler_id.filter(|_| !standing.pooled) else { return Ok(true) };
-    if changed | raise::raise(&core.store, &pooler).await? {
+    // Its change is part of a generation already: nothing is left to do but to look.
+    if !standing.raised && raise::raise(&core.store, &pooler).await? {
         core.poolers.poke();
     }
     Ok(!standing.healthy || standing.over)

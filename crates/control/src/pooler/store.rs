@@ -400,6 +400,12 @@ pub async fn stats(store: &PgPool) -> sqlx::Result<Vec<StatsRow>> {
 pub struct Standing {
     pub pooler_id: Option<String>,
     pub pooled: bool,
+    /// There are poolers that take databases.
+    pub has_choice: bool,
+    /// Its waiting was begun.
+    pub waits: bool,
+    /// What is to be served of it is part of a generation.
+    pub raised: bool,
     /// Its pooler is heard of, and nothing hinders it.
     pub healthy: bool,
     /// It has waited for too long.
@@ -408,7 +414,8 @@ pub struct Standing {
 
 pub async fn standing(store: &PgPool, database: Uuid, seconds: f64) -> sqlx::Result<Option<Standing>> {
     let sql = concat!(
-        "SELECT d.pooler_id, d.pooled, coalesce(",
+        "SELECT d.pooler_id, d.pooled, d.pooling_since IS NOT NULL AS waits, d.pooler_generation IS NOT NULL AS raised,
+            EXISTS (SELECT FROM pooler WHERE state = 'active') AS has_choice, coalesce(",
         healthy!(),
         ", false) AS healthy,
             coalesce(coalesce(t.purge_began_at, d.pooling_since) < now() - make_interval(secs => $2), false) AS over
