@@ -37,7 +37,8 @@ mod armed {
     use std::sync::{LazyLock, Mutex, PoisonError};
     use std::time::Duration;
 
-    use nix::sys::signal::{Signal, raise};
+    use nix::sys::signal::{Signal, kill, raise};
+    use nix::unistd::Pid;
     use tokio::runtime::{Handle, RuntimeFlavor};
 
     use super::Failure;
@@ -79,7 +80,7 @@ mod armed {
         tracing::warn!(kind, step, point, ?action, "fault point fires");
         let message = format!("fault point {kind}/{step}/{point}");
         match action {
-            Action::Kill => signal(Signal::SIGKILL),
+            Action::Kill => die(),
             // To this thread, which stops all of them: sent to the process another may take it, and this one goes on meanwhile.
             Action::Stop => drop(raise(Signal::SIGSTOP)),
             Action::Sleep(time) => sleep(time),
@@ -90,10 +91,10 @@ mod armed {
         Ok(())
     }
 
-    fn signal(signal: Signal) {
+    fn die() {
         // To the process, not the thread: nothing of it may go on.
-        if nix::sys::signal::kill(nix::unistd::Pid::this(), signal).is_err() {
-            let _ = raise(signal);
+        if kill(Pid::this(), Signal::SIGKILL).is_err() {
+            let _ = raise(Signal::SIGKILL);
         }
     }
 

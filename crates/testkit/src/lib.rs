@@ -24,4 +24,4 @@ pub use pgbouncer::Pgbouncer;
 pub use pgcat::{PgcatConsole, World};
 pub use plane::{Answer, Plane, PlaneBuilder, as_tenant, http_client};
 pub use port::{Port, Ports};
-pub use process::{Running, processes_under};
+pub use process::{Running, is_stopped, processes_under};

@@ -119,6 +119,12 @@ pub fn processes_under(directory: &Path) -> Vec<Pid> {
         .collect()
 }
 
+/// By a signal: it is there, and does nothing (state T).
+pub fn is_stopped(process: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+}
+
 pub(crate) fn end_processes_under(directory: &Path) {
     // SIGQUIT lets a postmaster give its shared memory back; SIGKILL does not.
     for signal in [Signal::SIGQUIT, Signal::SIGKILL] {

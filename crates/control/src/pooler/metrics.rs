@@ -4,7 +4,8 @@
 use freehold_api::pooler::PoolerHealth;
 
 use super::budget::show as budget;
-use super::store::{self, PoolerRow, StatsRow};
+use super::counts::store::{self as counts, CountsRow};
+use super::store::{self, PoolerRow};
 use crate::plane::{Answer, Core};
 use crate::status::exposition::Scrape;
 
@@ -13,7 +14,7 @@ pub async fn tell(core: &Core, scrape: &mut Scrape) -> Answer<()> {
         of_pooler(scrape, &pooler);
     }
     budget::tell(core, scrape).await?;
-    for row in store::stats(&core.store).await? {
+    for row in counts::of_tenants(&core.store).await? {
         of_tenant(scrape, &row);
     }
     Ok(())
@@ -45,7 +46,7 @@ fn of_pooler(scrape: &mut Scrape, row: &PoolerRow) {
     scrape.counter("freehold_pooler_repaired_total", help, &pooler, row.repaired as f64);
 }
 
-fn of_tenant(scrape: &mut Scrape, row: &StatsRow) {
+fn of_tenant(scrape: &mut Scrape, row: &CountsRow) {
     let tenant = [("tenant", row.tenant_id.as_str()), ("pooler", row.pooler_id.as_str())];
     for (state, count) in [("active", row.clients_active), ("waiting", row.clients_waiting)] {
         let labels = [tenant[0], tenant[1], ("state", state)];

@@ -6,7 +6,7 @@ use freehold_api::id::PoolerId;
 use freehold_api::pooler::PoolerReport;
 
 use super::pause::store as pauses;
-use super::{agent, list, raise, store};
+use super::{agent, counts, list, raise, store};
 use crate::http::access::Caller;
 use crate::http::extract::{Id, Json};
 use crate::http::problem::Refused;
@@ -55,7 +55,7 @@ pub(super) async fn take(core: &Core, id: &PoolerId, told: &PoolerReport) -> Ans
     }
     pauses::record(&core.store, id.as_str(), &told.pauses).await?;
     if told.databases.is_some() {
-        store::record_stats(&core.store, id.as_str(), told).await?;
+        counts::store::record(&core.store, id.as_str(), told).await?;
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use freehold_api::pooler::PoolerReport;
 use freehold_control::pooler::budget::store::{self as budget, BudgetRow, Change};
-use freehold_control::pooler::{assign, raise, store};
+use freehold_control::pooler::{assign, counts, raise, store};
 use serde_json::{Value, json};
 use sqlx::types::Json;
 use uuid::Uuid;
@@ -36,7 +36,7 @@ impl Store {
             "databases": databases});
         let report: PoolerReport = serde_json::from_value(report).unwrap();
         store::record(&self.pool, "p", &report).await.unwrap();
-        store::record_stats(&self.pool, "p", &report).await.unwrap();
+        counts::store::record(&self.pool, "p", &report).await.unwrap();
     }
 
     async fn row(&self, id: Uuid) -> budget::Row {

@@ -5,13 +5,12 @@
 //! console. Those are whoever's it is. An entry or a login that is theirs already is not overwritten: it is *withheld*.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use async_trait::async_trait;
 
 use super::block::{self, Divided};
 use super::theirs::TheirFile;
-use super::{Applied, DatabaseStats, Entry, Pause, PoolerError, PoolerErrorKind, Served};
+use super::{Applied, Entry, Pooler, PoolerError, PoolerErrorKind, Served};
 use crate::secrets::Password;
 
 /// By role; of those whose pooler needs them.
@@ -29,27 +28,21 @@ pub type Withheld = BTreeMap<String, String>;
 
 #[async_trait]
 pub trait SharedPooler: Send + Sync {
-    /// What the running pooler says it is, for example `1.24.1`.
-    async fn version(&self) -> Result<String, PoolerError>;
+    /// What runs, with what is theirs in it too. Its own [`Pooler::apply`] is never called: it would take theirs away.
+    fn running(&self) -> &dyn Pooler;
 
     /// Its files have exactly these entries of Freehold's afterwards, and the pooler serves them, verified. As
-    /// [`super::Pooler::apply`], but that a pooler which does not run finds them at its start.
+    /// [`Pooler::apply`], but that a pooler which does not run finds them at its start.
     async fn give(&self, generation: u64, served: &Served, passwords: &Passwords) -> Result<Given, PoolerError>;
 
     /// The newest generation that is in its files.
     fn written(&self) -> Result<Option<u64>, PoolerError>;
 
     /// Databases that are paused, of whomever.
-    async fn paused(&self) -> Result<BTreeSet<String>, PoolerError>;
-
-    /// As [`super::Pooler::pause`].
-    async fn pause(&self, database: &str, drain: Duration) -> Result<Pause, PoolerError>;
-
-    /// As [`super::Pooler::resume`].
-    async fn resume(&self, database: &str) -> Result<(), PoolerError>;
-
-    /// Of every database, by name, theirs too.
-    async fn stats(&self) -> Result<Vec<DatabaseStats>, PoolerError>;
+    async fn paused(&self) -> Result<BTreeSet<String>, PoolerError> {
+        let stats = self.running().stats().await?;
+        Ok(stats.into_iter().filter(|one| one.paused).map(|one| one.name).collect())
+    }
 }
 
 /// Those that can be given, and the others. One that cannot keeps no other from being served.

@@ -107,7 +107,7 @@ pub async fn ours_come_and_go_and_theirs_stay(version: &str) {
     let given = theirs.give(&driver, 1, &tenants[..2]).await;
     assert_eq!((given.applied.reloads, given.withheld.len()), (1, 0));
     assert_eq!(theirs.give(&driver, 1, &tenants[..2]).await.applied.reloads, 0);
-    assert_eq!(driver.version().await.unwrap().split('.').nth(1), version.split('.').nth(1));
+    assert_eq!(driver.running().version().await.unwrap().split('.').nth(1), version.split('.').nth(1));
     for tenant in tenants[..2].iter().chain([&theirs.legacy]) {
         let session = theirs.bench.login(tenant).await.unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(ask(&session, "select current_database()").await, tenant.database);
@@ -123,12 +123,12 @@ pub async fn ours_come_and_go_and_theirs_stay(version: &str) {
     suspended.entries[0].logins[0].standing = Standing::Unusable;
     driver.give(3, &suspended, &BTreeMap::new()).await.unwrap();
     assert!(theirs.bench.login(&tenants[1]).await.is_err());
-    let stats = driver.stats().await.unwrap();
+    let stats = driver.running().stats().await.unwrap();
     assert!(stats.iter().any(|one| one.name == "tenant2") && stats.iter().any(|one| one.name == "legacy"));
 
-    assert_eq!(driver.pause("tenant2", Duration::from_secs(9)).await.unwrap(), Pause::Drained);
+    assert_eq!(driver.running().pause("tenant2", Duration::from_secs(9)).await.unwrap(), Pause::Drained);
     assert_eq!(driver.paused().await.unwrap().into_iter().collect::<Vec<_>>(), ["tenant2"]);
-    driver.resume("tenant2").await.unwrap();
+    driver.running().resume("tenant2").await.unwrap();
 
     assert_eq!(theirs.fails(&driver, 2, &tenants).await.kind, PoolerErrorKind::Outdated);
     let another = SharedPgBouncer::new(theirs.options());

@@ -40,10 +40,8 @@ fn spawn_worker(world: &World, subject: &str, faults: &str) -> Child {
 
 /// Whoever finishes what it began would take it from one that is slow to start, too.
 async fn until_stopped(worker: &Child) {
-    let stat = format!("/proc/{}/stat", worker.id());
     for _ in 0..1500 {
-        let stat = std::fs::read_to_string(&stat).expect("the worker lives");
-        if stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')) {
+        if freehold_testkit::is_stopped(worker.id()) {
             return;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;

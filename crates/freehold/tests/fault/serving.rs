@@ -97,8 +97,7 @@ impl Serve {
 
     /// Whether the process is stopped (state T).
     pub fn is_stopped(&self) -> bool {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.running.pid())).unwrap_or_default();
-        stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T'))
+        freehold_testkit::is_stopped(self.running.pid())
     }
 
     /// Begins long work and does not wait for it: an answer may never come.

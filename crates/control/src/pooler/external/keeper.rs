@@ -170,7 +170,7 @@ impl Keeper {
                 Err(_) => Err(passwords.expect_err("it was looked at")),
             };
             let version = match &given {
-                Ok(_) => driver.version().await.ok(),
+                Ok(_) => driver.running().version().await.ok(),
                 Err(_) => None,
             };
             let is_older = given.as_ref().is_err_and(|error| error.kind == PoolerErrorKind::Outdated);
@@ -194,7 +194,7 @@ impl Keeper {
             match command {
                 Command::Pause { id, database, drain } => {
                     tracing::info!(%pooler, %id, database, ?drain, "pausing");
-                    let answer = match driver.pause(&database, drain).await {
+                    let answer = match driver.running().pause(&database, drain).await {
                         Ok(Pause::Drained) => Answer::Drained,
                         Ok(Pause::Held(holders)) => Answer::Held(holders),
                         Err(error) => Answer::Failed(error),
@@ -203,7 +203,7 @@ impl Keeper {
                 }
                 Command::Resume { database } => {
                     tracing::info!(%pooler, database, "resuming");
-                    let resumed = driver.resume(&database).await;
+                    let resumed = driver.running().resume(&database).await;
                     Event::Resumed(database, resumed)
                 }
             }
@@ -216,7 +216,7 @@ impl Keeper {
         self.counting = true;
         let driver = driver.clone();
         self.spawn(async move {
-            let stats = tokio::time::timeout(STATS_LIMIT, driver.stats()).await.ok().and_then(Result::ok);
+            let stats = tokio::time::timeout(STATS_LIMIT, driver.running().stats()).await.ok().and_then(Result::ok);
             Event::Counted(stats.map(|mut stats| {
                 stats.retain(|one| running.entry(&one.name).is_some());
                 counts::busiest(stats)

@@ -6,15 +6,12 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bollard::body_full;
 use bollard::models::{
     ContainerCreateBody, ContainerInspectResponse, ContainerStateStatusEnum, HealthConfig, HealthStatusEnum,
     HostConfig, Mount, MountType, PortBinding, RestartPolicy, RestartPolicyNameEnum, VolumeCreateRequest,
 };
-use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptions, UploadToContainerOptionsBuilder,
-};
-use secrecy::{ExposeSecret, SecretString};
+use bollard::query_parameters::{RemoveContainerOptionsBuilder, RemoveVolumeOptions};
+use secrecy::ExposeSecret;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep};
 
@@ -22,8 +19,11 @@ use super::connection::Connection;
 use super::fault::{fault, gone, is_missing};
 use super::labels::{self, Labels};
 use super::{DockerOptions, engine};
-use crate::platform::{Image, Limits, PlatformError, PlatformErrorKind, container};
-use crate::pooler::agents::{AgentPlatform, AgentSeen, Certificate, Handed, ManagedAgent, ToServers, listen_address};
+use crate::platform::container::{self, File};
+use crate::platform::{Image, Limits, PlatformError, PlatformErrorKind};
+use crate::pooler::agents::{
+    AgentPlatform, AgentSeen, Certificate, Handed, ManagedAgent, ToServers, listen_address, telling_lines, why_it_ended,
+};
 
 /// On containers: the pooler's name.
 const POOLER: &str = "freehold.pooler";
@@ -48,11 +48,6 @@ pub struct DockerAgents {
     options: DockerAgentsOptions,
     /// The engine's id.
     place: OnceCell<String>,
-}
-
-struct File {
-    name: &'static str,
-    text: SecretString,
 }
 
 impl DockerAgents {
@@ -93,7 +88,7 @@ impl AgentPlatform for DockerAgents {
                     self.take_away(name, &found).await?;
                 }
                 self.volume(name).await?;
-                self.make(agent, &files, &definition).await?;
+                engine::begin(&self.connection, name, self.body(agent, &definition), &files).await?;
             }
         }
         self.until_it_listens(name).await
@@ -133,7 +128,7 @@ impl AgentPlatform for DockerAgents {
 
     async fn last_words(&self, name: &str) -> Result<String, PlatformError> {
         match self.own(name).await? {
-            Some(_) => Ok(words(&engine::log(&self.connection, name, 20).await?)),
+            Some(_) => Ok(telling_lines(&engine::log(&self.connection, name, 20).await?)),
             None => Ok(String::new()),
         }
     }
@@ -174,20 +169,6 @@ impl DockerAgents {
             }
             Err(error) => Err(fault(&format!("inspect volume {name}"), error)),
         }
-    }
-
-    async fn make(&self, agent: &ManagedAgent, files: &[File], definition: &str) -> Result<(), PlatformError> {
-        let (client, name) = (self.connection.client().await?, &agent.name);
-        let options = CreateContainerOptionsBuilder::new().name(name).build();
-        let made = client.create_container(Some(options), self.body(agent, definition)).await;
-        made.map_err(|error| fault(&format!("create container {name}"), error))?;
-        let archive = archive(files).map_err(|error| {
-            PlatformError::because(PlatformErrorKind::Other, format!("pack the files of {name}"), error)
-        })?;
-        let options = UploadToContainerOptionsBuilder::new().path(container::FILES).build();
-        let sent = client.upload_to_container(name, Some(options), body_full(archive.into())).await;
-        sent.map_err(|error| fault(&format!("put the files of {name} into its container"), error))?;
-        client.start_container(name, None).await.map_err(|error| fault(&format!("start container {name}"), error))
     }
 
     fn is_on_host(&self) -> bool {
@@ -292,9 +273,8 @@ impl DockerAgents {
                 Some(ContainerStateStatusEnum::RUNNING) if Instant::now() < deadline => {}
                 _ => {
                     let said = self.last_words(name).await?;
-                    let is_taken = said.contains("is taken") || said.contains("in use");
-                    let kind = if is_taken { PlatformErrorKind::PortTaken } else { PlatformErrorKind::Other };
-                    return Err(PlatformError::new(kind, format!("container {name} does not come up: {said}")));
+                    let message = format!("container {name} does not come up: {said}");
+                    return Err(PlatformError::new(why_it_ended(&said), message));
                 }
             }
             sleep(Duration::from_millis(100)).await;
@@ -309,13 +289,13 @@ fn is(found: &ContainerInspectResponse, definition: &str) -> bool {
 /// What the agent is handed, of this machine's files.
 fn files(agent: &ManagedAgent) -> Result<Vec<File>, PlatformError> {
     let read = |name: &'static str, path: &std::path::Path| match std::fs::read_to_string(path) {
-        Ok(text) => Ok(File { name, text: text.into() }),
+        Ok(text) => Ok(File { name, text: text.into(), is_secret: true }),
         Err(error) => {
             let message = format!("read {}: {error}", path.display());
             Err(PlatformError::because(PlatformErrorKind::Storage, message, error))
         }
     };
-    let mut files = vec![File { name: "key", text: agent.key.clone() }];
+    let mut files = vec![File { name: "key", text: agent.key.clone(), is_secret: true }];
     if let Some(tls) = &agent.client_tls {
         files.push(read("client.crt", &tls.certificate)?);
         files.push(read("client.key", &tls.key)?);
@@ -324,23 +304,4 @@ fn files(agent: &ManagedAgent) -> Result<Vec<File>, PlatformError> {
         files.push(read("servers.pem", ca)?);
     }
     Ok(files)
-}
-
-fn archive(files: &[File]) -> std::io::Result<Vec<u8>> {
-    let mut archive = tar::Builder::new(Vec::new());
-    for file in files {
-        let text = file.text.expose_secret().as_bytes();
-        let mut header = tar::Header::new_ustar();
-        header.set_size(text.len() as u64);
-        header.set_mode(0o400);
-        header.set_uid(container::USER.into());
-        header.set_gid(container::USER.into());
-        archive.append_data(&mut header, file.name, text)?;
-    }
-    archive.into_inner()
-}
-
-/// The lines that say why it ended.
-fn words(log: &str) -> String {
-    crate::platform::process::telling(log, &["error:", "ERROR", "WARN"])
 }

@@ -11,7 +11,8 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use secrecy::SecretString;
 
-use crate::platform::PlatformError;
+use crate::platform::process::telling;
+use crate::platform::{PlatformError, PlatformErrorKind};
 
 pub use process::{ProcessAgents, ProcessAgentsOptions};
 
@@ -125,6 +126,20 @@ pub(crate) fn listen_address(host: &str) -> &str {
         "::1" => "[::1]",
         host if host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback()) => host,
         _ => "*",
+    }
+}
+
+/// Of an agent's log: the lines that say why it ended.
+pub(crate) fn telling_lines(log: &str) -> String {
+    telling(log, &["error:", "ERROR", "WARN"])
+}
+
+/// What an agent that does not come up said, as a kind: another port may help, or what is missing has to be installed.
+pub(crate) fn why_it_ended(said: &str) -> PlatformErrorKind {
+    match said {
+        said if said.contains("is taken") || said.contains("in use") => PlatformErrorKind::PortTaken,
+        said if said.contains("no pgbouncer") => PlatformErrorKind::Unsupported,
+        _ => PlatformErrorKind::Other,
     }
 }
 

@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use super::{AgentPlatform, AgentSeen, Handed, ManagedAgent, listen_address, supervise};
-use crate::platform::process::{socket_path_fits, telling};
+use crate::platform::process::socket_path_fits;
 use crate::platform::{PlatformError, PlatformErrorKind};
 use crate::pooler::pgbouncer;
 
@@ -266,12 +266,7 @@ pub(super) async fn start(home: &Path, record: &Record) -> Result<(), PlatformEr
         let ended = child.try_wait().map_err(|error| failed("wait for the agent in", home, error))?;
         if ended.is_some() || Instant::now() > deadline {
             let said = words(home);
-            let is_taken = said.contains("is taken") || said.contains("in use");
-            let kind = match is_taken {
-                true => PlatformErrorKind::PortTaken,
-                false if said.contains("no pgbouncer") => PlatformErrorKind::Unsupported,
-                false => PlatformErrorKind::Other,
-            };
+            let kind = super::why_it_ended(&said);
             let how = if ended.is_some() { "ended" } else { "does not listen" };
             return Err(PlatformError::new(kind, format!("the agent in {} {how}: {said}", home.display())));
         }
@@ -343,7 +338,7 @@ async fn end(pid: i32, home: &Path) -> Result<(), PlatformError> {
 pub(super) fn words(home: &Path) -> String {
     let text = fs::read(home.join(LOG)).unwrap_or_default();
     let text = String::from_utf8_lossy(&text[text.len().saturating_sub(8_192)..]).into_owned();
-    telling(&text, &["error:", "ERROR", "WARN"])
+    super::telling_lines(&text)
 }
 
 pub(super) fn read(home: &Path) -> Result<Option<Record>, PlatformError> {

@@ -12,7 +12,7 @@ use super::super::block::{Place, unite};
 use super::super::pgbouncer::Console;
 use super::super::shared::{Given, Passwords, SharedPooler, divided, may_replace, sort, took_back};
 use super::super::theirs::{Readers, TheirFile};
-use super::super::{Applied, DatabaseStats, Entry, Pause, Pooler, PoolerError, PoolerErrorKind, Served, Standing};
+use super::super::{Applied, Entry, Pooler, PoolerError, PoolerErrorKind, Served, Standing};
 use super::render::{PlainPasswords, check, left_out_of, render_pools, wanted_pools};
 use super::{PgCat, PgCatOptions, Wanted, in_force_but};
 use crate::secrets::Password;
@@ -76,8 +76,8 @@ impl SharedPgCat {
 
 #[async_trait]
 impl SharedPooler for SharedPgCat {
-    async fn version(&self) -> Result<String, PoolerError> {
-        self.plain.version().await
+    fn running(&self) -> &dyn Pooler {
+        &self.plain
     }
 
     async fn give(&self, generation: u64, served: &Served, passwords: &Passwords) -> Result<Given, PoolerError> {
@@ -144,23 +144,6 @@ impl SharedPooler for SharedPgCat {
 
     fn written(&self) -> Result<Option<u64>, PoolerError> {
         Ok(divided(&self.file, &self.file.read()?, '#')?.generation())
-    }
-
-    async fn paused(&self) -> Result<BTreeSet<String>, PoolerError> {
-        let stats = self.plain.stats().await?;
-        Ok(stats.into_iter().filter(|one| one.paused).map(|one| one.name).collect())
-    }
-
-    async fn pause(&self, database: &str, drain: Duration) -> Result<Pause, PoolerError> {
-        self.plain.pause(database, drain).await
-    }
-
-    async fn resume(&self, database: &str) -> Result<(), PoolerError> {
-        self.plain.resume(database).await
-    }
-
-    async fn stats(&self) -> Result<Vec<DatabaseStats>, PoolerError> {
-        self.plain.stats().await
     }
 }
 

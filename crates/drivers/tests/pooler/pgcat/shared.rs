@@ -91,13 +91,13 @@ async fn pgcat_of_somebody_else_gains_and_loses_our_pools_alone() {
     assert!(theirs.text().starts_with(FILE) && theirs.text().contains("[pools.tansu_tenant_1.users.0]"));
     assert_eq!(fs::metadata(theirs.file()).unwrap().mode() & 0o777, 0o600, "there are passwords in it");
     let names = async || -> Vec<String> {
-        let stats = driver.stats().await.unwrap();
+        let stats = driver.running().stats().await.unwrap();
         stats.into_iter().map(|one| one.name).collect()
     };
     assert_eq!(names().await, ["tansu_identity", "tansu_tenant_0", "tansu_tenant_1"]);
-    assert_eq!(driver.pause("tansu_tenant_0", Duration::from_secs(9)).await.unwrap(), Pause::Drained);
+    assert_eq!(driver.running().pause("tansu_tenant_0", Duration::from_secs(9)).await.unwrap(), Pause::Drained);
     assert!(driver.paused().await.unwrap().contains("tansu_tenant_0"));
-    driver.resume("tansu_tenant_0").await.unwrap();
+    driver.running().resume("tansu_tenant_0").await.unwrap();
 
     // One is suspended, one is new, and one password is another.
     let mut next = served(&theirs.tenants);

@@ -10,7 +10,7 @@ mod records;
 use std::time::Duration;
 
 use bollard::body_full;
-use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, VolumeCreateRequest};
+use bollard::models::{ContainerCreateBody, ContainerInspectResponse, ContainerStateStatusEnum, VolumeCreateRequest};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
     RemoveVolumeOptions, StopContainerOptionsBuilder, UploadToContainerOptionsBuilder,
@@ -216,18 +216,25 @@ pub(super) async fn up(
 }
 
 async fn make(connection: &Connection, service: &Service, definition: &str) -> Result<(), PlatformError> {
-    let client = connection.client().await?;
-    let name = &service.name;
-    let options = CreateContainerOptionsBuilder::new().name(name).build();
-    let body = body::server(connection, service, definition);
-    client
-        .create_container(Some(options), body)
-        .await
-        .map_err(|error| fault(&format!("create container {name}"), error))?;
-
-    // Into the container's own layer, readable by postgres alone: neither its definition nor its environment has them.
     let Program::Postgres(postgres) = &service.program;
-    let archive = body::archive(&container::files(postgres)).map_err(|error| {
+    let body = body::server(connection, service, definition);
+    begin(connection, &service.name, body, &container::files(postgres)).await
+}
+
+/// Makes a container and starts it, with files in its own layer that its user alone reads: neither its definition nor its
+/// environment has them.
+pub(super) async fn begin(
+    connection: &Connection,
+    name: &str,
+    body: ContainerCreateBody,
+    files: &[container::File],
+) -> Result<(), PlatformError> {
+    let client = connection.client().await?;
+    let options = CreateContainerOptionsBuilder::new().name(name).build();
+    let made = client.create_container(Some(options), body).await;
+    made.map_err(|error| fault(&format!("create container {name}"), error))?;
+
+    let archive = body::archive(files).map_err(|error| {
         PlatformError::because(PlatformErrorKind::Other, format!("pack the files of {name}"), error)
     })?;
     let options = UploadToContainerOptionsBuilder::new().path(container::FILES).build();

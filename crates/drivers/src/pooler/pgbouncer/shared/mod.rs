@@ -19,7 +19,7 @@ use self::text::{Ini, Ours, Texts};
 use super::super::block::Divided;
 use super::super::shared::{Given, Passwords, SharedPooler, divided, may_replace, sort, took_back};
 use super::super::theirs::{Readers, TheirFile};
-use super::super::{Applied, ConsoleLogin, DatabaseStats, Entry, Pause, Pooler, PoolerError, PoolerErrorKind, Served};
+use super::super::{Applied, ConsoleLogin, Entry, Pooler, PoolerError, PoolerErrorKind, Served};
 use super::console::{Console, Row};
 use super::quote;
 use super::render::{check_entries, check_name, entry_line, refused};
@@ -217,8 +217,8 @@ impl SharedPgBouncer {
 
 #[async_trait]
 impl SharedPooler for SharedPgBouncer {
-    async fn version(&self) -> Result<String, PoolerError> {
-        self.plain.version().await
+    fn running(&self) -> &dyn Pooler {
+        &self.plain
     }
 
     async fn give(&self, generation: u64, served: &Served, _: &Passwords) -> Result<Given, PoolerError> {
@@ -296,23 +296,6 @@ impl SharedPooler for SharedPgBouncer {
         let Texts { ini, users } = self.read()?;
         let newest = divided(&self.ini, &ini, ';')?.generation();
         Ok(newest.max(divided(&self.users, &users, ';')?.generation()))
-    }
-
-    async fn paused(&self) -> Result<BTreeSet<String>, PoolerError> {
-        let stats = self.plain.stats().await?;
-        Ok(stats.into_iter().filter(|one| one.paused).map(|one| one.name).collect())
-    }
-
-    async fn pause(&self, database: &str, drain: Duration) -> Result<Pause, PoolerError> {
-        self.plain.pause(database, drain).await
-    }
-
-    async fn resume(&self, database: &str) -> Result<(), PoolerError> {
-        self.plain.resume(database).await
-    }
-
-    async fn stats(&self) -> Result<Vec<DatabaseStats>, PoolerError> {
-        self.plain.stats().await
     }
 }
 

@@ -1,4 +1,6 @@
-//! What a pooler counts of its databases, as it is told. Pure.
+//! What a pooler counts of its databases, as it is told.
+
+pub mod store;
 
 use freehold_api::pooler::PooledDatabase;
 use freehold_drivers::pooler::{DatabaseStats, PoolStats};
