@@ -9,6 +9,7 @@ mod docker;
 mod external;
 mod fake;
 mod hold;
+mod many;
 mod platform;
 mod serve;
 mod small_disk;
@@ -45,6 +46,7 @@ stories!(
     hold::a_pause_outlives_its_agent_and_its_pgbouncer,
     hold::a_pause_that_cannot_drain_names_who_held_it,
     hold::a_change_of_a_paused_entry_waits_for_its_end,
+    many::tenants_are_spread_over_poolers_and_all_are_served,
     platform::poolers_come_by_themselves_and_outlive_the_plane,
     platform::what_cannot_be_started_says_why_and_is_tried_again,
     serve::what_the_plane_says_is_served_and_reported,

@@ -15,13 +15,13 @@ use crate::bench::BINARY;
 use crate::story::{ask, connection, create, is_answered, until, until_in};
 
 /// Where its poolers are. Ends what runs there.
-struct Place {
+pub struct Place {
     directory: Directory,
     ports: Ports,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self { directory: Directory::new(), ports: Ports::reserve() }
     }
 
@@ -29,17 +29,24 @@ impl Place {
         self.directory.path().join("q").join(pooler)
     }
 
-    async fn plane(&self, version: &str, more: &str) -> Plane {
+    pub async fn plane(&self, version: &str, capacity: usize, more: &str) -> Plane {
         let Ports { first, last, .. } = &self.ports;
         let settings = format!(
-            "[pooler]\ncapacity = 3\n[pooler.platform]\nkind = \"process\"\ndata_dir = \"{}\"\nports = \"{first}-{last}\"\n\
+            "[pooler]\ncapacity = {capacity}\n[pooler.platform]\nkind = \"process\"\ndata_dir = \"{}\"\nports = \"{first}-{last}\"\n\
              pgbouncer = \"{}\"\nheadroom = 1\nmaximum_poolers = 3\n{more}",
             self.directory.path().join("q").display(),
             pooler_engine(version).display()
         );
         let path = self.directory.path().join("settings.toml");
         std::fs::write(&path, settings).unwrap();
-        Plane::dev(BINARY).arg("--settings").arg(path.display().to_string()).stock(0).start().await
+        Plane::dev(BINARY)
+            .arg("--settings")
+            .arg(path.display().to_string())
+            .arg("--capacity")
+            .arg("4000")
+            .stock(0)
+            .start()
+            .await
     }
 
     fn agent(&self, pooler: &str) -> Pid {
@@ -96,7 +103,7 @@ async fn begun(plane: &Plane) -> usize {
 
 pub async fn poolers_come_by_themselves_and_outlive_the_plane(version: &'static str) {
     let place = Place::new();
-    let mut plane = place.plane(version, "").await;
+    let mut plane = place.plane(version, 3, "").await;
     // Before there is any tenant.
     all_are_healthy(&plane, &["pooler-1"]).await;
 
@@ -215,7 +222,7 @@ pub async fn poolers_come_by_themselves_and_outlive_the_plane(version: &'static 
 pub async fn what_cannot_be_started_says_why_and_is_tried_again(version: &'static str) {
     let place = Place::new();
     let taken = std::net::TcpListener::bind(("127.0.0.1", place.ports.first)).unwrap();
-    let plane = place.plane(version, "").await;
+    let plane = place.plane(version, 3, "").await;
     // The first port is somebody else's: it takes the next one.
     all_are_healthy(&plane, &["pooler-1"]).await;
     assert_eq!(poolers(&plane).await[0]["port"], json!(place.ports.first + 1));
