@@ -14,6 +14,7 @@ mod idle;
 mod listing;
 mod pooled;
 mod refill;
+mod reload;
 mod report;
 mod samples;
 mod schema;
@@ -63,6 +64,8 @@ enum Part {
     Sustained,
     /// First query and throughput through the pooler
     Pooled,
+    /// What a reload of the pooler costs those who are at work in it, with 10 to 10,000 databases
+    Reload,
     /// List and show with 100,000 tenants in the store
     Listing,
     /// CPU and memory of an idle plane with 1,000 tenants, then first query and refill with 3,000
@@ -82,6 +85,8 @@ pub struct Scale {
     pub cold: usize,
     pub turns: usize,
     pub turn: Duration,
+    /// Databases in one pooler.
+    pub pooled: &'static [usize],
     pub store_tenants: usize,
     pub store_samples: usize,
     pub idle_tenants: u32,
@@ -105,6 +110,7 @@ impl Scale {
             cold: 8,
             turns: 2,
             turn: Duration::from_secs(8),
+            pooled: &[10, 1_000],
             store_tenants: 100_000,
             store_samples: 200,
             idle_tenants: 100,
@@ -127,6 +133,7 @@ impl Scale {
             cold: 20,
             turns: 4,
             turn: Duration::from_secs(15),
+            pooled: &[10, 1_000, 10_000],
             store_tenants: 100_000,
             store_samples: 1_000,
             idle_tenants: 1_000,
@@ -167,7 +174,7 @@ async fn run(args: Args) -> Res<ExitCode> {
     let scale = if args.quick { Scale::quick() } else { Scale::full() };
     let parts = match args.only.as_slice() {
         // The idle plane and the large fleet are in the full run only.
-        [] if args.quick => vec![Part::Create, Part::Sustained, Part::Pooled, Part::Listing],
+        [] if args.quick => vec![Part::Create, Part::Sustained, Part::Pooled, Part::Reload, Part::Listing],
         [] => Part::value_variants().to_vec(),
         only => only.to_vec(),
     };
@@ -182,6 +189,7 @@ async fn run(args: Args) -> Res<ExitCode> {
             Part::Create => create::run(&binary, &scale, &mut report).await,
             Part::Sustained => refill::run(&binary, &scale, &mut report).await,
             Part::Pooled => pooled::run(&binary, &scale, &mut report).await,
+            Part::Reload => reload::run(&scale, &mut report).await,
             Part::Listing => listing::run(&binary, &scale, &mut report).await,
             Part::Fleet => fleet::run(&binary, &scale, &mut report).await,
             Part::Servers => servers::run(&binary, &scale, &mut report).await,
