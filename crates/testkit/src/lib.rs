@@ -25,3 +25,8 @@ pub use pgcat::{PgcatConsole, World};
 pub use plane::{Answer, Plane, PlaneBuilder, as_tenant, http_client};
 pub use port::{Port, Ports};
 pub use process::{Running, is_stopped, processes_under};
+
+/// Whether tests are to take the whole instead of a sample: `make soak`.
+pub fn is_soak() -> bool {
+    std::env::var("FREEHOLD_SOAK").is_ok_and(|value| value == "1")
+}

@@ -6,7 +6,8 @@ use std::time::Duration;
 use freehold_durable::Failure;
 use uuid::Uuid;
 
-use super::{assign, raise, store};
+use super::store::{self, Standing};
+use super::{assign, raise};
 use crate::plane::Core;
 
 /// How often an operation looks.
@@ -16,26 +17,36 @@ const PATIENCE: f64 = 3.0;
 
 /// Gives it a pooler where it has none. True: the pooler serves it as it is, or is not to be waited for.
 pub async fn is_served(core: &Core, database: Uuid) -> Result<bool, Failure> {
-    let Some(standing) = store::standing(&core.store, database, PATIENCE).await? else { return Ok(true) };
+    let Some(mut standing) = look(core, database).await? else { return Ok(true) };
     if standing.pooled || standing.pooler_id.is_none() && !standing.has_choice {
         return Ok(true);
     }
-    if !standing.waits {
+    if !standing.waits || standing.pooler_id.is_none() {
         store::begin_pooling(&core.store, database).await?;
+        if standing.pooler_id.is_none() {
+            assign::assign_one(&core.store, database).await?;
+        }
+        match look(core, database).await? {
+            Some(now) => standing = now,
+            None => return Ok(true),
+        }
     }
-    if standing.pooler_id.is_none() {
-        assign::assign_one(&core.store, database).await?;
-    }
-    is_settled(core, database).await
+    is_settled(core, standing).await
 }
 
 /// True: the pooler has it no more, or is not to be waited for. The caller has marked it, as to be purged or dropped.
 pub async fn is_gone(core: &Core, database: Uuid) -> Result<bool, Failure> {
-    is_settled(core, database).await
+    match look(core, database).await? {
+        Some(standing) => is_settled(core, standing).await,
+        None => Ok(true),
+    }
 }
 
-async fn is_settled(core: &Core, database: Uuid) -> Result<bool, Failure> {
-    let Some(standing) = store::standing(&core.store, database, PATIENCE).await? else { return Ok(true) };
+async fn look(core: &Core, database: Uuid) -> Result<Option<Standing>, Failure> {
+    Ok(store::standing(&core.store, database, PATIENCE).await?)
+}
+
+async fn is_settled(core: &Core, standing: Standing) -> Result<bool, Failure> {
     let Some(pooler) = standing.pooler_id.filter(|_| !standing.pooled) else { return Ok(true) };
     // Its change is part of a generation already: nothing is left to do but to look.
     if !standing.raised && raise::raise(&core.store, &pooler).await? {

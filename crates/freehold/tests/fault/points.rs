@@ -64,14 +64,10 @@ pub fn in_source() -> BTreeSet<String> {
     found
 }
 
-pub fn soak() -> bool {
-    std::env::var("FREEHOLD_SOAK").is_ok_and(|value| value == "1")
-}
-
 /// All of them in a soak; else `count` of them, by a seed that is printed and may be given again.
 #[expect(clippy::print_stderr, reason = "whoever reads a failure needs the seed")]
 pub fn sample<T: Clone + Ord>(all: &[T], count: usize) -> Vec<T> {
-    if soak() || all.len() <= count {
+    if freehold_testkit::is_soak() || all.len() <= count {
         return all.to_vec();
     }
     let seed = match std::env::var("FREEHOLD_SEED") {

@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use freehold_testkit::engine;
+use freehold_testkit::{engine, is_soak};
 use futures::future::try_join_all;
 use tokio::process::Command;
 
@@ -13,7 +13,7 @@ const AT_WORK: u32 = 8;
 
 pub async fn who_works_notices_nothing_of_those_who_come_and_go(version: &'static str) {
     // The whole: five hundred. It takes as long as that many databases take to make.
-    let (others, seconds) = match std::env::var("FREEHOLD_SOAK").is_ok_and(|soak| soak == "1") {
+    let (others, seconds) = match is_soak() {
         true => (500, 300),
         false => (12, 15),
     };

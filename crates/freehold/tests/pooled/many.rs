@@ -1,7 +1,8 @@
-//! More tenants than one pooler takes: each has its own, for ever, and all are served.
+//! More tenants than one pooler takes: each has one, and all are served.
 
 use std::collections::BTreeMap;
 
+use freehold_testkit::is_soak;
 use futures::future::join_all;
 use futures::{StreamExt, stream};
 
@@ -12,7 +13,7 @@ const POOLERS: usize = 3;
 
 pub async fn tenants_are_spread_over_poolers_and_all_are_served(version: &'static str) {
     // The whole: two thousand. It takes as long as that many databases take to make.
-    let tenants = if std::env::var("FREEHOLD_SOAK").is_ok_and(|soak| soak == "1") { 2_000 } else { 12 };
+    let tenants = if is_soak() { 2_000 } else { 12 };
     let capacity = tenants / POOLERS + 1;
     let place = Place::new();
     let plane = place.plane(version, capacity, "").await;
