@@ -34,6 +34,18 @@ pub async fn rate(bench: &Bench, template: &str, before: u32, time: Duration) ->
     turn::of(WORKERS, time, one).await
 }
 
+/// Takes away what was made. Otherwise whoever has the next turn pays for it: autovacuum goes through each new database,
+/// and Freehold looks at those that it does not know.
+pub async fn clear(bench: &Bench) -> Res<()> {
+    let admin = bench.admin("postgres").await?;
+    for (what, catalog, name) in [("DATABASE", "pg_database", "datname"), ("ROLE", "pg_roles", "rolname")] {
+        for row in admin.query(&format!("select {name}::text from {catalog} where {name} ~ '^hand_'"), &[]).await? {
+            admin.batch_execute(&format!("DROP {what} {}", row.get::<_, String>(0))).await?;
+        }
+    }
+    Ok(())
+}
+
 async fn make(bench: &Bench, admin: &tokio_postgres::Client, from: &str, role: &str) -> Res<()> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let name = format!("hand_{}", COUNT.fetch_add(1, Ordering::Relaxed));

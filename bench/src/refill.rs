@@ -23,11 +23,14 @@ pub async fn run(binary: &Path, scale: &Scale, report: &mut Report) -> Res<()> {
         // Whoever comes second finds what the first left in memory and must write it: they take turns at that too.
         if turn % 2 == 0 {
             by_hand.measure(&bench, scale, hand::rate(&bench, "app", STOCK, scale.turn)).await?;
+            hand::clear(&bench).await?;
             by_freehold.measure(&bench, scale, rate(&bench, turn, scale.turn)).await?;
         } else {
             by_freehold.measure(&bench, scale, rate(&bench, turn, scale.turn)).await?;
             by_hand.measure(&bench, scale, hand::rate(&bench, "app", STOCK, scale.turn)).await?;
+            hand::clear(&bench).await?;
         }
+        say(&format!("sustained: {}; by hand {}", by_freehold.last(), by_hand.last()));
     }
     let of_hand = format!("{:.0} ms of a core each", by_hand.cpu_ms.p50());
     report.add(Row::number("by hand, two at a time", by_hand.rate.p50(), "creates/s").note(of_hand));
@@ -47,6 +50,10 @@ struct Side {
 }
 
 impl Side {
+    fn last(&self) -> String {
+        format!("{:.1}/s, {:.0} ms of a core", self.rate.last(), self.cpu_ms.last())
+    }
+
     /// With stock and with nothing left to write.
     async fn measure(&mut self, bench: &Bench, scale: &Scale, side: impl Future<Output = Res<Turn>>) -> Res<()> {
         bench.need_stock("app", STOCK, scale.patience).await?;

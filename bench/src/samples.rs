@@ -25,6 +25,10 @@ impl Samples {
         self.0.len()
     }
 
+    pub fn last(&self) -> f64 {
+        self.0.last().copied().unwrap_or(f64::NAN)
+    }
+
     pub fn p50(&self) -> f64 {
         self.quantile(0.5)
     }

@@ -9,7 +9,8 @@ use crate::health::store as visitors;
 use crate::plane::Core;
 use crate::schema::{build, store as templates};
 use crate::server_pool::store;
-use crate::stock::make::{self, Making};
+use crate::stock::make;
+use crate::stock::making::Making;
 
 /// What is being made there at the moment; None: nothing. On a server that does not answer nothing ends by itself, and
 /// nothing will be made: that work is ended here.

@@ -13,7 +13,7 @@ use sqlx::PgPool;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::store::{self, ServerWithUse};
+use super::store::{self, ServerRow, ServerWithUse};
 
 const ROWS: Duration = Duration::from_secs(3);
 const COUNTS: Duration = Duration::from_secs(10);
@@ -65,6 +65,16 @@ impl Fleet {
         Ok(known.servers.clone())
     }
 
+    /// A server's row, where it is known in just this version. The store is not asked.
+    pub async fn known(&self, id: &str, version: i64) -> Option<Arc<ServerRow>> {
+        let known = self.known.lock().await;
+        if known.versions.get(id) != Some(&version) {
+            return None;
+        }
+        let found = known.servers.binary_search_by(|known| known.row.id.as_str().cmp(id)).ok()?;
+        Some(known.servers[found].row.clone())
+    }
+
     /// One more tenant is there than was counted.
     pub async fn placed(&self, server: &str) {
         let known = self.known.lock().await;
@@ -88,7 +98,7 @@ impl Known {
         if versions != self.versions {
             let changed = versions.iter().filter(|(id, version)| self.versions.get(*id) != Some(version));
             let changed: Vec<String> = changed.map(|(id, _)| id.clone()).collect();
-            let mut read: HashMap<String, store::ServerRow> = HashMap::new();
+            let mut read: HashMap<String, ServerRow> = HashMap::new();
             for row in store::rows(store, &changed).await? {
                 read.insert(row.id.clone(), row);
             }

@@ -1,6 +1,6 @@
 //! `stock.build`: one database for the stock.
 //!
-//! create → own → probe, then it is ready, or waits for its pooler without an operation: many that wait are one reload, and
+//! create → own, which ends with a probe; then it is ready, or waits for its pooler without an operation: many that wait are one reload, and
 //! none of them takes a turn from what is built. It is claimable only once a login has been seen to work.
 
 use async_trait::async_trait;
@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::make::{self, Making};
-use super::store;
+use super::making::Making;
+use super::{make, store};
 use crate::plane::Core;
 use crate::schema::store as templates;
 
@@ -19,8 +19,8 @@ steps! {
     #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
     pub enum Step {
         Create { database: Uuid },
+        /// And see that a login works there.
         Own { database: Uuid },
-        Probe { database: Uuid },
         /// Takes back whatever was made.
         Remove { database: Uuid },
     }
@@ -43,26 +43,16 @@ impl Operation for BuildStock {
     }
 
     async fn run(&self, cx: &Cx, step: Step) -> Result<Outcome<Step>, Failure> {
-        let (Step::Create { database } | Step::Own { database } | Step::Probe { database } | Step::Remove { database }) =
-            step;
-        let Some(row) = store::find(&self.core.store, database).await? else { return Ok(Outcome::done()) };
-        let making = Making::of(&self.core, row).await?;
-        let build = async {
-            let gone =
-                || Failure::permanent("template_outdated", "the template's version is not on this server any more");
-            making.build(&self.core).await?.ok_or_else(gone)
-        };
+        let (Step::Create { database } | Step::Own { database } | Step::Remove { database }) = step;
+        let Some(making) = Making::look(&self.core, database).await? else { return Ok(Outcome::done()) };
         match step {
             Step::Create { .. } => {
-                make::create(&self.core, cx, &making, &build.await?).await?;
+                make::create(&self.core, cx, &making, making.built()?).await?;
                 Ok(Outcome::step(Step::Own { database }))
             }
             Step::Own { .. } => {
-                make::own(&self.core, cx, &making, &build.await?).await?;
-                Ok(Outcome::step(Step::Probe { database }))
-            }
-            Step::Probe { .. } => {
-                let build = build.await?;
+                let build = making.built()?.clone();
+                make::own(&self.core, cx, &making, &build).await?;
                 make::probe(&self.core, &making).await?;
                 let engine = cx.engine();
                 Ok(Outcome::done().recording(move |tx| {
@@ -90,18 +80,16 @@ impl Operation for BuildStock {
     }
 
     async fn resolved(&self, tx: &mut PgConnection, step: &Step, _: Uuid, _: Resolution) -> Result<(), sqlx::Error> {
-        let (Step::Create { database } | Step::Own { database } | Step::Probe { database } | Step::Remove { database }) =
-            step;
+        let (Step::Create { database } | Step::Own { database } | Step::Remove { database }) = step;
         // Whatever is there of it is nobody's: it is removed like other stock.
         store::begin_dropping(tx, *database).await.map(drop)
     }
 
     fn undo(&self, failed: &Step) -> Option<Step> {
         match failed {
-            Step::Create { database }
-            | Step::Own { database }
-            | Step::Probe { database }
-            | Step::Remove { database } => Some(Step::Remove { database: *database }),
+            Step::Create { database } | Step::Own { database } | Step::Remove { database } => {
+                Some(Step::Remove { database: *database })
+            }
         }
     }
 }

@@ -5,8 +5,8 @@ use freehold_durable::{Cx, Failure, Operation, Outcome, steps};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::make::{self, Making};
-use super::store;
+use super::making::Making;
+use super::{make, store};
 use crate::plane::Core;
 
 steps! {
@@ -34,8 +34,7 @@ impl Operation for DropStock {
 
     async fn run(&self, cx: &Cx, step: Step) -> Result<Outcome<Step>, Failure> {
         let Step::Remove { database } = step;
-        let Some(row) = store::find(&self.core.store, database).await? else { return Ok(Outcome::done()) };
-        let making = Making::of(&self.core, row).await?;
+        let Some(making) = Making::look(&self.core, database).await? else { return Ok(Outcome::done()) };
         make::remove(&self.core, cx, &making).await?;
         Ok(Outcome::done().recording(move |tx| Box::pin(async move { Ok(store::forget(tx, database).await?) })))
     }

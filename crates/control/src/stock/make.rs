@@ -1,85 +1,17 @@
 //! Makes one declared database on its server: roles, database, ownership, and a login that proves it.
 //! Shared by stock (`stock.build`) and by tenants that found none (`tenant.create`). Every verb may run twice.
 
-use std::sync::Arc;
-
 use freehold_api::plan::Plan;
-use freehold_api::template::{DatabaseOwner, Grants, Names, Template};
+use freehold_api::template::{DatabaseOwner, Grants, Template};
 use freehold_drivers::server::sql::{self, Admin, CreateDatabase, Limits, OwnDatabase, Roles, SqlErrorKind};
 use freehold_durable::{Cx, Failure};
-use uuid::Uuid;
 
-use super::declare::{self, MAINTENANCE, TENANT};
-use super::note;
-use super::store::{self, DatabaseRow, LoginRow};
+use super::making::Making;
+use super::store::DatabaseRow;
+use super::{declare, note};
 use crate::plane::Core;
-use crate::schema::store::{self as templates, BuildRow};
-use crate::server::store::ServerRow;
+use crate::schema::store::BuildRow;
 use crate::server::{forget, hands};
-
-/// A database and everything about it that making it needs.
-pub struct Making {
-    pub row: DatabaseRow,
-    pub server: ServerRow,
-    pub template: Arc<Template>,
-    pub login: LoginRow,
-    pub maintenance: LoginRow,
-}
-
-impl Making {
-    pub async fn find(core: &Core, id: Uuid) -> Result<Self, Failure> {
-        match store::find(&core.store, id).await? {
-            Some(row) => Self::of(core, row).await,
-            None => Err(incomplete("the row", id)),
-        }
-    }
-
-    pub async fn of(core: &Core, row: DatabaseRow) -> Result<Self, Failure> {
-        let gone = |what: &str| incomplete(what, row.id);
-        let server = hands::server(core, &row.server_id).await?;
-        let template = core.catalog.version(&core.store, &row.template, &row.template_version).await?;
-        let template = template.ok_or_else(|| gone("the template"))?;
-        let mut logins = store::logins(&core.store, row.id).await?;
-        let mut take = |purpose: &str| {
-            logins.iter().position(|login| login.purpose == purpose).map(|index| logins.swap_remove(index))
-        };
-        let login = take(TENANT).ok_or_else(|| gone("the login"))?;
-        let maintenance = take(MAINTENANCE).ok_or_else(|| gone("the maintenance login"))?;
-        Ok(Self { row, server, template, login, maintenance })
-    }
-
-    /// Under the names that it is made with; the tenant's come last, by [`rename`].
-    pub fn opaque(&self) -> Names {
-        declare::opaque_names(&self.row.owner)
-    }
-
-    /// Whether its template's pattern calls it something else than what it is made as.
-    pub fn is_renamed(&self) -> bool {
-        self.opaque().database != self.row.database
-    }
-
-    /// The template's database on this server, once it is built.
-    pub async fn build(&self, core: &Core) -> Result<Option<BuildRow>, Failure> {
-        let build =
-            templates::find_build(&core.store, &self.row.server_id, &self.row.template, &self.row.template_version)
-                .await?;
-        match build {
-            Some(build) if build.state == "failed" => {
-                let why = build.error.unwrap_or_default();
-                Err(Failure::permanent(
-                    "template_failed",
-                    format!("template {} cannot be built on server {}: {why}", build.name, build.server_id),
-                ))
-            }
-            Some(build) if build.state == "ready" => Ok(Some(build)),
-            Some(_) | None => Ok(None),
-        }
-    }
-}
-
-fn incomplete(what: &str, database: Uuid) -> Failure {
-    Failure::stuck("store_incomplete", format!("{what} of database {database} is not in the store"))
-}
 
 /// The roles of a database that is there, whatever its template says now.
 pub fn roles(row: &DatabaseRow, login: &str, maintenance: &str, template: &Template) -> Roles {
@@ -145,7 +77,8 @@ pub async fn own(core: &Core, cx: &Cx, making: &Making, build: &BuildRow) -> Res
     cx.fault("owned")?;
     extensions(core, &making.row.plan, &inside).await?;
     note::write_in(core, &inside, &making.row).await?;
-    inside.forget_activity().await.map_err(hands::failure)
+    inside.forget_activity().await.map_err(hands::failure)?;
+    cx.fault("made")
 }
 
 /// What the plan adds to the template's extensions.

@@ -7,6 +7,7 @@ pub mod declare;
 pub mod drop;
 pub mod fill;
 pub mod make;
+pub mod making;
 pub mod note;
 pub mod show;
 pub mod store;

@@ -1,7 +1,7 @@
 //! `tenant.create`: whatever of a new tenant's database stock did not have ready.
 //!
 //! no room:    place, once there is a slot for it; then as the others
-//! no stock:   create → own → probe → rename → claim → active
+//! no stock:   create → own → rename → claim → active
 //! from stock: rename → limits → claim → active, each only when it is needed; with none, no operation runs at all.
 
 use std::time::Duration;
@@ -22,7 +22,8 @@ use crate::schema::build as template_build;
 use crate::server::hands;
 use crate::stock::claim::Given;
 use crate::stock::declare;
-use crate::stock::make::{self, Making};
+use crate::stock::make;
+use crate::stock::making::Making;
 use crate::stock::store as databases;
 
 const TEMPLATE_POLL: Duration = Duration::from_millis(250);
@@ -35,10 +36,8 @@ steps! {
         Place,
         /// Roles, and a copy of the template's database; builds that first where it is missing.
         Create { database: Uuid },
-        /// The copy handed to its owner and closed to others.
+        /// The copy handed to its owner and closed to others, until a login as the tenant would has been seen to work.
         Own { database: Uuid },
-        /// A login as the tenant would.
-        Probe { database: Uuid },
         /// A stock database and its login get the names that the template's pattern gives.
         Rename { database: Uuid, other_plan: bool },
         /// The plan's limits and extensions, where stock had another plan's.
@@ -59,7 +58,6 @@ impl Step {
             Self::Place => None,
             Self::Create { database }
             | Self::Own { database }
-            | Self::Probe { database }
             | Self::Rename { database, .. }
             | Self::Limits { database }
             | Self::Claim { database }
@@ -118,33 +116,29 @@ impl Operation for Provision {
         match step {
             Step::Place => place::run(core, cx).await,
             Step::Create { .. } => {
-                let Some(build) = making.build(core).await? else {
+                let Some(build) = making.build()? else {
                     self.ensure_template(cx, &making).await?;
                     return Ok(Outcome::again(TEMPLATE_POLL, Step::Create { database }));
                 };
-                make::create(core, cx, &making, &build).await?;
+                make::create(core, cx, &making, build).await?;
                 Ok(Outcome::step(Step::Own { database }))
             }
             Step::Own { .. } => {
-                let build = making.build(core).await?;
-                let build = build.ok_or_else(|| {
-                    Failure::permanent("template_outdated", "the template's version is not on this server any more")
-                })?;
-                make::own(core, cx, &making, &build).await?;
-                Ok(Outcome::step(Step::Probe { database }).recording(move |tx| {
+                let build = making.built()?;
+                make::own(core, cx, &making, build).await?;
+                make::probe(core, &making).await?;
+                let next = match (making.is_renamed(), has_claim) {
+                    (true, _) => Step::Rename { database, other_plan: false },
+                    (false, true) => Step::Claim { database },
+                    (false, false) => Step::Pool { database },
+                };
+                let missing = build.missing.clone();
+                Ok(Outcome::step(next).recording(move |tx| {
                     Box::pin(async move {
-                        databases::made(tx, database, &build.missing).await?;
+                        databases::made(tx, database, &missing).await?;
                         Ok(databases::set_noted(&mut *tx, database).await?)
                     })
                 }))
-            }
-            Step::Probe { .. } => {
-                make::probe(core, &making).await?;
-                Ok(match (making.is_renamed(), has_claim) {
-                    (true, _) => Outcome::step(Step::Rename { database, other_plan: false }),
-                    (false, true) => Outcome::step(Step::Claim { database }),
-                    (false, false) => Outcome::step(Step::Pool { database }),
-                })
             }
             Step::Rename { other_plan, .. } => {
                 make::rename(core, cx, &making).await?;

@@ -14,7 +14,8 @@ use super::{change, fence, store};
 use crate::audit::record::{Actor, Event};
 use crate::plane::Core;
 use crate::pooler::follow;
-use crate::stock::make::{self, Making};
+use crate::stock::make;
+use crate::stock::making::Making;
 use crate::stock::store as databases;
 
 steps! {

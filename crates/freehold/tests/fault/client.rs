@@ -67,7 +67,7 @@ async fn fault_a_client_creates_one_tenant_through_the_death_of_the_plane() {
 
 #[tokio::test]
 async fn fault_a_client_creates_one_tenant_though_an_operation_kills_its_process() {
-    for fault in ["tenant.create/Create/before=kill*1", "tenant.create/Probe/after=kill*1"] {
+    for fault in ["tenant.create/Create/before=kill*1", "tenant.create/Own/after=kill*1"] {
         let mut plane = Plane::dev(BINARY).stock(0).env("FREEHOLD_FAULTS", fault).start().await;
         let client = sign_up(&plane).await;
         let wanted = CreateTenant::named("acme".parse().unwrap());

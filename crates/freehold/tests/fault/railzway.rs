@@ -106,7 +106,7 @@ async fn railzway_5_credentials_save_fails() {
     let (rig, mut serve) = rig().await;
     serve.kill().await;
     rig.let_leases_run_out().await;
-    for step in ["Create", "Own", "Probe", "Rename", "Claim", "Pool"] {
+    for step in ["Create", "Own", "Rename", "Claim", "Pool"] {
         let id = format!("org-{}", step.to_lowercase());
         let mut serve = rig.serve(&format!("tenant.create/{step}/after=kill*1")).await;
         Scenario::Made.act(&rig, &serve, &id, 0).await;

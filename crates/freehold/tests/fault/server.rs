@@ -30,7 +30,7 @@ async fn server_dying_in_mid_create_is_retried_and_visible() {
     let (mut rig, mut serve) = rig(false).await;
     serve.kill().await;
     rig.let_leases_run_out().await;
-    let points = ["Create/before", "Create/roles", "Own/before", "Own/owned", "Probe/before"];
+    let points = ["Create/before", "Create/roles", "Own/before", "Own/owned", "Own/made"];
     for (n, point) in sample(&points, 2).into_iter().enumerate() {
         let id = format!("dying-{n}");
         let mut serve = rig.serve(&format!("tenant.create/{point}=stop*1")).await;

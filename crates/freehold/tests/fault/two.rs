@@ -54,7 +54,7 @@ async fn two_processes_share_the_work() {
 #[tokio::test]
 async fn two_processes_either_may_be_killed_and_the_other_finishes() {
     let rig = rig().await;
-    for (n, point) in sample(&["Create/roles", "Own/owned", "Probe/before", "Claim/after"], 2).into_iter().enumerate() {
+    for (n, point) in sample(&["Create/roles", "Own/owned", "Own/made", "Claim/after"], 2).into_iter().enumerate() {
         let id = format!("killed-{n}");
         let mut a = rig.serve(&format!("tenant.create/{point}=kill*1")).await;
         let mut b = rig.serve("").await;

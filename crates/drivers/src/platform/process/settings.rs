@@ -154,7 +154,7 @@ mod tests {
         }
         assert!(naptime.follow(&options).unwrap());
         let written = fs::read_to_string(dir.path().join(FILE)).unwrap();
-        assert!(written.contains("autovacuum_naptime = '200s'"), "{written}");
+        assert!(written.contains("autovacuum_naptime = '500s'"), "{written}");
         assert!(!naptime.follow(&options).unwrap(), "once");
     }
 }

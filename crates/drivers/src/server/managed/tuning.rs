@@ -12,9 +12,10 @@ pub(super) const RESERVED: u32 = 10;
 const ASSUMED_MEMORY: u64 = GB;
 
 /// The launcher visits every database once in this time, and starts a worker for it whether or not there is something
-/// to do: a process, a connection and a look at the catalogs. Five a second are bearable.
+/// to do: a process, a connection and a look at the catalogs. In a database that it sees for the first time it also reads
+/// what all share (`pg_shdepend`), whose size it knows only from the template: 25 to 50 ms. Two a second are bearable.
 pub fn autovacuum_naptime_seconds(databases: u32) -> u32 {
-    (databases / 5).clamp(30, 900)
+    (databases / 2).clamp(30, 900)
 }
 
 /// What one server has.
@@ -126,7 +127,7 @@ mod tests {
         assert_eq!((size.autovacuum_naptime_seconds(), size.autovacuum_workers()), (30, 3));
         let roomy = Size::new(Some(64 * GB), Some(16.0), None, 20);
         assert_eq!(roomy.max_connections(), 410, "20 for each of 20, and 10");
-        assert_eq!(Size::new(Some(64 * GB), None, None, 3000).autovacuum_naptime_seconds(), 600);
+        assert_eq!(Size::new(Some(64 * GB), None, None, 1500).autovacuum_naptime_seconds(), 750);
     }
 
     proptest! {
