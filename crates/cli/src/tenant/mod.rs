@@ -6,6 +6,7 @@ mod connect;
 mod create;
 mod diagnose;
 mod list;
+mod movability;
 mod remove;
 mod sessions;
 
@@ -47,6 +48,8 @@ pub enum Verb {
         /// The tenant
         id: TenantId,
     },
+    /// Judge whether it can be moved, how, and what is in the way; exit 12 where it cannot, 11 where only with writes stopped, 10 where something slows it
+    Movability(movability::MovabilityArgs),
     /// List who is connected to its database
     Sessions(sessions::Sessions),
     /// End sessions in its database
@@ -74,6 +77,7 @@ pub async fn run(verb: Verb, cx: &mut Cx) -> Outcome {
         Verb::Suspend(args) => change::suspend(args, cx).await,
         Verb::Resume(args) => change::resume(args, cx).await,
         Verb::Diagnose { id } => diagnose::diagnose(id, cx).await,
+        Verb::Movability(args) => movability::movability(args, cx).await,
         Verb::Sessions(args) => sessions::list(args, cx).await,
         Verb::TerminateSessions(args) => sessions::terminate(args, cx).await,
         Verb::Delete(args) => remove::delete(args, cx).await,
