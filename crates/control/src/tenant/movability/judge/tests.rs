@@ -178,7 +178,9 @@ const BENDS: &[(MoveCode, MoveSeverity, &[MoveMethod], Bend)] = {
         (TargetSlots, Slows, &[], |w| w.there.slots = (4, 3)),
         (TargetSlots, Blocks, &[Logical], |w| w.there.slots = (4, 4)),
         (TargetWorkers, Blocks, &[Logical], |w| w.there.logical_workers = (4, 3)),
-        (TargetPrivilege, Blocks, BOTH, |w| w.there = Host { createrole: false, create_subscription: true, ..World::weak(180_000) }),
+        (TargetPrivilege, Blocks, BOTH, |w| {
+            w.there = Host { createrole: false, create_subscription: true, ..World::weak(180_000) }
+        }),
         (NewerTarget, Note, &[], |w| w.there = host(180_000)),
         (OlderTarget, Slows, &[], |w| w.source = host(180_000)),
         (NewerFeature, Blocks, BOTH, |w| {
