@@ -48,6 +48,37 @@ pub struct Movability {
     pub findings: Vec<MoveFinding>,
 }
 
+/// The best method that is left; `none`: it was judged, and cannot be moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MovableBy {
+    Logical,
+    Dump,
+    None,
+}
+
+impl MovableBy {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Logical => "logical",
+            Self::Dump => "dump",
+            Self::None => "none",
+        }
+    }
+}
+
+/// As it was last judged by itself, which is about once a day, and by where it is alone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct TenantMovability {
+    pub at: Timestamp,
+    #[schema(maximum = 100)]
+    pub score: u8,
+    /// The best one that nothing rules out; null: it cannot be moved.
+    pub method: Option<MoveMethod>,
+    /// Of what blocks and what slows.
+    pub codes: Vec<MoveCode>,
+}
+
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct MoveDestination {
     /// Null: none could take it now; see the findings.
@@ -74,6 +105,11 @@ impl MoveMethod {
             Self::Logical => "logical",
             Self::Dump => "dump",
         }
+    }
+
+    /// As [`Self::as_str`] writes it.
+    pub fn called(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|method| method.as_str() == name)
     }
 }
 

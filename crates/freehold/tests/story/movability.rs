@@ -4,7 +4,9 @@ use freehold_testkit::{ADMIN, Cluster, Plane};
 use reqwest::Method;
 use serde_json::{Value as Json, json};
 
-use crate::common::{create, dev_with, exits, expect, key, log_in, problem, settings, stdout, store, text};
+use crate::common::{
+    admin, create, dev, dev_with, exits, expect, key, log_in, problem, settings, stdout, store, text, until,
+};
 
 const PLANS: &str = "[[plan]]\nname = \"standard\"\ndefault = true\n[[plan]]\nname = \"solo\"\nserver = \"dedicated\"\n\
     [[plan]]\nname = \"team\"\n[[plan]]\nname = \"local-2\"\n";
@@ -73,7 +75,7 @@ async fn story_movability_is_told_before_anything_moves() {
     // A transaction that writes, a neighbour's too, holds up every replication slot of the server.
     assert!(judge(&plane, "globex", json!({})).await["to"].is_null());
     tenant.batch_execute("begin; insert into scratch values (1)").await.unwrap();
-    crate::common::until("the transaction is old", async || {
+    until("the transaction is old", async || {
         let found = judge(&plane, "globex", json!({})).await;
         codes(&found).contains(&"long_transaction").then_some(()).ok_or_else(|| found.to_string())
     })
@@ -185,4 +187,66 @@ async fn story_movability_between_versions_and_of_servers_that_are_away() {
     let answer = plane.post("/v1/tenants/there/movability", json!({})).await;
     problem(&answer, 503, "server_unreachable");
     exits(plane.cli(&["tenant", "movability", "there"]), 7);
+}
+
+/// Every tenant but a new one is judged by itself, and what was found is kept.
+#[tokio::test]
+async fn story_movability_is_judged_every_day_and_kept() {
+    let plane = dev().stock(0).start().await;
+    let (acme, globex) = (create(&plane, "acme").await, create(&plane, "globex").await);
+    create(&plane, "initech").await;
+    let database = acme["connection"]["direct"]["database"].as_str().unwrap();
+    let subscribe = "create subscription away connection 'dbname=nowhere' publication p with (connect = false)";
+    admin(&plane, database).await.batch_execute(subscribe).await.unwrap();
+    log_in(&globex["connection"]).await.batch_execute("create table t (body json)").await.unwrap();
+    let store = store(&plane).await;
+    let aged =
+        "update tenant_database set claimed_at = now() - interval '2 hours' where tenant_id in ('acme', 'globex')";
+    store.batch_execute(&format!("{aged}; select pg_notify('freehold_loop', 'movability')")).await.unwrap();
+    let show = async |id: &str| expect(&plane.get(&format!("/v1/tenants/{id}")).await, 200)["movability"].clone();
+    let judged = async |id: &str| {
+        until("it is judged", async || match show(id).await {
+            Json::Null => Err(format!("{id} is not judged")),
+            found => Ok(found),
+        })
+        .await
+    };
+    let found = judged("acme").await;
+    assert_eq!(
+        (&found["method"], &found["score"], &found["codes"]),
+        (&Json::Null, &json!(0), &json!(["subscription"]))
+    );
+    let found = judged("globex").await;
+    assert_eq!((&found["method"], &found["codes"]), (&json!("dump"), &json!(["no_replica_identity", "no_equality"])));
+    assert_eq!(show("initech").await, Json::Null, "it is new");
+
+    let shown = stdout(&exits(plane.cli(&["tenant", "show", "acme"]), 0));
+    assert!(shown.contains("not at all, score 0 (subscription)"), "{shown}");
+    let listed = stdout(&exits(plane.cli(&["tenant", "list", "--movable", "none"]), 0));
+    assert!(listed.contains("acme") && !listed.contains("globex") && !listed.contains("initech"), "{listed}");
+    let status = plane.get("/v1/status").await;
+    let concerns = expect(&status, 200)["concerns"].as_array().unwrap();
+    let told = concerns.iter().find(|concern| concern["code"] == "tenants_immovable").unwrap();
+    assert_eq!(told["message"], "1 tenants cannot be moved to another server, and 1 only with writes stopped");
+    let metrics = plane.get("/metrics").await.2;
+    let metrics = metrics.as_str().unwrap();
+    for (method, count) in [("logical", 0), ("dump", 1), ("none", 1)] {
+        assert!(metrics.contains(&format!("freehold_tenants_movable{{method=\"{method}\"}} {count}")), "{metrics}");
+    }
+    assert_eq!(expect(&plane.get("/v1/tenants?movable=dump").await, 200)["items"][0]["id"], "globex");
+    // What became of it since is seen at its next turn; where its database went away, what was known stays.
+    admin(&plane, database)
+        .await
+        .batch_execute("alter subscription away set (slot_name = none); drop subscription away")
+        .await
+        .unwrap();
+    store
+        .batch_execute("update movability set due_at = now(); select pg_notify('freehold_loop', 'movability')")
+        .await
+        .unwrap();
+    until("it is judged anew", async || match show("acme").await {
+        found if found["method"] == "logical" => Ok(()),
+        found => Err(found.to_string()),
+    })
+    .await;
 }

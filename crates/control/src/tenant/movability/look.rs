@@ -7,14 +7,14 @@ use freehold_api::movability::{Movability, MoveTraffic};
 use freehold_api::plan::PoolMode;
 use freehold_drivers::server::sql::SqlError;
 use freehold_drivers::server::sql::movable::{Contents, Host, LocaleThere};
-use freehold_durable::{Cx, Failure};
+use freehold_durable::Failure;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::judge::{self, Facts, Seen, Sessions, Target};
 use super::store;
 use super::target::{self, Chosen, Goal};
 use crate::plane::Core;
-use crate::server::hands;
+use crate::server::hands::{self, Holder};
 use crate::server::store::ServerRow;
 use crate::stock::declare::MAINTENANCE;
 use crate::stock::store::{self as databases, DatabaseRow};
@@ -28,7 +28,20 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// How long what is written is watched.
 const WATCHED: Duration = Duration::from_secs(1);
 
-pub async fn look(core: &Core, cx: &Cx, tenant: &str, goal: Option<&Goal>) -> Result<Movability, Failure> {
+/// Whether it is worth a second to see what is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watch {
+    Writes,
+    Nothing,
+}
+
+pub async fn look(
+    core: &Core,
+    holder: &impl Holder,
+    tenant: &str,
+    goal: Option<&Goal>,
+    watch: Watch,
+) -> Result<Movability, Failure> {
     let row = tenants::find(&core.store, tenant).await?;
     let row = row.ok_or_else(|| Failure::permanent("not_found", format!("there is no tenant {tenant}")))?;
     let database = databases::find_of_tenant(&core.store, tenant).await?.filter(|found| found.state == "claimed");
@@ -39,14 +52,14 @@ pub async fn look(core: &Core, cx: &Cx, tenant: &str, goal: Option<&Goal>) -> Re
         Some(goal) => Some(target::choose(core, &row, &server.id, goal).await?),
         None => None,
     };
-    let source = timeout(SERVER, Source::look(core, cx, &server, &database)).await;
+    let source = timeout(SERVER, Source::look(core, holder, &server, &database, watch)).await;
     let too_long = |_| {
         let message = format!("server {} did not tell within {} s", server.id, SERVER.as_secs());
         Failure::permanent("server_unreachable", message)
     };
     let source = source.map_err(too_long)??;
     let there = match &chosen {
-        Some(chosen) => There::look(core, cx, chosen, &source.contents).await?,
+        Some(chosen) => There::look(core, holder, chosen, &source.contents).await?,
         None => There::Nowhere,
     };
     let logins = databases::logins(&core.store, database.id).await?.into_iter().map(|login| login.role);
@@ -90,8 +103,14 @@ struct Source {
 }
 
 impl Source {
-    async fn look(core: &Core, cx: &Cx, server: &ServerRow, row: &DatabaseRow) -> Result<Self, Failure> {
-        let inside = hands::admin(core, cx, server, Some(&row.database)).await?;
+    async fn look(
+        core: &Core,
+        holder: &impl Holder,
+        server: &ServerRow,
+        row: &DatabaseRow,
+        watch: Watch,
+    ) -> Result<Self, Failure> {
+        let inside = hands::admin(core, holder, server, Some(&row.database)).await?;
         inside.only_look(STATEMENT).await.map_err(hands::failure)?;
         let began = Instant::now();
         let before = inside.movable_traffic(&row.database).await.map_err(hands::failure)?;
@@ -104,12 +123,17 @@ impl Source {
         let open = sessions.iter().filter(|session| session.of_tenant && !freeholds(&session.user)).count();
         let pooled =
             core.plan(&row.plan).pool_mode != Some(PoolMode::Session) && store::is_pooled(&core.store, row.id).await?;
-        sleep_until(began + WATCHED).await;
-        let after = inside.movable_traffic(&row.database).await.map_err(hands::failure)?;
-        let traffic = after.since(&before).map(|(wal_bytes_per_second, rows_per_second)| MoveTraffic {
-            wal_bytes_per_second: wal_bytes_per_second.round(),
-            rows_per_second: rows_per_second.round(),
-        });
+        let traffic = match watch {
+            Watch::Nothing => None,
+            Watch::Writes => {
+                sleep_until(began + WATCHED).await;
+                let after = inside.movable_traffic(&row.database).await.map_err(hands::failure)?;
+                after.since(&before).map(|(wal_bytes, rows)| MoveTraffic {
+                    wal_bytes_per_second: wal_bytes.round(),
+                    rows_per_second: rows.round(),
+                })
+            }
+        };
         Ok(Self { contents, host, sessions: Sessions { open: open as u64, pooled }, traffic })
     }
 }
@@ -123,9 +147,9 @@ enum There {
 
 impl There {
     /// A target that does not answer is a finding, not a failure.
-    async fn look(core: &Core, cx: &Cx, chosen: &Chosen, contents: &Contents) -> Result<Self, Failure> {
+    async fn look(core: &Core, holder: &impl Holder, chosen: &Chosen, contents: &Contents) -> Result<Self, Failure> {
         let Some(server) = &chosen.server else { return Ok(Self::Nowhere) };
-        let admin = match timeout(CONNECT, hands::admin(core, cx, server, None)).await {
+        let admin = match timeout(CONNECT, hands::admin(core, holder, server, None)).await {
             Ok(Ok(admin)) => admin,
             Ok(Err(failure)) => return Ok(Self::Away(failure.message)),
             Err(_) => return Ok(Self::Away(format!("no answer within {} s", CONNECT.as_secs()))),

@@ -1,7 +1,8 @@
 //! `freehold tenant movability`: whether a tenant could be moved, by which methods, how long that takes, and what is in the
 //! way. Looks, and changes nothing; it is what a move begins with.
 //!
-//! `target` says which server is meant, `look` goes and reads catalogs, `judge` says what the facts mean. As an operation
+//! `target` says which server is meant, `look` goes and reads catalogs, `judge` says what the facts mean; `nightly` does it for
+//! everybody in turn. As an operation
 //! about no subject, like a diagnosis: it works while another is stuck on the tenant, and while everything is frozen.
 
 use std::time::Duration;
@@ -22,11 +23,13 @@ use crate::http::problem::Refused;
 use crate::plane::{Answer, Core, Plane};
 use crate::server::store as servers;
 use crate::stock::store as databases;
+use look::Watch;
 use target::Goal;
 
 pub mod judge;
 mod look;
-mod store;
+pub mod nightly;
+pub mod store;
 mod target;
 
 /// Above what all of it may take.
@@ -90,7 +93,8 @@ impl Operation for JudgeMove {
 
     async fn run(&self, cx: &Cx, step: Step) -> Result<Outcome<Step>, Failure> {
         let Step::Look { tenant, goal } = step;
-        let looked = tokio::time::timeout(WITHIN, look::look(&self.core, cx, &tenant, goal.as_ref())).await;
+        let looked =
+            tokio::time::timeout(WITHIN, look::look(&self.core, cx, &tenant, goal.as_ref(), Watch::Writes)).await;
         let too_long = |_| Failure::permanent("timeout", format!("not done within {} s", WITHIN.as_secs()));
         let found = looked.map_err(too_long)?.map_err(report::at_once)?;
         let operation = cx.operation;
