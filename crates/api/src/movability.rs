@@ -16,7 +16,7 @@ pub struct JudgeMovability {
 
 /// Where to. Of a server pool, a plan or a region it is the server that a create would choose, the tenant's own left out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", try_from = "OneOf")]
 pub enum MoveTo {
     Server(ServerId),
     ServerPool(PoolName),
@@ -25,6 +25,35 @@ pub enum MoveTo {
     Region(String),
     /// To whatever is called so; refused where a server, a server pool, a plan and a region do not agree on it.
     Name(String),
+}
+
+/// As it comes in: whoever names nothing, or several, is told so.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OneOf {
+    server: Option<ServerId>,
+    server_pool: Option<PoolName>,
+    plan: Option<PlanName>,
+    region: Option<String>,
+    name: Option<String>,
+}
+
+impl TryFrom<OneOf> for MoveTo {
+    type Error = &'static str;
+    fn try_from(given: OneOf) -> Result<Self, Self::Error> {
+        let given = [
+            given.server.map(Self::Server),
+            given.server_pool.map(Self::ServerPool),
+            given.plan.map(Self::Plan),
+            given.region.map(Self::Region),
+            given.name.map(Self::Name),
+        ];
+        let mut given = given.into_iter().flatten();
+        match (given.next(), given.next()) {
+            (Some(one), None) => Ok(one),
+            _ => Err("`to` names one thing: server, server_pool, plan, region or name"),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]

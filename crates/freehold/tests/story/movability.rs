@@ -117,7 +117,8 @@ async fn placement_and_errors(plane: &Plane) {
     refuse(json!({"plan": "team"}), 422, "invalid", "it need not move").await;
     refuse(json!({"region": "moon"}), 422, "invalid", "no server and no server pool").await;
     refuse(json!({"server": "Not a Slug"}), 422, "invalid", "not valid").await;
-    refuse(json!({}), 422, "invalid", "to").await;
+    refuse(json!({}), 422, "invalid", "`to` names one thing").await;
+    refuse(json!({"plan": "team", "region": "moon"}), 422, "invalid", "`to` names one thing").await;
     problem(&plane.post("/v1/tenants/nobody/movability", json!({})).await, 404, "not_found");
 
     // No server of the kind that the plan wants.

@@ -22,7 +22,7 @@ use crate::tenant::store as tenants;
 
 /// What one statement may take, and all of a server's.
 const STATEMENT: Duration = Duration::from_secs(15);
-const SERVER: Duration = Duration::from_secs(40);
+const SERVER: Duration = Duration::from_secs(35);
 /// To a target that does not answer.
 const CONNECT: Duration = Duration::from_secs(10);
 /// How long what is written is watched.

@@ -16,7 +16,7 @@ pub fn judge(facts: &Facts<'_>, target: &Target<'_>, found: &mut Found) {
         match against {
             Against::Full(why) => found
                 .blocks(TargetFull, ALL, format!("{}: {why}", target.name))
-                .next("freehold server update with a larger capacity, or another target"),
+                .next("freehold server update NAME --capacity N, or take another target"),
             Against::Disk(why) => found
                 .blocks(TargetDisk, ALL, format!("{}: {why}", target.name))
                 .next("give it more disk, or take another target"),
