@@ -9,6 +9,7 @@ pub mod diagnosis;
 pub mod drift;
 pub mod id;
 pub mod key;
+pub mod movability;
 pub mod operation;
 pub mod page;
 pub mod placement;

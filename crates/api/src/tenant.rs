@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::id::{OperationId, PlanName, ServerId, TemplateName, TenantId};
+use crate::movability::{MovableBy, TenantMovability};
 use crate::stats::TenantUsage;
 
 pub type Labels = BTreeMap<String, String>;
@@ -62,6 +63,9 @@ pub struct Tenant {
     /// What it uses of what its plan grants; only where one tenant is shown, and once its database was looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<TenantUsage>,
+    /// Whether it could be moved, as it was last judged; only where one tenant is shown, and once it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub movability: Option<TenantMovability>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }
@@ -228,6 +232,9 @@ pub struct ListTenants {
     pub state: Option<TenantState>,
     pub server: Option<String>,
     pub template: Option<String>,
+    /// The best method that a move of it has left, as it was last judged.
+    #[param(inline)]
+    pub movable: Option<MovableBy>,
     /// `key=value`; repeated means and.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[param(example = "tier=gold")]

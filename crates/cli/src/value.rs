@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use freehold_api::movability::MoveTo;
 use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 
 /// `key=value`
@@ -109,6 +110,30 @@ impl Switch {
     }
 }
 
+/// Where a tenant is to go: a name of any kind, or `server:NAME`, `server-pool:NAME`, `plan:NAME`, `region:NAME`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Destination(pub MoveTo);
+
+impl FromStr for Destination {
+    type Err = String;
+    fn from_str(input: &str) -> Result<Self, String> {
+        let Some((kind, name)) = input.split_once(':') else {
+            return match input {
+                "" => Err("expected a name, for example local-2 or plan:pro".into()),
+                name => Ok(Self(MoveTo::Name(name.into()))),
+            };
+        };
+        let named = |error: &dyn fmt::Display| error.to_string();
+        Ok(Self(match kind {
+            "server" => MoveTo::Server(name.parse().map_err(|error| named(&error))?),
+            "server-pool" => MoveTo::ServerPool(name.parse().map_err(|error| named(&error))?),
+            "plan" => MoveTo::Plan(name.parse().map_err(|error| named(&error))?),
+            "region" if !name.is_empty() => MoveTo::Region(name.into()),
+            _ => return Err("expected NAME, server:NAME, server-pool:NAME, plan:NAME or region:NAME".into()),
+        }))
+    }
+}
+
 /// Never shown, whatever prints the arguments.
 #[derive(Clone)]
 pub struct Secret(pub String);
@@ -139,6 +164,19 @@ pub fn wire_name<T: serde::de::DeserializeOwned>(input: &str) -> Result<T, Strin
 mod tests {
     use super::*;
     use freehold_api::tenant::TenantState;
+
+    #[test]
+    fn where_to_is_a_name_or_a_name_of_some_kind() {
+        let to = |text: &str| text.parse::<Destination>().map(|Destination(to)| to);
+        assert_eq!(to("local-2"), Ok(MoveTo::Name("local-2".into())));
+        assert_eq!(to("server:local-2"), Ok(MoveTo::Server("local-2".parse().unwrap())));
+        assert_eq!(to("server-pool:big"), Ok(MoveTo::ServerPool("big".parse().unwrap())));
+        assert_eq!(to("plan:pro"), Ok(MoveTo::Plan("pro".parse().unwrap())));
+        assert_eq!(to("region:eu:1"), Ok(MoveTo::Region("eu:1".into())));
+        for wrong in ["", "server:", "plan:A B", "region:", "pool:x", ":"] {
+            assert!(to(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn lengths_and_moments() {

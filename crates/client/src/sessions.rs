@@ -1,6 +1,7 @@
-//! What goes on in a tenant's database: a diagnosis, who is there, and ending them.
+//! What goes on in a tenant's database: a diagnosis, what a move of it would take, who is there, and ending them.
 
 use freehold_api::diagnosis::Diagnosis;
+use freehold_api::movability::{JudgeMovability, Movability, MoveTo};
 use freehold_api::session::{Session, TerminateSessions, TerminatedSessions};
 use freehold_api::{Page, TenantId};
 
@@ -15,6 +16,15 @@ impl Client {
     /// As [`Client::send`].
     pub async fn diagnose(&self, id: &TenantId) -> Result<Diagnosis, Error> {
         ask(self, Request::post(&["tenants", id.as_str(), "diagnose"]).body(&serde_json::json!({}))?).await
+    }
+
+    /// Whether it could be moved, by which methods, and what is in the way. Without `to`: by where it is alone.
+    ///
+    /// # Errors
+    /// `invalid` where it is there already or `to` is not, `wrong_state`, `server_unreachable` in [`Error::Refused`]; as
+    /// [`Client::send`] besides.
+    pub async fn movability(&self, id: &TenantId, to: Option<MoveTo>) -> Result<Movability, Error> {
+        ask(self, Request::post(&["tenants", id.as_str(), "movability"]).body(&JudgeMovability { to })?).await
     }
 
     /// Those that are there now, the oldest first. With `query`, what each runs: that takes the scope `credentials`.

@@ -12,6 +12,7 @@ use crate::stock::{build::BuildStock, drop::DropStock};
 use crate::tenant::adopt::{inspect::Inspect, take::Adopt};
 use crate::tenant::delete::{Deleting, Undeleting};
 use crate::tenant::diagnose::Diagnose;
+use crate::tenant::movability::JudgeMove;
 use crate::tenant::provision::Provision;
 use crate::tenant::purge::Purge;
 use crate::tenant::sessions::{Look, Terminate};
@@ -30,6 +31,7 @@ pub fn register(engine: Builder, core: &Core) -> Builder {
         .register(Adopt { core: core() })
         .register(Inspect { core: core() })
         .register(Diagnose { core: core() })
+        .register(JudgeMove { core: core() })
         .register(Look { core: core() })
         .register(Terminate { core: core() })
         .register(BuildStock { core: core() })

@@ -36,6 +36,7 @@ pub fn api(plane: Plane) -> (Router, utoipa::openapi::OpenApi) {
         .routes(open(&[Credentials], Bound::ToPath, routes!(tenant::connection::show)))
         .routes(open(&[Operate], Bound::Never, routes!(tenant::adopt::adopt)))
         .routes(open(SEE, Bound::ToPath, routes!(tenant::diagnose::diagnose)))
+        .routes(open(SEE, Bound::ToPath, routes!(tenant::movability::movability)))
         .routes(open(SEE, Bound::ToPath, routes!(tenant::sessions::list)))
         .routes(open(&[Provision, Operate], Bound::ToPath, routes!(tenant::sessions::terminate)))
         .routes(open(SEE, Bound::ToPath, routes!(stats::show::tenant)))

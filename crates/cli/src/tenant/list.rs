@@ -1,6 +1,7 @@
 //! `tenant list`: every tenant that the filters let through, page after page.
 
 use freehold_api::Page;
+use freehold_api::movability::MovableBy;
 use freehold_api::tenant::{Tenant, TenantState};
 
 use crate::Cx;
@@ -23,6 +24,9 @@ pub struct List {
     /// Made from this template
     #[arg(long)]
     template: Option<String>,
+    /// By the best method that a move has left: logical, dump or none
+    #[arg(long, value_parser = wire_name::<MovableBy>)]
+    movable: Option<MovableBy>,
     /// Repeated means and
     #[arg(long = "label", value_name = "KEY=VALUE")]
     labels: Vec<Label>,
@@ -40,6 +44,7 @@ pub async fn list(args: List, cx: &mut Cx) -> Outcome {
         .query("state", args.state.map(TenantState::as_str))
         .query("server", args.server)
         .query("template", args.template)
+        .query("movable", args.movable.map(MovableBy::as_str))
         .query("q", args.query);
     for label in args.labels {
         request = request.query("label", Some(format!("{}={}", label.key, label.value)));

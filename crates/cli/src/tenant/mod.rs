@@ -6,10 +6,12 @@ mod connect;
 mod create;
 mod diagnose;
 mod list;
+mod movability;
 mod remove;
 mod sessions;
 
 use freehold_api::TenantId;
+use freehold_api::movability::{MoveMethod, TenantMovability};
 use freehold_api::stats::TenantUsage;
 use freehold_api::tenant::Tenant;
 use serde_json::Value;
@@ -47,6 +49,8 @@ pub enum Verb {
         /// The tenant
         id: TenantId,
     },
+    /// Judge whether it can be moved, how, and what is in the way; exit 12 where it cannot, 11 where only with writes stopped, 10 where something slows it
+    Movability(movability::MovabilityArgs),
     /// List who is connected to its database
     Sessions(sessions::Sessions),
     /// End sessions in its database
@@ -74,6 +78,7 @@ pub async fn run(verb: Verb, cx: &mut Cx) -> Outcome {
         Verb::Suspend(args) => change::suspend(args, cx).await,
         Verb::Resume(args) => change::resume(args, cx).await,
         Verb::Diagnose { id } => diagnose::diagnose(id, cx).await,
+        Verb::Movability(args) => movability::movability(args, cx).await,
         Verb::Sessions(args) => sessions::list(args, cx).await,
         Verb::TerminateSessions(args) => sessions::terminate(args, cx).await,
         Verb::Delete(args) => remove::delete(args, cx).await,
@@ -111,6 +116,7 @@ fn tell_with(cx: &Cx, body: &Value, url: Option<String>) -> Result<(), Failure> 
         ("server", tenant.server.map(|server| server.to_string())),
         ("size", tenant.usage.as_ref().and_then(size)),
         ("sessions", tenant.usage.as_ref().map(|usage| format!("{} of {}", usage.connections, usage.connection_limit))),
+        ("movable", tenant.movability.map(|found| movable(&found))),
         ("template", Some(template)),
         ("labels", filled(labels.join(", "))),
         ("protected", tenant.deletion_protection.then(|| "yes: it cannot be deleted".to_owned())),
@@ -122,6 +128,16 @@ fn tell_with(cx: &Cx, body: &Value, url: Option<String>) -> Result<(), Failure> 
         ("url", url),
     ]);
     Ok(())
+}
+
+/// How it could be moved, as it was last judged.
+fn movable(found: &TenantMovability) -> String {
+    let codes: Vec<&str> = found.codes.iter().take(3).map(|code| code.as_str()).collect();
+    let method = found.method.map_or("not at all", MoveMethod::as_str);
+    match codes.is_empty() {
+        true => format!("{method}, score {}", found.score),
+        false => format!("{method}, score {} ({})", found.score, codes.join(", ")),
+    }
 }
 
 /// What it takes of what its plan grants.

@@ -63,6 +63,45 @@ async fn tables_fit_a_hundred_columns() {
     assert_eq!(fake.run(&["freeze"]).await.stderr, "nothing is frozen\n");
 }
 
+/// What blocks, what slows, what is good to know; then what is left, and what next. The exit code says how bad it is.
+#[tokio::test]
+async fn what_a_move_would_take_is_grouped_and_sets_the_exit_code() {
+    let finding = |code: &str, severity: &str, blocks: Value| {
+        json!({ "code": code, "severity": severity, "blocks": blocks, "message": format!("{code} was found"),
+            "count": 12, "objects": ["public.a", "public.\u{1b}[31m"], "handled": "does its best", "next": format!("mend {code}") })
+    };
+    let found = move |methods: Value, findings: Value| {
+        let estimate = |method: &Value| {
+            json!({ "method": method, "copy_bytes": 83_886_080, "index_bytes": 20_971_520, "seconds": 127.6, "stall_seconds": 0.1,
+                "copy_bytes_per_second": 20_971_520 })
+        };
+        let estimates: Vec<Value> = methods.as_array().unwrap().iter().map(estimate).collect();
+        json!({ "tenant": "acme", "server": "local-1", "at": "2026-01-10T12:00:00Z",
+            "to": { "server": "local-2", "server_pool": null, "plan": null, "region": null }, "methods": methods, "score": 35,
+            "estimates": estimates, "traffic": { "wal_bytes_per_second": 2048.0, "rows_per_second": 12.0 }, "findings": findings })
+    };
+    let (slow, note) = (finding("unlogged_table", "slows", json!([])), finding("sequences", "note", json!([])));
+    let blocking = finding("no_equality", "blocks", json!(["logical"]));
+    let answers = [
+        (found(json!(["logical", "dump"]), json!([note.clone()])), 0),
+        (found(json!(["logical", "dump"]), json!([slow.clone(), note.clone()])), 10),
+        (found(json!(["dump"]), json!([blocking, slow, note])), 11),
+        (found(json!([]), json!([])), 12),
+    ];
+    let mut printed = String::new();
+    for (answer, code) in answers {
+        let fake = Fake::start(move |_, _| Answer::Json(200, answer.clone())).await;
+        let ran = fake.run(&["tenant", "movability", "acme", "--to", "plan:pro"]).await;
+        assert_eq!(ran.code, code, "{}{}", ran.stdout, ran.stderr);
+        assert_eq!(fake.seen()[0].line, "POST /v1/tenants/acme/movability");
+        assert_eq!(fake.seen()[0].body, r#"{"to":{"plan":"pro"}}"#);
+        printed.push_str(&format!("$ exit {code}\n{}{}\n", ran.stdout, ran.stderr));
+    }
+    insta::assert_snapshot!("movability", printed);
+    let fake = Fake::start(|_, _| Answer::Json(200, json!({}))).await;
+    assert_eq!(fake.run(&["tenant", "movability", "acme", "--to", "pool:x"]).await.code, 2);
+}
+
 #[tokio::test]
 async fn lists_are_read_to_their_end_or_their_limit() {
     let fake = Fake::start(|asked, _| {

@@ -16,6 +16,7 @@ use crate::pooler::metrics as poolers;
 use crate::server::store::ServerWithUse;
 use crate::stats::show as stats;
 use crate::stock::show as stock;
+use crate::tenant::movability::store as movability;
 use crate::truth::{show as truth_show, store as truth};
 
 static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
@@ -75,6 +76,10 @@ async fn counts(plane: &Plane, scrape: &mut Scrape) -> Answer<()> {
             &[("state", state.as_str())],
             count as f64,
         );
+    }
+    for (method, count) in movability::counts(&plane.store).await? {
+        let help = "Active tenants by the best method that a move of them has left.";
+        scrape.gauge("freehold_tenants_movable", help, &[("method", method)], count as f64);
     }
     let quota = stats::quota(&plane.core).await?;
     for (resource, percent, count) in [

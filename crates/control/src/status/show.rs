@@ -16,6 +16,7 @@ use crate::schema::store as templates;
 use crate::server_pool::list as pools;
 use crate::stats::show as stats;
 use crate::stock::show as stock;
+use crate::tenant::movability::store as movability;
 use crate::truth::{show as truth_show, store as truth};
 
 /// What is wrong, worst first, each with the next command to type
@@ -101,6 +102,12 @@ pub async fn show(State(plane): State<Plane>) -> Answer<Json<Status>> {
             let message = format!("{reached} tenants use all of the {resource} that their plan grants");
             concern(Severity::Medium, "quota_reached", message, format!("freehold top --once --order {order}"));
         }
+    }
+    let [_, (_, by_dump), (_, immovable)] = movability::counts(&plane.store).await?;
+    if immovable > 0 {
+        let message =
+            format!("{immovable} tenants cannot be moved to another server, and {by_dump} only with writes stopped");
+        concern(Severity::Low, "tenants_immovable", message, "freehold tenant list --movable none".into());
     }
     for freeze in &frozen {
         concern(

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use freehold_api::id::{OperationId, TenantId};
+use freehold_api::movability::TenantMovability;
 use freehold_api::problem::Code;
 use freehold_api::stats::TenantUsage;
 use freehold_api::tenant::Tenant;
@@ -80,12 +81,12 @@ pub async fn finish(plane: &Plane, id: &TenantId, verb: &str, started: Started, 
 
 /// The tenant with its ETag.
 pub fn shown(row: TenantRow) -> Response {
-    shown_with(row, None)
+    shown_with(row, None, None)
 }
 
-pub fn shown_with(row: TenantRow, usage: Option<TenantUsage>) -> Response {
+pub fn shown_with(row: TenantRow, usage: Option<TenantUsage>, movability: Option<TenantMovability>) -> Response {
     let etag = row.etag();
-    ([(axum::http::header::ETAG, etag)], Json(Tenant { usage, ..Tenant::from(row) })).into_response()
+    ([(axum::http::header::ETAG, etag)], Json(Tenant { usage, movability, ..Tenant::from(row) })).into_response()
 }
 
 /// An operation that failed, as the problem that its caller gets.

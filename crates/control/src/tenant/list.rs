@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::{Postgres, QueryBuilder};
 
 use super::change;
+use super::movability::store as movability;
 use super::store::{TenantRow, select};
 use crate::http::access::Caller;
 use crate::http::extract::{Id, Json, Query, cursor, limit, next_cursor, text};
@@ -35,7 +36,8 @@ enum Cursor {
 pub async fn show(State(plane): State<Plane>, Id(id): Id<TenantId>) -> Answer<Response> {
     let row = change::find(&plane, &id).await?;
     let usage = stats::usage(&plane.core, &row.id).await?;
-    Ok(change::shown_with(row, usage))
+    let movability = movability::of_tenant(&plane.store, &row.id).await?;
+    Ok(change::shown_with(row, usage, movability))
 }
 
 /// List tenants
@@ -147,6 +149,10 @@ fn push_filters(sql: &mut QueryBuilder<Postgres>, query: &ListTenants, labels: &
         if let Some(value) = value {
             sql.push(column).push_bind(value);
         }
+    }
+    if let Some(movable) = query.movable {
+        sql.push(" AND EXISTS (SELECT FROM movability m WHERE m.tenant_id = t.id AND m.at IS NOT NULL AND coalesce(m.method, 'none') = ");
+        sql.push_bind(movable.as_str()).push(")");
     }
     for (key, value) in labels {
         sql.push(" AND EXISTS (SELECT FROM tenant_label x WHERE x.tenant_id = t.id AND x.key = ");

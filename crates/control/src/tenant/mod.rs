@@ -10,6 +10,7 @@ pub mod diagnose;
 pub mod fence;
 pub mod instant;
 pub mod list;
+pub mod movability;
 pub mod patch;
 pub mod place;
 pub mod placement;

@@ -91,6 +91,7 @@ impl From<TenantRow> for Tenant {
             purge_at: row.purge_at.map(Timestamp::to_jiff),
             missing_extensions: row.missing_extensions,
             usage: None,
+            movability: None,
             operation: row.operation.map(OperationId),
             created_at: row.created_at.to_jiff(),
             updated_at: row.updated_at.to_jiff(),

@@ -7,6 +7,7 @@ mod bench;
 mod clusters;
 mod hostile;
 mod life;
+mod movable;
 mod sessions;
 mod templates;
 mod tls;
@@ -51,6 +52,10 @@ stories!(
     hostile::a_login_that_altered_itself_is_restored,
     hostile::what_was_made_as_the_login_becomes_the_owners,
     hostile::the_note_is_never_written_into_a_tenants_trap,
+    movable::a_zoo_is_told_by_name,
+    movable::what_only_eighteen_has_is_told,
+    movable::a_hostile_tenant_delays_nothing_and_runs_nothing,
+    movable::a_server_tells_what_a_move_needs_of_it,
     sessions::resetting_falls_back_to_the_owner,
     sessions::a_refused_login_leaves_no_session_and_cannot_return,
     sessions::lower_epochs_are_fenced_and_others_left_alone,

@@ -152,6 +152,11 @@ fn blocks_of_pooler_agent_run() {
 }
 
 #[test]
+fn blocks_of_move_run() {
+    run("docs/move.md");
+}
+
+#[test]
 fn blocks_of_api_run() {
     run("docs/api.md");
 }

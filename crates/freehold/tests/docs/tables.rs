@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use freehold_api::movability::MoveCode;
 use freehold_api::plan::Plan;
 use freehold_api::problem::Code;
 use freehold_control::settings::{
     DockerPlatform, NomadPlatform, PoolerPlatform, ProcessPlatform, ServerPool, Settings,
 };
+use freehold_control::tenant::movability::judge;
 use regex::Regex;
 
 use crate::{read, root};
@@ -33,6 +35,24 @@ fn problem_codes_are_the_api_s() {
     let codes: Vec<String> =
         Code::ALL.iter().map(|code| format!("{code} | {} | {}", code.status(), code.title())).collect();
     assert_eq!(rows, codes, "docs/api.md should list:\n{}", codes.join("\n"));
+}
+
+#[test]
+fn findings_about_a_move_are_the_api_s_with_what_they_cost() {
+    let rows: Vec<String> = table("docs/move.md", "## Findings").iter().map(|row| row[..2].join(" | ")).collect();
+    let codes: Vec<String> = MoveCode::ALL.iter().map(|code| format!("{} | {}", code.as_str(), code.cost())).collect();
+    assert_eq!(rows, codes, "docs/move.md should list:\n{}", codes.join("\n"));
+}
+
+/// What the page says of the rates is what is reckoned with.
+#[test]
+fn rates_of_a_move_are_the_judge_s() {
+    let rows = table("docs/move.md", "## Time");
+    let row = |what: &str| rows.iter().find(|row| row[0] == what).unwrap_or_else(|| panic!("no row {what}"));
+    let mebibytes = |bytes: u64| format!("{} MiB per second", bytes >> 20);
+    assert_eq!(row("bytes of rows")[1..], [mebibytes(judge::COPIED_BYTES), mebibytes(judge::DUMPED_BYTES)]);
+    assert_eq!(row("bytes of indexes")[1..], [mebibytes(judge::INDEXED_BYTES), mebibytes(judge::INDEXED_BYTES)]);
+    assert!(judge::APPLIED_ROWS == 10_000.0 && read("docs/move.md").contains("per second with 10,000"));
 }
 
 #[test]

@@ -155,6 +155,7 @@ kill_tests! {
     kill_server_remove_of_one_that_was_registered: Forget, 2, 1;
     kill_tenant_sessions: Sessions, 1, 0;
     kill_tenant_diagnose: Diagnose, 1, 0;
+    kill_tenant_movability: Movability, 1, 0;
     kill_tenant_adopt_check: AdoptCheck, 1, 0;
     kill_tenant_adopt: Adopt, 4, 2;
     kill_tenant_terminate_sessions: Terminate, 2, 0;

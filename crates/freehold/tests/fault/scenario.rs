@@ -52,6 +52,8 @@ pub enum Scenario {
     Sessions,
     Terminate,
     Diagnose,
+    /// What a move of it would take.
+    Movability,
     /// What taking a database over would do.
     AdoptCheck,
     Adopt,
@@ -73,7 +75,7 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Made,
         Self::FromStock,
         Self::Suspend,
@@ -85,6 +87,7 @@ impl Scenario {
         Self::Sessions,
         Self::Terminate,
         Self::Diagnose,
+        Self::Movability,
         Self::AdoptCheck,
         Self::Adopt,
         Self::Register,
@@ -122,6 +125,7 @@ impl Scenario {
             Self::Sessions => &["tenant.sessions"],
             Self::Terminate => &["tenant.terminate_sessions"],
             Self::Diagnose => &["tenant.diagnose"],
+            Self::Movability => &["tenant.movability"],
             Self::AdoptCheck => &["tenant.adopt_check"],
             Self::Adopt => &["tenant.adopt"],
             Self::StartPooler => &["pooler.start"],
@@ -184,7 +188,8 @@ impl Scenario {
             | Self::Purge
             | Self::Sessions
             | Self::Terminate
-            | Self::Diagnose => {
+            | Self::Diagnose
+            | Self::Movability => {
                 let (status, body) = serve.post("/v1/tenants", json!({"id": id, "template": "made"})).await;
                 assert_eq!(status, 201, "{body}\n{}", serve.output());
                 let then = match self {
@@ -228,6 +233,7 @@ impl Scenario {
             Self::Sessions => (Method::GET, tenant("sessions"), None),
             Self::Terminate => (Method::POST, tenant("sessions/terminate"), Some(json!({"idle_for_seconds": 60}))),
             Self::Diagnose => (Method::POST, tenant("diagnose"), Some(json!({}))),
+            Self::Movability => (Method::POST, tenant("movability"), Some(json!({}))),
             Self::AdoptCheck => (Method::POST, tenant("adopt"), Some(legacy::adopt(id, true))),
             Self::Adopt => (Method::POST, tenant("adopt"), Some(legacy::adopt(id, false))),
             other => unreachable!("{other:?} is about servers of pools"),
@@ -284,6 +290,7 @@ impl Scenario {
             | Self::Sessions
             | Self::Terminate
             | Self::Diagnose
+            | Self::Movability
             | Self::AdoptCheck
             | Self::Adopt => {
                 if serve.get(&format!("/v1/tenants/{id}")).await.0 == 200 {

@@ -47,6 +47,14 @@ async fn everything_freehold_does_runs_no_payload(world: &World, tenant: &Tenant
     assert_eq!(payload::plant(&session, event).await.len(), 1, "an event trigger would run in everybody's session");
     assert!(!payload::ran(world).is_empty(), "the payload works");
     extensions_resolve_nothing_of_the_tenants(world, tenant).await;
+    // What a move would take is read off its catalogs, traps and all.
+    let (status, found) = world.post("/v1/tenants/mallory/movability", json!({})).await;
+    assert_eq!(status, 200, "{found}");
+    let told = found["findings"].to_string();
+    for code in ["no_replica_identity", "always_trigger", "row_security", "publication", "materialized_view"] {
+        assert!(told.contains(&format!("\"{code}\"")), "{code}: {found:#}");
+    }
+    nobody_else_ran_a_payload(world, tenant).await;
 
     // All of it again as the login, so that the truth loop takes it over; and everything stored that bends a session.
     let bent = format!(

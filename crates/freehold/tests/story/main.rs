@@ -13,6 +13,7 @@ mod failover;
 mod hostile;
 mod http;
 mod idempotency;
+mod movability;
 mod operations;
 mod plans;
 mod pooler_plane;

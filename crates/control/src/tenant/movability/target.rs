@@ -1,0 +1,255 @@
+//! Where a tenant is to go: what the caller named, and the server that it means.
+
+use std::sync::Arc;
+
+use freehold_api::id::shown;
+use freehold_api::movability::{MoveDestination, MoveTo};
+use freehold_durable::Failure;
+use serde::{Deserialize, Serialize};
+
+use super::judge::Against;
+use crate::http::extract::text;
+use crate::http::problem::Refused;
+use crate::plane::{Answer, Core};
+use crate::server::store::{self as servers, ServerRow, ServerWithUse};
+use crate::server_pool::wait;
+use crate::tenant::create;
+use crate::tenant::placement::{Obstacle, Want, explain, obstacles, pools, rank};
+use crate::tenant::store::TenantRow;
+
+/// What was named, once it is known to be there; kept in the operation's step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Goal {
+    Server(String),
+    ServerPool(String),
+    Plan(String),
+    Region(String),
+}
+
+/// Refuses what is not there, and what is where the tenant is already. Reads the store alone.
+pub async fn resolve(core: &Core, row: &TenantRow, at: &ServerRow, to: &MoveTo) -> Answer<Goal> {
+    let tenant = &row.id;
+    match to {
+        MoveTo::Name(name) => {
+            text("to.name", name, 63)?;
+            let named = named(core, name).await?;
+            let goal = match named.as_slice() {
+                [] => {
+                    let message = format!("there is no server, server pool, plan or region {}", shown(name));
+                    return Err(Refused::field("to.name", message));
+                }
+                [one] => one,
+                several => {
+                    let kinds: Vec<&str> = several.iter().map(Goal::kind).collect();
+                    let message =
+                        format!("{name} is a {}: say which, for example {}:{name}", kinds.join(" and a "), kinds[0]);
+                    return Err(Refused::field("to.name", message));
+                }
+            };
+            refuse_where_it_is(core, goal, "to.name", tenant, at)?;
+            Ok(goal.clone())
+        }
+        MoveTo::Server(id) => {
+            let found = servers::find(&core.store, id.as_str()).await?.filter(|server| server.state != "removed");
+            if found.is_none() {
+                return Err(Refused::field(
+                    "to.server",
+                    format!("there is no server {id}; `freehold server list` shows them"),
+                ));
+            }
+            let goal = Goal::Server(id.to_string());
+            refuse_where_it_is(core, &goal, "to.server", tenant, at).map(|()| goal)
+        }
+        MoveTo::ServerPool(name) => {
+            if !core.settings.server_pools.iter().any(|pool| pool.name == *name) {
+                return Err(Refused::field(
+                    "to.server_pool",
+                    format!("there is no server pool {name} in the settings"),
+                ));
+            }
+            let goal = Goal::ServerPool(name.to_string());
+            refuse_where_it_is(core, &goal, "to.server_pool", tenant, at).map(|()| goal)
+        }
+        MoveTo::Plan(name) => {
+            create::plan_of(core, Some(name))?;
+            let goal = Goal::Plan(name.to_string());
+            refuse_where_it_is(core, &goal, "to.plan", tenant, at).map(|()| goal)
+        }
+        MoveTo::Region(region) => {
+            text("to.region", region, 63)?;
+            if !has_region(core, region).await? {
+                return Err(Refused::field(
+                    "to.region",
+                    format!("no server and no server pool is in region {}", shown(region)),
+                ));
+            }
+            let goal = Goal::Region(region.clone());
+            refuse_where_it_is(core, &goal, "to.region", tenant, at).map(|()| goal)
+        }
+    }
+}
+
+async fn named(core: &Core, name: &str) -> Answer<Vec<Goal>> {
+    let server = servers::find(&core.store, name).await?.is_some_and(|server| server.state != "removed");
+    let pool = core.settings.server_pools.iter().any(|pool| pool.name.as_str() == name);
+    let plan = core.settings.plan(name).is_some();
+    let region = has_region(core, name).await?;
+    let named = [
+        (server, Goal::Server(name.to_owned())),
+        (pool, Goal::ServerPool(name.to_owned())),
+        (plan, Goal::Plan(name.to_owned())),
+        (region, Goal::Region(name.to_owned())),
+    ];
+    Ok(named.into_iter().filter(|(is_there, _)| *is_there).map(|(_, goal)| goal).collect())
+}
+
+async fn has_region(core: &Core, region: &str) -> sqlx::Result<bool> {
+    let of_pools = core.settings.server_pools.iter().any(|pool| pool.region.as_deref() == Some(region));
+    let fleet = core.fleet.rows(&core.store).await?;
+    Ok(of_pools || fleet.iter().any(|server| server.row.region.as_deref() == Some(region)))
+}
+
+fn refuse_where_it_is(core: &Core, goal: &Goal, field: &str, tenant: &str, at: &ServerRow) -> Answer<()> {
+    let is_there = match goal {
+        Goal::Server(id) => *id == at.id,
+        Goal::ServerPool(pool) => at.pool.as_ref() == Some(pool),
+        Goal::Plan(plan) => core.plan(plan).server == at.kind(),
+        Goal::Region(region) => at.region.as_ref() == Some(region),
+    };
+    if !is_there {
+        return Ok(());
+    }
+    let server = &at.id;
+    let message = match goal {
+        Goal::Server(_) => format!("tenant {tenant} is on server {server}: name another one"),
+        Goal::ServerPool(pool) => {
+            format!("tenant {tenant} is on server {server}, which is of server pool {pool}: name another server")
+        }
+        Goal::Plan(plan) => format!(
+            "plan {plan} wants a {} server, and tenant {tenant} is on one ({server}): it need not move",
+            at.kind
+        ),
+        Goal::Region(region) => format!("tenant {tenant} is on server {server}, which is in region {region}"),
+    };
+    Err(Refused::field(field, message))
+}
+
+impl Goal {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Server(_) => "server",
+            Self::ServerPool(_) => "server-pool",
+            Self::Plan(_) => "plan",
+            Self::Region(_) => "region",
+        }
+    }
+}
+
+/// The server that a goal means now.
+pub struct Chosen {
+    /// For people.
+    pub name: String,
+    pub server: Option<Arc<ServerRow>>,
+    /// The pool whose next server it would be, and of which PostgreSQL.
+    pub pool: Option<(String, u16)>,
+    pub against: Vec<Against>,
+    goal: Goal,
+}
+
+/// The one that a create would choose, had it to be another than where the tenant is.
+pub async fn choose(core: &Core, row: &TenantRow, at: &str, goal: &Goal) -> Result<Chosen, Failure> {
+    let plan = core.plan(match goal {
+        Goal::Plan(plan) => plan,
+        Goal::Server(_) | Goal::ServerPool(_) | Goal::Region(_) => &row.plan,
+    });
+    let templates = core.catalog.all(&core.store).await?;
+    let (template, _) = templates.get(&row.template).ok_or_else(|| {
+        Failure::permanent("unknown_template", format!("template {} of the tenant is not there any more", row.template))
+    })?;
+    let region = match goal {
+        Goal::Region(region) => Some(region.as_str()),
+        Goal::Server(_) | Goal::ServerPool(_) | Goal::Plan(_) => row.region.as_deref(),
+    };
+    let want = Want { kind: plan.server, region, labels: &row.labels.0, template, rules: &core.settings.placement };
+    let fleet = core.fleet.no_older_than(&core.store, wait::SURE).await?;
+    let chosen = |name: String| Chosen { name, server: None, pool: None, against: Vec::new(), goal: goal.clone() };
+    if let Goal::Server(id) = goal {
+        let found = fleet.iter().find(|server| server.row.id == *id);
+        let gone = || Failure::permanent("invalid", format!("server {id} was removed meanwhile"));
+        let found = found.ok_or_else(gone)?;
+        let against = obstacles(&want, found).map(|obstacle| against(&obstacle)).collect();
+        return Ok(Chosen { server: Some(found.row.clone()), against, ..chosen(format!("server {id}")) });
+    }
+    let pool = match goal {
+        Goal::ServerPool(pool) => Some(pool.as_str()),
+        Goal::Server(_) | Goal::Plan(_) | Goal::Region(_) => None,
+    };
+    let others: Vec<ServerWithUse> = fleet
+        .iter()
+        .filter(|server| server.row.id != at && pool.is_none_or(|pool| server.row.pool.as_deref() == Some(pool)))
+        .cloned()
+        .collect();
+    if let Some(best) = rank(&want, &others).first() {
+        return Ok(Chosen { server: Some(best.row.clone()), ..chosen(format!("server {}", best.row.id)) });
+    }
+    let growth = wait::growth(core).await?;
+    let mut views = pools::views(&core.settings.server_pools, &core.settings.placement, &fleet, &growth);
+    views.retain(|view| pool.is_none_or(|pool| view.pool.name.as_str() == pool));
+    if let Some(view) = pools::choose(&want, &views) {
+        let pool = Some((view.pool.name.to_string(), view.pool.postgres));
+        return Ok(Chosen { pool, ..chosen(format!("server pool {}", view.pool.name)) });
+    }
+    let why = explain::refusal(&want, &others, &views).0.detail;
+    Ok(Chosen {
+        against: vec![Against::Full(why)],
+        ..chosen(format!("{} {}", goal.kind().replace('-', " "), goal.value()))
+    })
+}
+
+fn against(obstacle: &Obstacle<'_>) -> Against {
+    let why = obstacle.to_string();
+    match obstacle {
+        Obstacle::Full(_) => Against::Full(why),
+        Obstacle::Disk { .. } | Obstacle::Size { .. } => Against::Disk(why),
+        Obstacle::State(_)
+        | Obstacle::Kind { .. }
+        | Obstacle::Region(_)
+        | Obstacle::Label { .. }
+        | Obstacle::Unhealthy(_)
+        | Obstacle::Version { .. }
+        | Obstacle::Extension(_)
+        | Obstacle::Connections { .. } => Against::Unfit(why),
+    }
+}
+
+impl Goal {
+    fn value(&self) -> &str {
+        match self {
+            Self::Server(value) | Self::ServerPool(value) | Self::Plan(value) | Self::Region(value) => value,
+        }
+    }
+}
+
+impl Chosen {
+    pub fn destination(&self) -> MoveDestination {
+        let of = |is: bool| is.then(|| self.goal.value().to_owned());
+        let pool = self.pool.as_ref().map(|(name, _)| name.clone());
+        let pool = pool.or_else(|| of(matches!(self.goal, Goal::ServerPool(_))));
+        MoveDestination {
+            server: self.server.as_ref().and_then(|server| server.id.parse().ok()),
+            server_pool: pool.and_then(|pool| pool.parse().ok()),
+            plan: of(matches!(self.goal, Goal::Plan(_))).and_then(|plan| plan.parse().ok()),
+            region: of(matches!(self.goal, Goal::Region(_))),
+        }
+    }
+
+    /// Of its file system, or of what its platform was told.
+    pub fn free_bytes(&self) -> Option<u64> {
+        let server = self.server.as_ref()?;
+        let held = server.definition.as_ref().and_then(|definition| definition.disk_bytes);
+        let of_platform =
+            held.zip(server.size_bytes).map(|(held, used)| held.saturating_sub(u64::try_from(used).unwrap_or(0)));
+        server.data_free_bytes.and_then(|free| u64::try_from(free).ok()).or(of_platform)
+    }
+}
