@@ -29,6 +29,11 @@ impl Place {
         self.directory.path().join("q").join(pooler)
     }
 
+    /// For what its settings name.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
     pub async fn plane(&self, version: &str, capacity: usize, more: &str) -> Plane {
         let Ports { first, last, .. } = &self.ports;
         let settings = format!(
