@@ -16,6 +16,7 @@ use crate::server_pool::grow::Grow;
 use crate::stats::Stats;
 use crate::stock::fill::Fill;
 use crate::stock::note::Note;
+use crate::tenant::credential::due::RetireDue;
 use crate::tenant::purge::PurgeDue;
 use crate::tenant::report;
 use crate::truth::Truth;
@@ -30,6 +31,7 @@ pub fn register(engine: Builder, core: &Core) -> Builder {
         .register_loop(Stats { core: core() })
         .register_loop(Quota { core: core() })
         .register_loop(PurgeDue { core: core() })
+        .register_loop(RetireDue { core: core() })
         .register_loop(Grow { core: core() })
         .register_loop(Keep { core: core() })
         .register_loop(External::new(core()))

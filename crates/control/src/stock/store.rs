@@ -30,6 +30,10 @@ pub struct LoginRow {
     pub password: Vec<u8>,
     pub version: i32,
     pub verifier: String,
+    /// Of a name by pattern that alternates: the one that it was made from.
+    pub second_of: Option<String>,
+    /// Nobody is to come in by it any more, whatever its tenant may.
+    pub refused_at: Option<Timestamp>,
 }
 
 pub async fn find(store: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<DatabaseRow>> {
@@ -307,6 +311,18 @@ pub async fn changed_since(store: &PgPool, row: &DatabaseRow) -> sqlx::Result<bo
           AND (t.id IS NULL OR t.state_since < now() - interval '5 seconds')
           AND NOT EXISTS (SELECT FROM operation o WHERE o.subject = 'tenant:' || d.tenant_id AND o.state NOT IN ('succeeded', 'failed', 'cancelled')))";
     sqlx::query_scalar(sql).bind(row.id).bind(&row.state).bind(&row.tenant_id).fetch_one(store).await
+}
+
+/// Whether a login is what it was when it was read: neither rotated nor retired since.
+pub async fn is_still(store: &PgPool, login: &LoginRow) -> sqlx::Result<bool> {
+    let sql = "SELECT EXISTS (SELECT FROM login WHERE id = $1 AND purpose = $2 AND role = $3 AND refused_at IS NOT DISTINCT FROM $4)";
+    sqlx::query_scalar(sql)
+        .bind(login.id)
+        .bind(&login.purpose)
+        .bind(&login.role)
+        .bind(login.refused_at)
+        .fetch_one(store)
+        .await
 }
 
 /// The store's clock, which every process agrees on.

@@ -24,6 +24,7 @@ mod quote;
 mod rename;
 mod repair;
 mod roles;
+mod second;
 mod secure;
 mod session;
 mod standing;
