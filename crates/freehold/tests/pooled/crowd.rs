@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use freehold_testkit::{engine, is_soak};
 use futures::future::try_join_all;
+use reqwest::Method;
+use serde_json::json;
 use tokio::process::Command;
 
 use crate::story::{create, dev, pooler};
 
 const AT_WORK: u32 = 8;
 
+/// They come, are given another credential, and go.
 pub async fn who_works_notices_nothing_of_those_who_come_and_go(version: &'static str) {
     // The whole: five hundred. It takes as long as that many databases take to make.
     let (others, seconds) = match is_soak() {
@@ -34,6 +37,11 @@ pub async fn who_works_notices_nothing_of_those_who_come_and_go(version: &'stati
     for number in 0..others {
         let id = format!("other-{number}");
         create(&plane, &id).await;
+        let rotate = format!("/v1/tenants/{id}/credentials/rotate");
+        let headers = [("prefer", "wait=60")];
+        let (status, _, body) =
+            plane.request(Method::POST, &rotate, &headers, Some(json!({"immediate": true}))).await;
+        assert_eq!((status, &body["retiring"]), (200, &json!(null)), "{body}");
         let (status, _, body) = plane.delete(&format!("/v1/tenants/{id}?confirm={id}&purge=true")).await;
         assert!([200, 202].contains(&status), "{status} {body}");
     }

@@ -16,6 +16,7 @@ mod idempotency;
 mod operations;
 mod plans;
 mod pooler_plane;
+mod rotate;
 mod saasodoo;
 mod security;
 mod serve;
