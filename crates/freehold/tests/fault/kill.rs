@@ -92,14 +92,9 @@ impl Runs {
             let points = passed(&undone.output, &[kind]).into_iter().filter(|point| !steps.contains(&point.step));
             back.extend(points.map(|point| (failing.clone(), point)));
             let about = *kind == self.scenario.kinds()[0] && self.scenario != Scenario::Version;
-            let changes = [
-                Scenario::Purge,
-                Scenario::Register,
-                Scenario::Forget,
-                Scenario::RotateAtOnce,
-                Scenario::Retire,
-            ]
-            .contains(&self.scenario);
+            let changes =
+                [Scenario::Purge, Scenario::Register, Scenario::Forget, Scenario::RotateAtOnce, Scenario::Retire]
+                    .contains(&self.scenario);
             if about && !changes {
                 same(&format!("{kind} was undone, and left"), &undone.before.server, &undone.after.server);
             }

@@ -92,7 +92,8 @@ async fn failure_of_a_retirement_is_begun_again_by_itself() {
     assert_eq!(admin.query_one(admitted, &[]).await.expect("look").get::<_, i64>(0), 0);
     rig.logs_in(&serve, "acme").await.expect("the tenant logs in");
     // Ten minutes later.
-    let later = "UPDATE operation SET finished_at = finished_at - interval '11 minutes' WHERE kind = 'tenant.retire_login';
+    let later =
+        "UPDATE operation SET finished_at = finished_at - interval '11 minutes' WHERE kind = 'tenant.retire_login';
         UPDATE loop_lease SET next_run_at = now() WHERE name = 'credentials'; NOTIFY freehold_loop, 'credentials'";
     rig.sql.batch_execute(later).await.expect("let time pass");
     rig.until_operation("tenant.retire_login", "succeeded").await;

@@ -29,7 +29,10 @@ async fn rotation(world: World) {
                 alter default privileges in schema mine grant select on tables to public";
     old.batch_execute(&format!("set role none; {make}")).await.unwrap();
     // By name, in a neighbour's database: it keeps no role from being dropped.
-    let spite = format!("create table held (); grant all on held to \"{0}\"; alter default privileges grant select on tables to \"{0}\"", tenant.login());
+    let spite = format!(
+        "create table held (); grant all on held to \"{0}\"; alter default privileges grant select on tables to \"{0}\"",
+        tenant.login()
+    );
     neighbour.session().await.batch_execute(&spite).await.unwrap();
 
     let (status, rotated) = world.post("/v1/tenants/a/credentials/rotate", json!({"grace_seconds": 86400})).await;

@@ -104,7 +104,10 @@ pub async fn nobody_who_works_notices_a_rotation(version: &'static str) {
     let new = rotate(&plane, json!({"grace_seconds": 3600})).await;
     assert_eq!(new["pooled"]["ready"], true, "{}", new["pooled"]["ready"]);
     assert_ne!(new["pooled"]["user"], old["pooled"]["user"]);
-    assert_eq!((&new["pooled"]["port"], &new["pooled"]["database"]), (&old["pooled"]["port"], &old["pooled"]["database"]));
+    assert_eq!(
+        (&new["pooled"]["port"], &new["pooled"]["database"]),
+        (&old["pooled"]["port"], &old["pooled"]["database"])
+    );
     readers.round().await;
     holders.round().await;
     // Now only those who read are left; who held the old one was told to go, and the rest goes on.

@@ -50,7 +50,9 @@ pub async fn rotate(
     };
     match plane.engine.wait(operation, wait).await? {
         Some(row) if row.state == OpState::Succeeded => handed_out(&plane, &caller, &id).await,
-        Some(row) if row.state.is_over() => Err(change::refused_by(&format!("rotate the credential of tenant {id}"), &row)),
+        Some(row) if row.state.is_over() => {
+            Err(change::refused_by(&format!("rotate the credential of tenant {id}"), &row))
+        }
         _ => {
             let mut response = answer::accepted(answer::find(&plane, OperationId(operation)).await?);
             response.extensions_mut().insert(Carries::Unfinished);

@@ -349,8 +349,8 @@ impl Turning {
             let admin = hands::admin(core, cx, server, None).await?;
             return look(&admin, role, &row.owner, &next.verifier).await;
         }
-        let password = declare::open(&core.sealer, next)
-            .map_err(|error| Failure::stuck("sealed_secret_unreadable", error))?;
+        let password =
+            declare::open(&core.sealer, next).map_err(|error| Failure::stuck("sealed_secret_unreadable", error))?;
         let dsn = hands::dsn_for(&core.sealer, server, &row.database, role, password)?;
         let dsn = dsn.with_host(&server.tenant_host, u16::try_from(server.tenant_port).unwrap_or(5432));
         sql::assert_login(&dsn, &row.database, &row.owner).await.map_err(|error| {

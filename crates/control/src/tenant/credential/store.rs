@@ -98,7 +98,8 @@ pub async fn replace(tx: &mut PgConnection, tenant: &str) -> sqlx::Result<()> {
         RETURNING l.role, l.second_of";
     let before: Option<(String, Option<String>)> = sqlx::query_as(sql).bind(tenant).fetch_optional(&mut *tx).await?;
     let Some((role, second_of)) = before else { return Ok(()) };
-    let sql = "UPDATE login l SET purpose = 'tenant', role = $2, second_of = $3, pooler_generation = 0 FROM tenant_database d
+    let sql =
+        "UPDATE login l SET purpose = 'tenant', role = $2, second_of = $3, pooler_generation = 0 FROM tenant_database d
         WHERE d.id = l.database_id AND d.tenant_id = $1 AND l.purpose = 'replacement'";
     sqlx::query(sql).bind(tenant).bind(role).bind(second_of).execute(&mut *tx).await?;
     changed(tx, tenant).await
