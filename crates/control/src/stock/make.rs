@@ -234,9 +234,9 @@ pub async fn remove(core: &Core, cx: &Cx, making: &Making) -> Result<(), Failure
     forget::drop_roles(core, cx, &making.server, &admin, &names).await
 }
 
-/// Of the names that the pattern gives, to second logins too: those that exist on the server and are not this tenant's. A login is the
-/// tenant's if it is a member of its owner role, a database if that role owns it or is granted to connect; both names
-/// of random characters, which nobody else could have meant.
+/// Of the names that the pattern gives, to the logins of a rotation too: those that exist on the server and are not this
+/// tenant's. A login is the tenant's if it is a member of its owner role, a database if that role owns it or is granted to
+/// connect; both names of random characters, which nobody else could have meant.
 async fn foreign(admin: &Admin, making: &Making) -> Result<Vec<String>, Failure> {
     if !making.is_renamed() {
         return Ok(Vec::new());

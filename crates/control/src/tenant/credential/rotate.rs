@@ -97,7 +97,7 @@ pub fn new(actor: &Actor, tenant: &str, first: Step) -> New<Step> {
     New { deadline: Some(DEADLINE), ..change::new::<Rotate>(KIND, tenant, first, actor) }
 }
 
-/// What the next login is called, as the template says now.
+/// Whether the password is changed in its place, as the template's current version says.
 pub async fn replaces(core: &Core, template: &str) -> sqlx::Result<bool> {
     let template = core.catalog.find(&core.store, template).await?;
     Ok(template.is_some_and(|template| template.manifest.naming.rotate == Naming::Replace))
