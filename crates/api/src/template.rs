@@ -68,11 +68,31 @@ pub struct Naming {
     /// What becomes of characters that are not `[a-z0-9]` in what a placeholder stands for. `{tenant:8}` cuts after it.
     #[serde(default)]
     pub normalise: Normalise,
+    /// What a rotation of the credential does about the login's name. The template's current version says so for all.
+    #[serde(default, skip_serializing_if = "Rotate::is_second")]
+    pub rotate: Rotate,
 }
 
 impl Default for Naming {
     fn default() -> Self {
-        Self { kind: NamingKind::Opaque, database: None, login: None, normalise: Normalise::Keep }
+        let (kind, normalise) = (NamingKind::Opaque, Normalise::Keep);
+        Self { kind, database: None, login: None, normalise, rotate: Rotate::Second }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Rotate {
+    /// A second login beside the first, and both in force for a while: of a name by pattern `{login}_2`, then `{login}` again.
+    #[default]
+    Second,
+    /// The login keeps its name and gets another password: the old one is refused from one moment to the next.
+    Replace,
+}
+
+impl Rotate {
+    fn is_second(&self) -> bool {
+        *self == Self::Second
     }
 }
 

@@ -60,6 +60,9 @@ pub struct Tenant {
     pub missing_extensions: Vec<String>,
     /// What is going on with it now.
     pub operation: Option<OperationId>,
+    /// The login of before, for as long as a rotation leaves both in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retiring: Option<RetiringLogin>,
     /// What it uses of what its plan grants; only where one tenant is shown, and once its database was looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<TenantUsage>,
@@ -68,6 +71,14 @@ pub struct Tenant {
     pub movability: Option<TenantMovability>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
+}
+
+/// A login that was handed out before the one that is now.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RetiringLogin {
+    pub user: String,
+    /// When it is refused, and then removed.
+    pub until: Timestamp,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -211,6 +222,21 @@ pub struct SuspendTenant {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 500)]
     pub reason: Option<String>,
+}
+
+/// Longer than that is no rotation: 90 days, in seconds.
+pub const GRACE_MAX_SECONDS: u64 = 90 * 24 * 3600;
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RotateCredentials {
+    /// After a leak: what was handed out before is refused at once, and its sessions are ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub immediate: Option<bool>,
+    /// How long both logins are in force; the setting `tenants.rotation_grace_seconds` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 7_776_000)]
+    pub grace_seconds: Option<u64>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, IntoParams)]

@@ -9,6 +9,7 @@ mod client;
 mod completions;
 mod connection;
 mod context;
+mod credentials;
 mod failure;
 mod follow;
 mod freeze;
@@ -70,6 +71,9 @@ pub enum Command {
     /// Tenants: create, show, connect, suspend, delete
     #[command(subcommand)]
     Tenant(tenant::Verb),
+    /// Credentials of tenants: rotate, retire
+    #[command(subcommand)]
+    Credentials(credentials::Verb),
     /// PostgreSQL servers that tenants live on
     #[command(subcommand)]
     Server(server::Verb),
@@ -167,6 +171,7 @@ pub async fn run_in(command: Command, global: Global, mut around: Surroundings) 
 async fn dispatch(command: Command, cx: &mut Cx) -> Outcome {
     match command {
         Command::Tenant(verb) => tenant::run(verb, cx).await,
+        Command::Credentials(verb) => credentials::run(verb, cx).await,
         Command::Server(verb) => server::run(verb, cx).await,
         Command::Pooler(verb) => pooler::run(verb, cx).await,
         Command::ServerPool(verb) => server_pool::run(verb, cx).await,

@@ -30,6 +30,7 @@
 //! Absent: server code, redirects (a key must not follow them), and any look at the clock of this machine.
 
 mod client;
+mod credentials;
 mod error;
 mod events;
 mod follow;

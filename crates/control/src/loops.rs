@@ -16,6 +16,7 @@ use crate::server_pool::grow::Grow;
 use crate::stats::Stats;
 use crate::stock::fill::Fill;
 use crate::stock::note::Note;
+use crate::tenant::credential::due::RetireDue;
 use crate::tenant::movability::nightly::Nightly;
 use crate::tenant::purge::PurgeDue;
 use crate::tenant::report;
@@ -32,6 +33,7 @@ pub fn register(engine: Builder, core: &Core) -> Builder {
         .register_loop(Quota { core: core() })
         .register_loop(Nightly { core: core() })
         .register_loop(PurgeDue { core: core() })
+        .register_loop(RetireDue { core: core() })
         .register_loop(Grow { core: core() })
         .register_loop(Keep { core: core() })
         .register_loop(External::new(core()))

@@ -10,6 +10,7 @@ use crate::server::remove::{Purge as PurgeServer, Remove};
 use crate::server::{check::Check, register::Register, update::Update};
 use crate::stock::{build::BuildStock, drop::DropStock};
 use crate::tenant::adopt::{inspect::Inspect, take::Adopt};
+use crate::tenant::credential::{retire::RetireLogin, rotate::Rotate};
 use crate::tenant::delete::{Deleting, Undeleting};
 use crate::tenant::diagnose::Diagnose;
 use crate::tenant::movability::JudgeMove;
@@ -28,6 +29,8 @@ pub fn register(engine: Builder, core: &Core) -> Builder {
         .register(Turning::<Deleting>::new(core()))
         .register(Turning::<Undeleting>::new(core()))
         .register(Purge { core: core() })
+        .register(Rotate { core: core() })
+        .register(RetireLogin { core: core() })
         .register(Adopt { core: core() })
         .register(Inspect { core: core() })
         .register(Diagnose { core: core() })

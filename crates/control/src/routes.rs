@@ -34,6 +34,8 @@ pub fn api(plane: Plane) -> (Router, utoipa::openapi::OpenApi) {
         .routes(open(&[Provision, Operate], Bound::ToPath, routes!(tenant::suspend::suspend)))
         .routes(open(&[Provision, Operate], Bound::ToPath, routes!(tenant::suspend::resume)))
         .routes(open(&[Credentials], Bound::ToPath, routes!(tenant::connection::show)))
+        .routes(open(&[Provision, Operate], Bound::ToPath, routes!(tenant::credential::ask::rotate)))
+        .routes(open(&[Provision, Operate], Bound::ToPath, routes!(tenant::credential::retire::retire)))
         .routes(open(&[Operate], Bound::Never, routes!(tenant::adopt::adopt)))
         .routes(open(SEE, Bound::ToPath, routes!(tenant::diagnose::diagnose)))
         .routes(open(SEE, Bound::ToPath, routes!(tenant::movability::movability)))

@@ -115,6 +115,8 @@ pub struct Tenants {
     pub default_template: TemplateName,
     /// How long a deleted tenant can be undeleted, in seconds.
     pub deletion_grace_seconds: u64,
+    /// How long both credentials are in force after a rotation, in seconds.
+    pub rotation_grace_seconds: u64,
     /// How long a create may take before it is undone, in seconds.
     pub create_deadline_seconds: u64,
 }
@@ -124,6 +126,7 @@ impl Default for Tenants {
         Self {
             default_template: "default".parse().expect("a valid slug"),
             deletion_grace_seconds: 7 * 24 * 3600,
+            rotation_grace_seconds: 24 * 3600,
             create_deadline_seconds: 3600,
         }
     }

@@ -87,11 +87,11 @@ pub async fn run(verb: Verb, cx: &mut Cx) -> Outcome {
     }
 }
 
-fn tell(cx: &Cx, body: &Value) -> Result<(), Failure> {
+pub(crate) fn tell(cx: &Cx, body: &Value) -> Result<(), Failure> {
     tell_with(cx, body, None)
 }
 
-fn tell_with(cx: &Cx, body: &Value, url: Option<String>) -> Result<(), Failure> {
+pub(crate) fn tell_with(cx: &Cx, body: &Value, url: Option<String>) -> Result<(), Failure> {
     if cx.out.wants_json() {
         return cx.out.json(body);
     }
@@ -123,6 +123,7 @@ fn tell_with(cx: &Cx, body: &Value, url: Option<String>) -> Result<(), Failure> 
         ("missing", filled(tenant.missing_extensions.join(", ")).map(|names| format!("extensions {names}"))),
         ("deleted", tenant.deleted_at.map(|at| cx.out.time(at))),
         ("purge", tenant.purge_at.map(|at| cx.out.time(at))),
+        ("retiring", tenant.retiring.map(|login| format!("login {} until {}", login.user, cx.out.time(login.until)))),
         ("operation", tenant.operation.map(|id| id.to_string())),
         ("created", Some(cx.out.time(tenant.created_at))),
         ("url", url),

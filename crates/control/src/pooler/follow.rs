@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::store::{self, Standing};
 use super::{assign, raise};
 use crate::plane::Core;
+use crate::tenant::credential::store as rotation;
 
 /// How often an operation looks.
 pub const LOOK: Duration = Duration::from_millis(50);
@@ -40,6 +41,17 @@ pub async fn is_gone(core: &Core, database: Uuid) -> Result<bool, Failure> {
         Some(standing) => is_settled(core, standing).await,
         None => Ok(true),
     }
+}
+
+/// True: the pooler has what it should of this login beside the one that is handed out, or is not to be waited for.
+pub async fn knows(core: &Core, database: Uuid, purpose: &str) -> Result<bool, Failure> {
+    let told = rotation::told(&core.store, database, purpose, PATIENCE).await?;
+    let Some(told) = told.filter(|told| !told.seen) else { return Ok(true) };
+    let Some(pooler) = told.pooler_id else { return Ok(true) };
+    if !told.raised && raise::raise(&core.store, &pooler).await? {
+        core.poolers.poke();
+    }
+    Ok(!told.healthy || told.over)
 }
 
 async fn look(core: &Core, database: Uuid) -> Result<Option<Standing>, Failure> {

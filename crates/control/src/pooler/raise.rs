@@ -39,13 +39,19 @@ pub async fn raise(store: &PgPool, id: &str) -> sqlx::Result<bool> {
                     AND NOT EXISTS (SELECT FROM tenant_database o WHERE o.pooler_id = $1 AND o.pooler_entry = m.name AND o.id <> ALL($2)) AS named,
                 row_number() OVER (PARTITION BY served, role ORDER BY had IS NULL, id) = 1
                     AND NOT EXISTS (SELECT FROM login o JOIN tenant_database d ON d.id = o.database_id
-                        WHERE o.role = m.role AND o.purpose = 'tenant' AND d.pooler_id = $1 AND d.pooler_entry IS NOT NULL AND d.id <> ALL($2)) AS alone
+                        WHERE o.role = m.role AND d.id <> m.id AND d.pooler_id = $1 AND (o.purpose IN ('next', 'retiring')
+                            OR o.purpose = 'tenant' AND d.pooler_entry IS NOT NULL AND d.id <> ALL($2))) AS alone
             FROM marked m)
         UPDATE tenant_database d SET pooler_generation = $3,
             pooler_entry = CASE WHEN r.served AND r.alone THEN CASE WHEN r.named THEN r.name ELSE r.owner END END
         FROM ranked r WHERE d.id = r.id"
     );
     sqlx::query(sql).bind(id).bind(&marked).bind(generation).execute(&mut *tx).await?;
+    let sql = "UPDATE login SET pooler_generation = $2 WHERE id IN (
+            SELECT l.id FROM login l JOIN tenant_database d ON d.id = l.database_id
+            WHERE d.pooler_id = $1 AND l.purpose IN ('next', 'retiring') AND l.pooler_generation IS NULL
+            FOR UPDATE OF l SKIP LOCKED)";
+    sqlx::query(sql).bind(id).bind(generation).execute(&mut *tx).await?;
     tx.commit().await?;
     Ok(true)
 }

@@ -24,10 +24,10 @@ pub fn served(settings: &Settings, rows: &[EntryRow]) -> Served {
 }
 
 fn entry(row: &EntryRow, plan: &Plan) -> Option<Entry> {
-    let (verifier, standing) = match row.refused {
-        false => (Verifier::parse(row.verifier.as_str()).ok()?, Standing::Usable),
-        true => (Verifier::unusable(&row.role), Standing::Unusable),
-    };
+    let mut logins = vec![login(&row.role, &row.verifier, row.refused)?];
+    // One beside it that cannot be read takes nothing from the one that is handed out.
+    logins.extend(row.beside.iter().filter_map(|one| login(&one.role, &one.verifier, row.refused || one.refused)));
+    logins.sort_by(|one, other| one.role.cmp(&other.role));
     let (pool_size, reserve) = pool(plan, row.pooler_grant);
     Some(Entry {
         name: row.entry.clone(),
@@ -41,8 +41,16 @@ fn entry(row: &EntryRow, plan: &Plan) -> Option<Entry> {
         reserve,
         database_connections: Some(pool_size + reserve),
         client_connections: plan.client_limit,
-        logins: vec![Login { role: row.role.clone(), verifier, standing }],
+        logins,
     })
+}
+
+fn login(role: &str, verifier: &str, refused: bool) -> Option<Login> {
+    let (verifier, standing) = match refused {
+        false => (Verifier::parse(verifier).ok()?, Standing::Usable),
+        true => (Verifier::unusable(role), Standing::Unusable),
+    };
+    Some(Login { role: role.to_owned(), verifier, standing })
 }
 
 /// Its size, and its reserve on top: what the plan says, and never more than is granted.
@@ -82,7 +90,9 @@ pub fn fingerprint(settings: &Settings) -> String {
 #[cfg(test)]
 mod tests {
     use freehold_drivers::pooler::pgbouncer::EntryName;
+    use sqlx::types::Json;
 
+    use super::super::store::Beside;
     use super::*;
 
     fn settings(more: &str) -> Settings {
@@ -99,6 +109,7 @@ mod tests {
             port: 5432,
             role: format!("{entry}_l"),
             verifier: Verifier::unusable("somebody").as_str().to_owned(),
+            beside: Json(Vec::new()),
             refused: false,
             pooler_grant: None,
             crowded: false,
@@ -157,6 +168,26 @@ mod tests {
         assert_ne!(login.verifier.as_str(), refused.verifier);
         let broken = EntryRow { verifier: "secret".into(), ..row("a") };
         assert_eq!(super::served(&settings(""), &[broken]).entries.len(), 0);
+    }
+
+    #[test]
+    fn render_serves_both_logins_of_a_rotation_until_one_is_retired() {
+        let beside = |refused| {
+            let verifier = row("a").verifier;
+            Json(vec![Beside { role: "a_l2".into(), verifier, refused }])
+        };
+        let standings = |row: EntryRow| {
+            let served = served(&settings(""), &[row]);
+            let logins = served.entries[0].logins.iter();
+            logins.map(|login| (login.role.clone(), login.standing)).collect::<Vec<_>>()
+        };
+        let (one, other) = ("a_l".to_owned(), "a_l2".to_owned());
+        let both = standings(EntryRow { beside: beside(false), ..row("a") });
+        assert_eq!(both, [(one.clone(), Standing::Usable), (other.clone(), Standing::Usable)]);
+        let retired = standings(EntryRow { beside: beside(true), ..row("a") });
+        assert_eq!(retired, [(one.clone(), Standing::Usable), (other.clone(), Standing::Unusable)]);
+        let suspended = standings(EntryRow { beside: beside(false), refused: true, ..row("a") });
+        assert_eq!(suspended, [(one, Standing::Unusable), (other, Standing::Unusable)]);
     }
 
     #[test]

@@ -245,12 +245,22 @@ pub struct EntryRow {
     pub port: i32,
     pub role: String,
     pub verifier: String,
+    /// While its credential is rotated: the one that comes, the one that goes.
+    pub beside: Json<Vec<Beside>>,
     /// Its tenant is suspended or deleted.
     pub refused: bool,
     /// Of its server's budget. None: all that its plan says.
     pub pooler_grant: Option<i32>,
     /// Its server has more databases than connections.
     pub crowded: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
+pub struct Beside {
+    pub role: String,
+    pub verifier: String,
+    /// It is retired.
+    pub refused: bool,
 }
 
 /// The generation, and what is in it or newer: read together.
@@ -261,10 +271,14 @@ pub async fn entries(store: &PgPool, id: &str) -> sqlx::Result<Option<(i64, Vec<
     let Some(generation) = generation.fetch_optional(&mut *tx).await? else { return Ok(None) };
     let sql = concat!(
         "SELECT d.pooler_entry AS entry, d.database, d.plan, s.tenant_host AS host, s.tenant_port AS port, l.role, l.verifier,
+            coalesce(n.logins, '[]') AS beside,
             coalesce(t.state IN ('suspended', 'deleted'), false) AS refused, d.pooler_grant, coalesce(b.crowded, false) AS crowded
         FROM tenant_database d JOIN server s ON s.id = d.server_id
             JOIN login l ON l.database_id = d.id AND l.purpose = 'tenant' LEFT JOIN tenant t ON t.id = d.tenant_id
             LEFT JOIN server_budget b ON b.server_id = d.server_id
+            LEFT JOIN (SELECT database_id, jsonb_agg(jsonb_build_object('role', role, 'verifier', verifier,
+                    'refused', refused_at IS NOT NULL) ORDER BY role) AS logins
+                FROM login WHERE purpose IN ('next', 'retiring') GROUP BY database_id) n ON n.database_id = d.id
         WHERE d.pooler_id = $1 AND d.pooler_entry IS NOT NULL AND ",
         served!(),
         " ORDER BY d.pooler_entry COLLATE \"C\""

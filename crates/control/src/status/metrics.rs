@@ -16,6 +16,7 @@ use crate::pooler::metrics as poolers;
 use crate::server::store::ServerWithUse;
 use crate::stats::show as stats;
 use crate::stock::show as stock;
+use crate::tenant::credential::store as credentials;
 use crate::tenant::movability::store as movability;
 use crate::truth::{show as truth_show, store as truth};
 
@@ -81,6 +82,11 @@ async fn counts(plane: &Plane, scrape: &mut Scrape) -> Answer<()> {
         let help = "Active tenants by the best method that a move of them has left.";
         scrape.gauge("freehold_tenants_movable", help, &[("method", method)], count as f64);
     }
+    let (retiring, overdue) = credentials::count(&plane.store).await?;
+    let help = "Logins in their grace after a rotation.";
+    scrape.gauge("freehold_credentials_retiring", help, &[], retiring as f64);
+    let help = "Logins whose grace after a rotation is over.";
+    scrape.gauge("freehold_credentials_overdue", help, &[], overdue as f64);
     let quota = stats::quota(&plane.core).await?;
     for (resource, percent, count) in [
         ("storage", "80", quota.storage_80),

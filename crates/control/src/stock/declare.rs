@@ -11,6 +11,12 @@ use crate::plane::Core;
 
 pub const TENANT: &str = "tenant";
 pub const MAINTENANCE: &str = "maintenance";
+/// Made beside the tenant's, and not handed out yet.
+pub const NEXT: &str = "next";
+/// Takes the tenant's place under its name.
+pub const REPLACEMENT: &str = "replacement";
+/// Handed out before the tenant's.
+pub const RETIRING: &str = "retiring";
 
 pub struct Wanted<'a> {
     pub server: &'a str,
@@ -24,8 +30,15 @@ pub struct Wanted<'a> {
 
 /// Passwords for a database that is not declared yet. Verifiers take milliseconds of CPU: made before the transaction.
 pub struct Minted {
-    tenant: (Uuid, Vec<u8>, String),
-    maintenance: (Uuid, Vec<u8>, String),
+    tenant: Credential,
+    maintenance: Credential,
+}
+
+/// Of a login that is going to be: its immutable id, the password sealed to that, and what servers are told.
+pub struct Credential {
+    pub id: Uuid,
+    pub sealed: Vec<u8>,
+    pub verifier: String,
 }
 
 pub async fn mint(core: &Core, length: usize) -> Minted {
@@ -35,11 +48,17 @@ pub async fn mint(core: &Core, length: usize) -> Minted {
     minted.await.expect("minting does not panic")
 }
 
-fn one(sealer: &Sealer, length: usize) -> (Uuid, Vec<u8>, String) {
+/// For one more login.
+pub async fn mint_one(core: &Core, length: usize) -> Credential {
+    let sealer = core.sealer.clone();
+    tokio::task::spawn_blocking(move || one(&sealer, length)).await.expect("minting does not panic")
+}
+
+fn one(sealer: &Sealer, length: usize) -> Credential {
     let id = Uuid::now_v7();
     let password = Password::random(length);
     let sealed = sealer.seal_password(&context(id, 1), &password);
-    (id, sealed, scram_verifier(&password))
+    Credential { id, sealed, verifier: scram_verifier(&password) }
 }
 
 /// A sealed password opens only for the login it was made for.
@@ -80,8 +99,10 @@ async fn declare_as(
     };
     store::insert(tx, &row).await?;
     let logins = [(TENANT, names.login, minted.tenant), (MAINTENANCE, format!("{base}_m"), minted.maintenance)];
-    for (purpose, role, (id, password, verifier)) in logins {
-        let login = LoginRow { id, database_id: row.id, purpose: purpose.into(), role, password, version: 1, verifier };
+    for (purpose, role, Credential { id, sealed: password, verifier }) in logins {
+        let (database_id, purpose) = (row.id, purpose.into());
+        let (second_of, refused_at) = (None, None);
+        let login = LoginRow { id, database_id, purpose, role, password, version: 1, verifier, second_of, refused_at };
         store::insert_login(tx, wanted.server, &login).await?;
     }
     Ok(row)

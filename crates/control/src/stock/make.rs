@@ -147,6 +147,7 @@ pub async fn remove(core: &Core, cx: &Cx, making: &Making) -> Result<(), Failure
     databases.dedup();
     let mut logins = vec![opaque.login.as_str(), &making.login.role];
     logins.dedup();
+    logins.extend(making.beside.iter().map(|login| login.role.as_str()));
     logins.retain(ours);
     logins.push(&making.maintenance.role);
     if making.row.tenant_id.is_some() {
@@ -164,16 +165,17 @@ pub async fn remove(core: &Core, cx: &Cx, making: &Making) -> Result<(), Failure
     forget::drop_roles(core, cx, &making.server, &admin, &names).await
 }
 
-/// Of the names that the pattern gives: those that exist on the server and are not this tenant's. A login is the
-/// tenant's if it is a member of its owner role, a database if that role owns it or is granted to connect; both names
-/// of random characters, which nobody else could have meant.
+/// Of the names that the pattern gives, to the logins of a rotation too: those that exist on the server and are not this
+/// tenant's. A login is the tenant's if it is a member of its owner role, a database if that role owns it or is granted to
+/// connect; both names of random characters, which nobody else could have meant.
 async fn foreign(admin: &Admin, making: &Making) -> Result<Vec<String>, Failure> {
     if !making.is_renamed() {
         return Ok(Vec::new());
     }
     let owner = &making.row.owner;
     let (database, login) = (making.row.database.as_str(), making.login.role.as_str());
-    let observed = admin.observe(&[login], &[database]).await.map_err(hands::failure)?;
+    let logins: Vec<&str> = making.beside.iter().map(|login| login.role.as_str()).chain([login]).collect();
+    let observed = admin.observe(&logins, &[database]).await.map_err(hands::failure)?;
     let roles = observed.roles.iter().filter(|role| !role.member_of.contains(owner)).map(|role| &role.name);
     let databases = observed.databases.iter().filter(|found| found.owner != *owner && !found.connect.contains(owner));
     Ok(roles.chain(databases.map(|database| &database.name)).cloned().collect())

@@ -19,6 +19,8 @@ pub struct Making {
     pub template: Arc<Template>,
     pub login: LoginRow,
     pub maintenance: LoginRow,
+    /// While its credential is rotated: the one that comes, the one that goes.
+    pub beside: Vec<LoginRow>,
     build: Option<BuildRow>,
 }
 
@@ -43,7 +45,7 @@ impl Making {
         };
         let login = take(TENANT).ok_or_else(|| gone("the login"))?;
         let maintenance = take(MAINTENANCE).ok_or_else(|| gone("the maintenance login"))?;
-        Ok(Some(Self { row, server, template, login, maintenance, build: found.build }))
+        Ok(Some(Self { row, server, template, login, maintenance, beside: logins, build: found.build }))
     }
 
     /// Under the names that it is made with; the tenant's come last, by [`super::make::rename`].

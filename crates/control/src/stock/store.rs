@@ -5,8 +5,11 @@ use sqlx::{PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
 
 use crate::pooler::store::healthy;
-use crate::schema::store::BuildRow;
 use crate::tenant::connection::{Access, access};
+
+mod making;
+
+pub use making::making;
 
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct DatabaseRow {
@@ -31,6 +34,10 @@ pub struct LoginRow {
     pub password: Vec<u8>,
     pub version: i32,
     pub verifier: String,
+    /// Of a name by pattern that alternates: the one that it was made from.
+    pub second_of: Option<String>,
+    /// Nobody is to come in by it any more, whatever its tenant may.
+    pub refused_at: Option<Timestamp>,
 }
 
 pub async fn find(store: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<DatabaseRow>> {
@@ -49,82 +56,6 @@ pub async fn owner_of(store: &PgPool, server: &str, database: &str) -> sqlx::Res
 
 pub async fn logins(store: impl PgExecutor<'_>, database: Uuid) -> sqlx::Result<Vec<LoginRow>> {
     sqlx::query_as("SELECT * FROM login WHERE database_id = $1").bind(database).fetch_all(store).await
-}
-
-/// A database with its logins, what is built of its template on its server, and which version of the server's row it
-/// stands on.
-pub struct Found {
-    pub row: DatabaseRow,
-    pub logins: Vec<LoginRow>,
-    pub build: Option<BuildRow>,
-    pub server_version: i64,
-}
-
-/// One of its logins, and all else again. None of what was joined need be there.
-#[derive(sqlx::FromRow)]
-struct FoundRow {
-    #[sqlx(flatten)]
-    row: DatabaseRow,
-    login: Option<Uuid>,
-    purpose: Option<String>,
-    role: Option<String>,
-    password: Option<Vec<u8>>,
-    version: Option<i32>,
-    verifier: Option<String>,
-    build_database: Option<String>,
-    build_owner: Option<String>,
-    build_state: Option<String>,
-    build_error: Option<String>,
-    build_failures: Option<i32>,
-    build_missing: Option<Vec<String>>,
-    resting: bool,
-    server_version: i64,
-}
-
-impl FoundRow {
-    fn login(self) -> Option<LoginRow> {
-        Some(LoginRow {
-            id: self.login?,
-            database_id: self.row.id,
-            purpose: self.purpose?,
-            role: self.role?,
-            password: self.password?,
-            version: self.version?,
-            verifier: self.verifier?,
-        })
-    }
-
-    fn build(&self) -> Option<BuildRow> {
-        Some(BuildRow {
-            server_id: self.row.server_id.clone(),
-            name: self.row.template.clone(),
-            version: self.row.template_version.clone(),
-            database: self.build_database.clone()?,
-            owner: self.build_owner.clone()?,
-            state: self.build_state.clone()?,
-            error: self.build_error.clone(),
-            failures: self.build_failures?,
-            resting: self.resting,
-            missing: self.build_missing.clone()?,
-        })
-    }
-}
-
-pub async fn making(store: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Found>> {
-    let sql = "SELECT d.*, l.id AS login, l.purpose, l.role, l.password, l.version, l.verifier,
-            b.database AS build_database, b.owner AS build_owner, b.state AS build_state, b.error AS build_error,
-            b.failures AS build_failures, b.missing AS build_missing, coalesce(b.retry_at > now(), false) AS resting,
-            s.xmin::text::bigint AS server_version
-        FROM tenant_database d JOIN server s ON s.id = d.server_id
-        LEFT JOIN template_build b
-            ON b.server_id = d.server_id AND b.name = d.template AND b.version = d.template_version
-        LEFT JOIN login l ON l.database_id = d.id
-        WHERE d.id = $1";
-    let rows: Vec<FoundRow> = sqlx::query_as(sql).bind(id).fetch_all(store).await?;
-    let Some(first) = rows.first() else { return Ok(None) };
-    let (row, build, server_version) = (first.row.clone(), first.build(), first.server_version);
-    let logins = rows.into_iter().filter_map(FoundRow::login).collect();
-    Ok(Some(Found { row, logins, build, server_version }))
 }
 
 pub async fn insert(tx: &mut PgConnection, row: &DatabaseRow) -> sqlx::Result<()> {
@@ -384,6 +315,18 @@ pub async fn changed_since(store: &PgPool, row: &DatabaseRow) -> sqlx::Result<bo
           AND (t.id IS NULL OR t.state_since < now() - interval '5 seconds')
           AND NOT EXISTS (SELECT FROM operation o WHERE o.subject = 'tenant:' || d.tenant_id AND o.state NOT IN ('succeeded', 'failed', 'cancelled')))";
     sqlx::query_scalar(sql).bind(row.id).bind(&row.state).bind(&row.tenant_id).fetch_one(store).await
+}
+
+/// Whether a login is what it was when it was read: neither rotated nor retired since.
+pub async fn is_still(store: &PgPool, login: &LoginRow) -> sqlx::Result<bool> {
+    let sql = "SELECT EXISTS (SELECT FROM login WHERE id = $1 AND purpose = $2 AND role = $3 AND refused_at IS NOT DISTINCT FROM $4)";
+    sqlx::query_scalar(sql)
+        .bind(login.id)
+        .bind(&login.purpose)
+        .bind(&login.role)
+        .bind(login.refused_at)
+        .fetch_one(store)
+        .await
 }
 
 /// The store's clock, which every process agrees on.

@@ -17,17 +17,21 @@ pub fn tenant(cx: &Cx) -> Result<String, Failure> {
 struct Fenced {
     row: DatabaseRow,
     logins: Vec<String>,
+    /// Retired ones: they stay out.
+    out: Vec<String>,
     kept: Vec<String>,
     admin: Admin,
 }
 
 impl Fenced {
     async fn of(core: &Core, cx: &Cx, row: DatabaseRow) -> Result<Self, Failure> {
-        let logins = databases::logins(&core.store, row.id).await?.into_iter().map(|login| login.role).collect();
+        let logins = databases::logins(&core.store, row.id).await?;
+        let out = logins.iter().filter(|login| login.refused_at.is_some()).map(|login| login.role.clone()).collect();
+        let logins = logins.into_iter().map(|login| login.role).collect();
         let kept = adopt::store::kept_logins(&core.store, row.id).await?;
         let server = hands::server(core, &row.server_id).await?;
         let admin = hands::admin(core, cx, &server, None).await?;
-        Ok(Self { row, logins, kept, admin })
+        Ok(Self { row, logins, out, kept, admin })
     }
 
     async fn refuse_kept(&self) -> Result<(), Failure> {
@@ -55,7 +59,9 @@ pub async fn refuse(core: &Core, cx: &Cx, tenant: &str) -> Result<(), Failure> {
 pub async fn admit(core: &Core, cx: &Cx, tenant: &str) -> Result<(), Failure> {
     let Some(row) = databases::find_of_tenant(&core.store, tenant).await? else { return Ok(()) };
     let fenced = Fenced::of(core, cx, row).await?;
-    fenced.admin.admit_logins(&names(&fenced.logins)).await.map_err(hands::failure)?;
+    let admitted: Vec<&str> =
+        fenced.logins.iter().filter(|login| !fenced.out.contains(login)).map(String::as_str).collect();
+    fenced.admin.admit_logins(&admitted).await.map_err(hands::failure)?;
     fenced.admin.admit_kept(&names(&fenced.kept), &fenced.row.owner).await.map_err(hands::failure)
 }
 

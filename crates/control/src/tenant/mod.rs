@@ -5,6 +5,7 @@ pub mod adopt;
 pub mod change;
 pub mod connection;
 pub mod create;
+pub mod credential;
 pub mod delete;
 pub mod diagnose;
 pub mod fence;

@@ -1,7 +1,7 @@
 //! All SQL about tenants.
 
 use freehold_api::OperationId;
-use freehold_api::tenant::{CreateTenant, Labels, PatchTenant, Tenant, TenantState};
+use freehold_api::tenant::{CreateTenant, Labels, PatchTenant, RetiringLogin, Tenant, TenantState};
 use jiff_sqlx::Timestamp;
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgExecutor, PgPool};
@@ -36,6 +36,9 @@ pub struct TenantRow {
     pub updated_at: Timestamp,
     pub labels: Json<Labels>,
     pub operation: Option<Uuid>,
+    /// The login of before, until its grace is over.
+    #[sqlx(default)]
+    pub retiring: Option<Json<RetiringLogin>>,
 }
 
 /// Whose request makes a tenant, and which of his.
@@ -93,6 +96,7 @@ impl From<TenantRow> for Tenant {
             usage: None,
             movability: None,
             operation: row.operation.map(OperationId),
+            retiring: row.retiring.map(|retiring| retiring.0),
             created_at: row.created_at.to_jiff(),
             updated_at: row.updated_at.to_jiff(),
         }
@@ -105,7 +109,9 @@ macro_rules! select {
         concat!(
             "SELECT t.*, coalesce((SELECT jsonb_object_agg(l.key, l.value) FROM tenant_label l WHERE l.tenant_id = t.id), '{}') AS labels,
                 (SELECT o.id FROM operation o WHERE o.subject = 'tenant:' || t.id
-                    AND o.state NOT IN ('succeeded', 'failed', 'cancelled')) AS operation
+                    AND o.state NOT IN ('succeeded', 'failed', 'cancelled')) AS operation,
+                (SELECT jsonb_build_object('user', l.role, 'until', l.retire_at) FROM tenant_database d
+                    JOIN login l ON l.database_id = d.id AND l.purpose = 'retiring' WHERE d.tenant_id = t.id) AS retiring
              FROM tenant t ",
             $tail
         )

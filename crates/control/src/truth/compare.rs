@@ -35,6 +35,8 @@ pub struct Expected<'a> {
     pub maintenance: &'a str,
     pub verifier: &'a str,
     pub maintenance_verifier: &'a str,
+    /// The other logins of a rotation: its own as well.
+    pub beside: &'a [&'a str],
     pub database: &'a str,
     pub extra: &'a [String],
     pub limits: &'a Limits,
@@ -129,6 +131,18 @@ pub fn compare(expected: &Expected<'_>, seen: &Seen<'_>) -> Drift {
     }
     drift.owned_as_login = seen.owned_as_login.contains(&(expected.login, expected.database));
     drift
+}
+
+/// Of a login that is retired when its grace is over: what differs of itself. One that is gone already is none the worse.
+pub fn compare_retiring(expected: &Expected<'_>, seen: &Seen<'_>) -> Drift {
+    let Some(login) = seen.roles.get(expected.login).copied() else { return Drift::default() };
+    let bent = login.superuser || login.createdb || login.createrole || login.replication || login.bypass_rls;
+    Drift {
+        login: login_drift(expected, login),
+        raised: if bent { vec![login.name.clone()] } else { Vec::new() },
+        owned_as_login: seen.owned_as_login.contains(&(expected.login, expected.database)),
+        ..Drift::default()
+    }
 }
 
 fn login_drift(expected: &Expected<'_>, login: &ObservedRole) -> Vec<&'static str> {
@@ -234,6 +248,7 @@ fn grant_drift(expected: &Expected<'_>, database: &ObservedDatabase) -> Vec<&'st
 fn strangers(expected: &Expected<'_>, database: &ObservedDatabase) -> Vec<String> {
     let own = |role: &str| {
         [expected.owner, expected.login, expected.maintenance].contains(&role)
+            || expected.beside.contains(&role)
             || expected.extra.iter().any(|extra| extra == role)
     };
     let let_in = database.connect.iter();

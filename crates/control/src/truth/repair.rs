@@ -12,7 +12,7 @@ use crate::audit::record::{Actor, Event};
 use crate::plane::Core;
 use crate::server::hands;
 use crate::server::store::ServerRow;
-use crate::stock::store::{self as databases, DatabaseRow};
+use crate::stock::store::{self as databases, DatabaseRow, LoginRow};
 
 /// How long a repair waits for what a tenant has locked.
 pub const PATIENCE: Duration = Duration::from_millis(500);
@@ -21,16 +21,17 @@ pub const PATIENCE: Duration = Duration::from_millis(500);
 pub struct Case<'a> {
     pub server: &'a ServerRow,
     pub row: &'a DatabaseRow,
+    pub login: &'a LoginRow,
     pub expected: &'a Expected<'a>,
     pub roles: &'a sql::Roles,
     pub drift: &'a Drift,
 }
 
 pub async fn repair(core: &Core, cx: &LoopCx, admin: &Admin, case: &Case<'_>) -> Result<(), Failure> {
-    let Case { server, row, expected, drift, .. } = *case;
+    let Case { server, row, login, expected, drift, .. } = *case;
     let codes = drift.codes();
-    // Decided on a look that may be seconds old: whoever changed the tenant meanwhile has the say.
-    if databases::changed_since(&core.store, row).await? {
+    // Decided on a look that may be seconds old: whoever changed the tenant meanwhile, or its credential, has the say.
+    if databases::changed_since(&core.store, row).await? || !databases::is_still(&core.store, login).await? {
         return Ok(());
     }
     if drift.is_lost() {

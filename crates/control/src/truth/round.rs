@@ -9,7 +9,7 @@ use freehold_durable::{Failure, LoopCx};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::compare::{Expected, Seen, compare};
+use super::compare::{Expected, Seen, compare, compare_retiring};
 use super::repair::{Case, PATIENCE, repair};
 use super::stray::{self, Kind, Stray};
 use super::{inside, store};
@@ -17,7 +17,7 @@ use crate::plane::Core;
 use crate::schema::store as templates;
 use crate::server::hands;
 use crate::server::store::ServerRow;
-use crate::stock::declare::{self, MAINTENANCE, TENANT};
+use crate::stock::declare::{self, MAINTENANCE, RETIRING, TENANT};
 use crate::stock::make;
 use crate::stock::store::{self as databases, DatabaseRow, LoginRow};
 
@@ -76,12 +76,15 @@ async fn compared(core: &Core, cx: &LoopCx, server: &ServerRow, admin: &Admin) -
         let roles = make::roles(row, &login.role, &maintenance.role, template);
         let limits = make::limits(core.plan(&row.plan));
         let extra: Vec<String> = roles.extra.iter().map(|role| role.name.clone()).collect();
+        let retiring = find(RETIRING);
+        let beside: Vec<&str> = retiring.iter().map(|login| login.role.as_str()).collect();
         let expected = Expected {
             login: &login.role,
             owner: &row.owner,
             maintenance: &maintenance.role,
             verifier: &login.verifier,
             maintenance_verifier: &maintenance.verifier,
+            beside: &beside,
             database: &row.database,
             extra: &extra,
             limits: &limits,
@@ -89,26 +92,45 @@ async fn compared(core: &Core, cx: &LoopCx, server: &ServerRow, admin: &Admin) -
             tenant_owns_database: template.manifest.database_owner == DatabaseOwner::Tenant,
             neighbours: &neighbours,
         };
-        let mut drift = compare(&expected, &seen);
-        if server.superuser == Some(false) && can_login && drift.is_none() && probed.len() < PROBES {
-            probed.push(row.id);
-            if is_locked_out(core, server, row, login).await {
-                drift.login.push("verifier_changed");
+        let mut cases = vec![(login, expected, roles)];
+        if let Some(retiring) = retiring {
+            let (expected, roles) = (&cases[0].1, &cases[0].2);
+            let can_login = can_login && retiring.refused_at.is_none();
+            let expected = Expected { login: &retiring.role, verifier: &retiring.verifier, can_login, ..*expected };
+            let roles = sql::Roles { login: retiring.role.clone(), ..roles.clone() };
+            cases.push((retiring, expected, roles));
+        }
+        let mut is_straight = true;
+        for (login, expected, roles) in &cases {
+            let mut drift = match login.purpose.as_str() {
+                RETIRING => compare_retiring(expected, &seen),
+                _ => compare(expected, &seen),
+            };
+            if server.superuser == Some(false) && expected.can_login && drift.is_none() && probed.len() < PROBES {
+                probed.push(row.id);
+                if is_locked_out(core, server, row, login).await {
+                    drift.login.push("verifier_changed");
+                }
+            }
+            if drift.is_none() {
+                continue;
+            }
+            is_straight = false;
+            cx.still_mine().await?;
+            // One tenant's trouble stays its own: whoever resists is tried again, after everybody else.
+            let case = Case { server, row, login, expected, roles, drift: &drift };
+            if let Err(failure) = repair(core, cx, admin, &case).await {
+                if admin.is_closed() {
+                    return Err(failure);
+                }
+                tracing::warn!(server = server.id, database = row.database, tenant = row.tenant_id, %failure, "not repaired; tried again later");
+                databases::record_drift(&core.store, &[row.id], &json!(drift.codes())).await?;
+                // What was found of the first is not to be written over.
+                break;
             }
         }
-        if drift.is_none() {
+        if is_straight {
             straight.push(row.id);
-            continue;
-        }
-        cx.still_mine().await?;
-        // One tenant's trouble stays its own: whoever resists is tried again, after everybody else.
-        let case = Case { server, row, expected: &expected, roles: &roles, drift: &drift };
-        if let Err(failure) = repair(core, cx, admin, &case).await {
-            if admin.is_closed() {
-                return Err(failure);
-            }
-            tracing::warn!(server = server.id, database = row.database, tenant = row.tenant_id, %failure, "not repaired; tried again later");
-            databases::record_drift(&core.store, &[row.id], &json!(drift.codes())).await?;
         }
     }
     databases::record_drift(&core.store, &straight, &json!([])).await?;

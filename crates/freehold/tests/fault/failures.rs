@@ -97,6 +97,10 @@ failure_tests! {
     failure_in_tenant_delete: Delete, 1;
     failure_in_tenant_undelete: Undelete, 1;
     failure_in_tenant_purge: Purge, 1;
+    failure_in_tenant_rotate: Rotate, 1;
+    failure_in_tenant_rotate_at_once: RotateAtOnce, 2;
+    failure_in_tenant_rotate_in_place: RotateInPlace, 1;
+    failure_in_tenant_retire_login: Retire, 1;
     failure_in_template_build_retire_and_stock_drop: Version, 2;
     failure_in_server_register: Register, 1;
     failure_in_server_register_of_one_that_is_registered: AddAgain, 1;

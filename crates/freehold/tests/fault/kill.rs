@@ -92,7 +92,9 @@ impl Runs {
             let points = passed(&undone.output, &[kind]).into_iter().filter(|point| !steps.contains(&point.step));
             back.extend(points.map(|point| (failing.clone(), point)));
             let about = *kind == self.scenario.kinds()[0] && self.scenario != Scenario::Version;
-            let changes = [Scenario::Purge, Scenario::Register, Scenario::Forget].contains(&self.scenario);
+            let changes =
+                [Scenario::Purge, Scenario::Register, Scenario::Forget, Scenario::RotateAtOnce, Scenario::Retire]
+                    .contains(&self.scenario);
             if about && !changes {
                 same(&format!("{kind} was undone, and left"), &undone.before.server, &undone.after.server);
             }
@@ -142,6 +144,10 @@ kill_tests! {
     kill_tenant_delete: Delete, 2, 1;
     kill_tenant_undelete: Undelete, 2, 1;
     kill_tenant_purge: Purge, 3, 1;
+    kill_tenant_rotate: Rotate, 4, 2;
+    kill_tenant_rotate_at_once: RotateAtOnce, 5, 1;
+    kill_tenant_rotate_in_place: RotateInPlace, 3, 0;
+    kill_tenant_retire_login: Retire, 3, 0;
     kill_template_build_retire_and_stock_drop: Version, 5, 2;
     kill_server_register: Register, 2, 1;
     kill_server_register_of_one_that_is_registered: AddAgain, 1, 0;

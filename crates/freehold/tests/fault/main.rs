@@ -20,6 +20,7 @@ mod quota;
 mod railzway;
 mod rig;
 mod room;
+mod rotation;
 mod scenario;
 mod server;
 mod servers;

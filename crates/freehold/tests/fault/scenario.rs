@@ -11,10 +11,12 @@ use crate::picture::Picture;
 use crate::points;
 use crate::poolers::PLATFORM;
 use crate::rig::{Rig, Wanted};
+use crate::rotation;
 use crate::servers::POOL;
 use crate::serving::{PATIENCE, Serve, until};
 
-/// `made` has no stock, `kept` has one database ready; both have everything that a template can have.
+/// `made` has no stock, `kept` has one database ready; both have everything that a template can have. `fixed` keeps the names
+/// of its logins.
 pub const SETTINGS: &str = r#"
 [stock]
 per_template = 0
@@ -42,6 +44,14 @@ pub enum Scenario {
     Delete,
     Undelete,
     Purge,
+    /// Another credential beside the first.
+    Rotate,
+    /// At once, and while an earlier one is in its grace: both go.
+    RotateAtOnce,
+    /// Another password under the same name.
+    RotateInPlace,
+    /// The one before goes.
+    Retire,
     /// A new version of a template with stock: built, stocked, the old stock dropped, the old build retired.
     Version,
     Register,
@@ -75,7 +85,7 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 30] = [
         Self::Made,
         Self::FromStock,
         Self::Suspend,
@@ -83,6 +93,10 @@ impl Scenario {
         Self::Delete,
         Self::Undelete,
         Self::Purge,
+        Self::Rotate,
+        Self::RotateAtOnce,
+        Self::RotateInPlace,
+        Self::Retire,
         Self::Version,
         Self::Sessions,
         Self::Terminate,
@@ -114,6 +128,8 @@ impl Scenario {
             Self::Delete => &["tenant.delete"],
             Self::Undelete => &["tenant.undelete"],
             Self::Purge => &["tenant.purge"],
+            Self::Rotate | Self::RotateAtOnce | Self::RotateInPlace => &["tenant.rotate"],
+            Self::Retire => &["tenant.retire_login"],
             Self::Version => &["template.build", "stock.drop", "template.retire"],
             Self::Register | Self::AddAgain => &["server.register"],
             Self::Check => &["server.check"],
@@ -186,12 +202,20 @@ impl Scenario {
             | Self::Delete
             | Self::Undelete
             | Self::Purge
+            | Self::Rotate
+            | Self::RotateAtOnce
+            | Self::RotateInPlace
+            | Self::Retire
             | Self::Sessions
             | Self::Terminate
             | Self::Diagnose
             | Self::Movability => {
-                let (status, body) = serve.post("/v1/tenants", json!({"id": id, "template": "made"})).await;
+                let template = if self == Self::RotateInPlace { "fixed" } else { "made" };
+                let (status, body) = serve.post("/v1/tenants", json!({"id": id, "template": template})).await;
                 assert_eq!(status, 201, "{body}\n{}", serve.output());
+                if matches!(self, Self::RotateAtOnce | Self::Retire) {
+                    rotation::under_way(serve, id).await;
+                }
                 let then = match self {
                     Self::Resume => Some((Method::POST, format!("/v1/tenants/{id}/suspend"))),
                     Self::Undelete => Some((Method::DELETE, format!("/v1/tenants/{id}?confirm={id}"))),
@@ -219,6 +243,9 @@ impl Scenario {
             Self::Delete => (Method::DELETE, format!("/v1/tenants/{id}?confirm={id}"), None),
             Self::Undelete => (Method::POST, tenant("undelete"), None),
             Self::Purge => (Method::DELETE, format!("/v1/tenants/{id}?confirm={id}&purge=true"), None),
+            Self::Rotate | Self::RotateInPlace => (Method::POST, tenant("credentials/rotate"), Some(json!({}))),
+            Self::RotateAtOnce => (Method::POST, tenant("credentials/rotate"), Some(json!({"immediate": true}))),
+            Self::Retire => (Method::POST, tenant("credentials/retire"), None),
             Self::Version => (Method::POST, "/v1/templates".into(), Some(template("kept", number))),
             Self::Register => (Method::POST, "/v1/servers".into(), Some(another(rig))),
             Self::AddAgain => {
@@ -287,6 +314,10 @@ impl Scenario {
             | Self::Delete
             | Self::Undelete
             | Self::Purge
+            | Self::Rotate
+            | Self::RotateAtOnce
+            | Self::RotateInPlace
+            | Self::Retire
             | Self::Sessions
             | Self::Terminate
             | Self::Diagnose
@@ -355,7 +386,7 @@ impl Rig {
 }
 
 pub async fn add_templates(serve: &Serve) {
-    for name in ["made", "kept"] {
+    for name in ["made", "kept", "fixed"] {
         let (status, body) = serve.post("/v1/templates", template(name, 0)).await;
         assert_eq!(status, 201, "{body}");
     }
@@ -363,8 +394,9 @@ pub async fn add_templates(serve: &Serve) {
 
 /// Another number is another version.
 pub fn template(name: &str, number: usize) -> Json {
+    let rotate = if name == "fixed" { "rotate = \"replace\"\n" } else { "" };
     let manifest = format!(
-        "description = \"for tests\"\n[naming]\nkind = \"pattern\"\ndatabase = \"{name}_{{tenant}}\"\nlogin = \"{name}_{{tenant}}_app\"\n\
+        "description = \"for tests\"\n[naming]\n{rotate}kind = \"pattern\"\ndatabase = \"{name}_{{tenant}}\"\nlogin = \"{name}_{{tenant}}_app\"\n\
          normalise = \"underscore\"\n[[extension]]\nname = \"pgcrypto\"\n[settings]\ntimezone = \"UTC\"\n[[role]]\nname = \"reader\"\ngrants = \"read\"\n"
     );
     json!({"name": name, "files": {

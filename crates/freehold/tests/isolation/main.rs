@@ -7,6 +7,7 @@ mod hostile;
 mod leak;
 mod neighbours;
 mod payload;
+mod rotation;
 mod template;
 mod tenant;
 mod truth;

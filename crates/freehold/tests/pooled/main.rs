@@ -12,6 +12,7 @@ mod fake;
 mod hold;
 mod many;
 mod platform;
+mod rotation;
 mod serve;
 mod small_disk;
 mod story;
@@ -51,6 +52,9 @@ stories!(
     many::tenants_are_spread_over_poolers_and_all_are_served,
     platform::poolers_come_by_themselves_and_outlive_the_plane,
     platform::what_cannot_be_started_says_why_and_is_tried_again,
+    rotation::a_leaked_credential_is_refused_by_the_pooler_at_once,
+    rotation::names_that_alternate_and_passwords_that_are_replaced,
+    rotation::nobody_who_works_notices_a_rotation,
     serve::what_the_plane_says_is_served_and_reported,
     serve::what_cannot_be_is_refused_and_what_runs_goes_on,
     serve::everything_dies_and_tenants_go_on,

@@ -17,6 +17,7 @@ mod movability;
 mod operations;
 mod plans;
 mod pooler_plane;
+mod rotate;
 mod saasodoo;
 mod security;
 mod serve;

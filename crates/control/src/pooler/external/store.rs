@@ -105,6 +105,6 @@ pub struct SealedLogin {
 
 pub async fn logins(store: &PgPool, id: &str) -> sqlx::Result<Vec<SealedLogin>> {
     let sql = "SELECT l.id, l.version, l.role, l.password FROM login l JOIN tenant_database d ON d.id = l.database_id
-        WHERE d.pooler_id = $1 AND d.pooler_entry IS NOT NULL AND l.purpose = 'tenant'";
+        WHERE d.pooler_id = $1 AND d.pooler_entry IS NOT NULL AND l.purpose IN ('tenant', 'next', 'retiring')";
     sqlx::query_as(sql).bind(id).fetch_all(store).await
 }

@@ -49,6 +49,7 @@ fn judge(observed: &Observed) -> Vec<String> {
         maintenance: "m",
         verifier: "v",
         maintenance_verifier: "w",
+        beside: &[],
         database: "d",
         extra: &[],
         limits: &limits,

@@ -25,6 +25,7 @@ mod quote;
 mod rename;
 mod repair;
 mod roles;
+mod second;
 mod secure;
 mod session;
 mod standing;

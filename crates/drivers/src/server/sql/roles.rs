@@ -50,8 +50,7 @@ impl Roles {
 }
 
 impl Admin {
-    /// Makes the roles and everything about them so. Findings tell what this admin is not allowed to set. A second
-    /// login (a rotation) is the same call with another `login` name.
+    /// Makes the roles and everything about them so. Findings tell what this admin is not allowed to set.
     pub async fn ensure_roles(
         &self,
         roles: &Roles,
@@ -149,7 +148,7 @@ impl Admin {
         Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 
-    async fn missing_roles(&self, names: &[&str]) -> Result<Vec<String>, SqlError> {
+    pub(super) async fn missing_roles(&self, names: &[&str]) -> Result<Vec<String>, SqlError> {
         let existing = self.existing_roles(names).await?;
         Ok(names
             .iter()
@@ -159,7 +158,7 @@ impl Admin {
     }
 
     /// Grants that make a weak admin a member. On 16+ a role it creates now comes with its own grant.
-    async fn membership(&self, names: &[&str], created_now: &[String]) -> Result<Vec<String>, SqlError> {
+    pub(super) async fn membership(&self, names: &[&str], created_now: &[String]) -> Result<Vec<String>, SqlError> {
         let modern = self.version_num() >= 160_000;
         let sql = "select rolname::text from pg_roles where rolname = any($1) and not pg_has_role(oid, 'USAGE')";
         let mut wanted: Vec<String> = self
