@@ -1,13 +1,13 @@
-//! How long it takes, from rates that are written down here and in `docs/move.md`. Nothing is promised: they are for a
-//! small machine, and a move that runs shows its own.
+//! How long it takes, from rates that are written down here and in `docs/move.md`, which says where they come from. Nothing
+//! is promised: they are of a small machine with other things to do, and a move that runs shows its own.
 
 use freehold_api::movability::{MoveEstimate, MoveMethod};
 use freehold_drivers::server::sql::movable::Contents;
 
 /// Bytes of rows that are copied, or dumped and restored, in a second; bytes of indexes that are built.
-pub const COPIED_BYTES: u64 = 20 << 20;
-pub const DUMPED_BYTES: u64 = 25 << 20;
-pub const INDEXED_BYTES: u64 = 40 << 20;
+pub const COPIED_BYTES: u64 = 25 << 20;
+pub const DUMPED_BYTES: u64 = 30 << 20;
+pub const INDEXED_BYTES: u64 = 20 << 20;
 /// Rows that the one process that applies changes gets done in a second.
 pub const APPLIED_ROWS: f64 = 10_000.0;
 /// Roles, database, and what is told to whom.
