@@ -59,6 +59,6 @@ pub async fn poolers_of_a_platform_speak_tls_to_both_sides(version: &'static str
     other["pooled"]["ca_certificate"] = json!(of_servers.certificate_pem());
     assert!(as_tenant(&other).await.is_err(), "the certificate is verified");
     other["pooled"]["ca_certificate"] = json!(null);
-    let refused = as_tenant(&other).await.err().expect("nobody gets in without TLS").to_string();
+    let refused = as_tenant(&other).await.expect_err("nobody gets in without TLS").to_string();
     assert!(!refused.contains("password"), "{refused}");
 }

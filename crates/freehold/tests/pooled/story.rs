@@ -45,6 +45,15 @@ pub async fn pooler(plane: &Plane) -> Json {
 
 pub async fn create(plane: &Plane, id: &str) -> Json {
     let (status, _, made) = plane.post("/v1/tenants", json!({"id": id})).await;
+    if status == 202 {
+        // A busy machine took longer than an answer waits.
+        let is_active = async || match plane.get(&format!("/v1/tenants/{id}")).await.2 {
+            found if found["state"] == "active" => Ok(()),
+            found => Err(found.to_string()),
+        };
+        until("the tenant is there", is_active).await;
+        return connection(plane, id).await;
+    }
     assert_eq!(status, 201, "{made}");
     made["connection"].clone()
 }
