@@ -16,6 +16,7 @@ mod fence;
 mod in_force;
 mod limits;
 mod login;
+pub mod moving;
 mod note;
 mod observe;
 mod own;

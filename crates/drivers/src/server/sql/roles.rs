@@ -159,7 +159,7 @@ impl Admin {
     }
 
     /// Grants that make a weak admin a member. On 16+ a role it creates now comes with its own grant.
-    async fn membership(&self, names: &[&str], created_now: &[String]) -> Result<Vec<String>, SqlError> {
+    pub(super) async fn membership(&self, names: &[&str], created_now: &[String]) -> Result<Vec<String>, SqlError> {
         let modern = self.version_num() >= 160_000;
         let sql = "select rolname::text from pg_roles where rolname = any($1) and not pg_has_role(oid, 'USAGE')";
         let mut wanted: Vec<String> = self
