@@ -31,13 +31,18 @@ async fn moving_notices_a_changed_schema_and_names_it() {
     let world = World::start(
         15,
         15,
-        "create table t (id int primary key, v text); create function f() returns int language sql as 'select 1'",
+        "create sequence s; create table t (id int primary key, v text); create function f() returns int language sql as 'select 1'",
     )
     .await;
     let old = world.side(&world.old).await;
     let before = old.fingerprint().await.unwrap();
     let session = world.login(&world.old).await;
     session.execute_script("insert into t values (1, 'x'); analyze t; vacuum t; truncate t").await.unwrap_err();
+    let state = old.schema_state().await.unwrap();
+    for sql in ["insert into t values (2, 'x')", "analyze t", "vacuum t", "select nextval('s')"] {
+        session.execute_script(sql).await.unwrap();
+    }
+    assert_eq!(old.schema_state().await.unwrap(), state);
     for sql in ["insert into t values (1, 'x')", "analyze t", "vacuum full t", "truncate t", "reindex table t"] {
         session.execute_script(sql).await.unwrap();
     }
@@ -52,7 +57,9 @@ async fn moving_notices_a_changed_schema_and_names_it() {
         ("create view w as select 1 as one", "view public.w"),
         ("drop table t", "column public.t.id"),
     ] {
+        let state = old.schema_state().await.unwrap();
         session.execute_script(sql).await.unwrap();
+        assert_ne!(old.schema_state().await.unwrap(), state, "{sql}");
         let changed = old.fingerprint().await.unwrap().changed_since(&before);
         assert!(changed.iter().any(|what| what == named), "{sql}: {changed:?}");
     }

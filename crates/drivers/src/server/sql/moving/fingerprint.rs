@@ -72,7 +72,44 @@ const OBJECTS: &str = "with mine as (select n.oid, n.nspname from pg_namespace n
         where pubname !~ '^fh_(move|back)_' \
     union all select format('extension %I', extname), '', extversion from pg_extension";
 
+/// Rows of catalogs by who wrote them. What use alone changes is written in place, and leaves its writer.
+const CATALOGS: [&str; 17] = [
+    "pg_attrdef",
+    "pg_attribute",
+    "pg_cast",
+    "pg_class",
+    "pg_constraint",
+    "pg_default_acl",
+    "pg_enum",
+    "pg_extension",
+    "pg_index",
+    "pg_inherits",
+    "pg_namespace",
+    "pg_policy",
+    "pg_proc",
+    "pg_publication",
+    "pg_rewrite",
+    "pg_trigger",
+    "pg_type",
+];
+
 impl Side {
+    /// Quick, for under the fence: equal means that nothing was changed since. Where it is not, the fingerprint tells
+    /// whether that matters: a temporary table, or TRUNCATE, shows here too. On one side only.
+    pub async fn schema_state(&self) -> Result<String, SqlError> {
+        let parts: Vec<String> = CATALOGS
+            .iter()
+            .map(|catalog| {
+                format!(
+                    "select sum(hashtextextended(concat_ws(' ', ctid, xmin), 0)) as state, count(*) as n from {catalog}"
+                )
+            })
+            .collect();
+        let sql = format!("select string_agg(concat_ws(' ', state, n), ',') from ({}) c", parts.join(" union all "));
+        let row = self.admin.row("look whether the schema was changed", &sql, &[]).await?;
+        Ok(row.get(0))
+    }
+
     pub async fn fingerprint(&self) -> Result<Fingerprint, SqlError> {
         let rows = self.admin.rows(format!("look at the schema of {}", self.database()), OBJECTS, &[]).await?;
         let mut print = Fingerprint::default();

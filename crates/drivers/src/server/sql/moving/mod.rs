@@ -8,9 +8,11 @@
 //! plan_identities · set_identities                           before anything is published
 //! carry_schema(First) · ensure_marker · publish
 //! ensure_reader · create_slot · subscribe · enable           progress, until every table is ready
-//! carry_schema(Rest) · analyze · settle · fingerprint        a change of the schema meanwhile shows here
+//! carry_schema(Rest) · analyze · settle
+//! schema_state, then fingerprint                             a change of the schema meanwhile shows here
 //! create_slot (back) · prepare_snapshot                      before the fence: it waits for the whole server
-//! fence · mark · await_mark, fingerprint · still_fenced · disable   the stall begins
+//! fence · mark · await_mark, schema_state · still_fenced     the stall begins
+//! disable
 //! changed sequences · unlogged · large objects · triggers
 //! advance_slot (back) · hold the snapshot · admit_logins     and ends
 //! digests · subscribe (back, nothing copied) · enable        the old follows the new: `--rollback` is this recipe again
