@@ -47,6 +47,9 @@ pub enum SqlErrorKind {
     Other,
 }
 
+/// Schema, object, function, relation, a second primary key.
+const EXISTS: [&str; 5] = ["42P06", "42710", "42723", "42P07", "42P16"];
+
 impl SqlErrorKind {
     pub fn code(self) -> &'static str {
         match self {
@@ -86,6 +89,16 @@ impl SqlError {
             }
         };
         Self { doing: doing.into(), kind, sqlstate, position, message, source: Some(Box::new(source)) }
+    }
+
+    /// What was to be created is there already, under whatever code: some catalogs leave it to their unique index.
+    pub(super) fn is_of_what_exists(&self) -> bool {
+        let in_catalog = self
+            .source
+            .as_deref()
+            .and_then(tokio_postgres::Error::as_db_error)
+            .is_some_and(|db| *db.code() == SqlState::UNIQUE_VIOLATION && db.schema() == Some("pg_catalog"));
+        in_catalog || self.sqlstate.as_deref().is_some_and(|state| EXISTS.contains(&state))
     }
 
     /// The same error about several hosts.

@@ -17,6 +17,7 @@ mod in_force;
 mod limits;
 mod login;
 pub mod movable;
+pub mod moving;
 mod note;
 mod observe;
 mod own;

@@ -105,7 +105,7 @@ impl Admin {
     }
 
     /// What a weak admin may not store with a database: superuser's settings, and any made-up `app.name`.
-    async fn denied_settings(&self, settings: &[(&str, &str)]) -> Result<Vec<String>, SqlError> {
+    pub(super) async fn denied_settings(&self, settings: &[(&str, &str)]) -> Result<Vec<String>, SqlError> {
         if self.superuser || settings.is_empty() {
             return Ok(Vec::new());
         }
@@ -122,7 +122,7 @@ impl Admin {
         Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 
-    async fn has_schema(&self, name: &str) -> Result<bool, SqlError> {
+    pub(super) async fn has_schema(&self, name: &str) -> Result<bool, SqlError> {
         self.exists("look for a schema", "select 1 from pg_namespace where nspname = $1", &[(&name, Type::TEXT)]).await
     }
 }
@@ -162,7 +162,7 @@ pub(super) fn freehold_schema() -> Vec<String> {
 }
 
 /// Lists are lists of names: one literal `'a, b'` would be one schema with a comma in it.
-fn set(name: &str, value: &str) -> String {
+pub(super) fn set(name: &str, value: &str) -> String {
     const LISTS: [&str; 4] =
         ["search_path", "temp_tablespaces", "session_preload_libraries", "local_preload_libraries"];
     if !LISTS.contains(&name.to_lowercase().as_str()) {

@@ -1,0 +1,91 @@
+//! Large objects, which no publication carries: copied under the fence, as the maintenance login, with their numbers and
+//! privileges. Afterwards both sides have the same ones.
+
+use tokio_postgres::types::Type;
+
+use super::side::Side;
+use crate::server::sql::error::{SqlError, SqlErrorKind};
+use crate::server::sql::quote::ident;
+
+/// Of one at a time.
+const CHUNK: i32 = 1 << 20;
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Carried {
+    pub objects: u64,
+    pub bytes: u64,
+}
+
+impl Side {
+    /// Here, what `source` has. More than `limit` bytes is refused: the tenant waits.
+    pub async fn carry_large_objects(&self, source: &Side, limit: u64) -> Result<Carried, SqlError> {
+        let doing = format!("copy the large objects of {}", self.database());
+        let sql = "select m.oid, r.rolname::text from pg_largeobject_metadata m join pg_roles r on r.oid = m.lomowner order by 1";
+        let rows = source.admin.rows(&doing, sql, &[]).await?;
+        if let Some(row) = rows.iter().find(|row| row.get::<_, &str>(1) != self.owner) {
+            let message = format!(
+                "large object {} belongs to {}: give it to {} first",
+                row.get::<_, u32>(0),
+                row.get::<_, &str>(1),
+                self.owner
+            );
+            return Err(SqlError::new(doing, SqlErrorKind::NotSupported, message));
+        }
+        self.run(&doing, "BEGIN").await?;
+        let oids: Vec<u32> = rows.iter().map(|row| row.get(0)).collect();
+        match self.carry_all(source, &doing, &oids, limit).await {
+            Ok(carried) => self.run(doing, "COMMIT").await.map(|()| carried),
+            Err(error) => {
+                self.run(doing, "ROLLBACK").await?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn carry_all(&self, source: &Side, doing: &str, oids: &[u32], limit: u64) -> Result<Carried, SqlError> {
+        let mut carried = Carried::default();
+        let unlink = "select pg_catalog.lo_unlink(oid) from pg_catalog.pg_largeobject_metadata";
+        self.rows(doing, unlink, &[]).await?;
+        for oid in oids {
+            self.rows(doing, "select pg_catalog.lo_create($1)", &[(oid, Type::OID)]).await?;
+            let mut at = 0i64;
+            loop {
+                let get = "select pg_catalog.lo_get($1, $2, $3)";
+                let params = [(oid as _, Type::OID), (&at as _, Type::INT8), (&CHUNK as _, Type::INT4)];
+                let rows = source.rows(doing, get, &params).await?;
+                let bytes: Vec<u8> = rows.first().map(|row| row.get(0)).unwrap_or_default();
+                carried.bytes += bytes.len() as u64;
+                if carried.bytes > limit {
+                    let message =
+                        format!("they hold more than the {limit} bytes that may be copied while the tenant waits");
+                    return Err(SqlError::new(doing, SqlErrorKind::NotSupported, message));
+                }
+                if !bytes.is_empty() {
+                    let put = "select pg_catalog.lo_put($1, $2, $3)";
+                    let params = [(oid as _, Type::OID), (&at as _, Type::INT8), (&bytes as _, Type::BYTEA)];
+                    self.rows(doing, put, &params).await?;
+                }
+                at += i64::from(CHUNK);
+                if bytes.len() < CHUNK as usize {
+                    break;
+                }
+            }
+            carried.objects += 1;
+        }
+        self.grant_large_objects(source, doing).await?;
+        Ok(carried)
+    }
+
+    async fn grant_large_objects(&self, source: &Side, doing: &str) -> Result<(), SqlError> {
+        let sql = "select m.oid, coalesce(g.rolname::text, ''), a.privilege_type, a.is_grantable from pg_largeobject_metadata m, \
+                   lateral aclexplode(m.lomacl) a left join pg_roles g on g.oid = a.grantee where a.grantee <> m.lomowner";
+        for row in source.admin.rows(doing, sql, &[]).await? {
+            let (oid, grantee, privilege, grantable): (u32, String, String, bool) =
+                (row.get(0), row.get(1), row.get(2), row.get(3));
+            let to = if grantee.is_empty() { "PUBLIC".to_owned() } else { ident(&grantee) };
+            let option = if grantable { " WITH GRANT OPTION" } else { "" };
+            self.run(doing, &format!("GRANT {privilege} ON LARGE OBJECT {oid} TO {to}{option}")).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,60 @@
+//! One tenant's database moves to another server while it is written to: logical replication, spoken as verbs that may
+//! run twice, each with its way back.
+//!
+//! The way there, as an operation would say it, and as `tests/moving` does:
+//!
+//! ```text
+//! prepare_roles · prepare_database · prepare_extensions      the target, where nobody may log in yet
+//! plan_identities · set_identities                           before anything is published
+//! carry_schema(First) · ensure_marker · publish
+//! ensure_reader · create_slot · subscribe · enable           progress, until every table is ready
+//! carry_schema(Rest) · analyze · settle
+//! schema_state, then fingerprint                             a change of the schema meanwhile shows here
+//! create_slot (back) · prepare_snapshot                      before the fence: it waits for the whole server
+//! fence · mark · await_mark, schema_state · still_fenced     the stall begins
+//! disable
+//! changed sequences · unlogged · large objects · triggers
+//! advance_slot (back) · hold the snapshot · admit_logins     and ends
+//! digests · subscribe (back, nothing copied) · enable        the old follows the new: `--rollback` is this recipe again
+//! unlink · unpublish · restore_identities · drop             what is over leaves nothing
+//! ```
+//!
+//! Rights: an [`Admin`](super::Admin) reads catalogs and makes publications, slots and subscriptions; all that touches the tenant's objects goes
+//! through its maintenance login. What applies changes is a role of the move: no superuser, member of the owner alone, and
+//! owner of the subscription, on every version alike. From 16 on `run_as_owner = false` would do instead, but it runs what a
+//! tenant defined as a security-restricted operation, in which deferred triggers and temporary tables are errors, and it
+//! wants a member of whoever owns the marker, which is the admin.
+//!
+//! Absent: order, time and retries (the operation's), the pooler, and judgement of what can be moved (preflight's).
+
+mod digest;
+mod fence;
+mod fingerprint;
+mod identity;
+mod large_objects;
+mod link;
+mod marker;
+mod prepare;
+mod progress;
+mod publish;
+mod schema;
+mod sequences;
+mod side;
+mod slot;
+mod subscribe;
+mod triggers;
+mod unlogged;
+mod views;
+
+pub use digest::{Digest, Keys, Range, Snapshot, differing};
+pub use fingerprint::Fingerprint;
+pub use identity::{Identity, Was};
+pub use large_objects::Carried;
+pub use link::{BadLink, Link};
+pub use prepare::{Login, Tenant};
+pub use progress::{Progress, SlotSeen};
+pub use schema::{DumpBinary, Part, find_pg_dump};
+pub use sequences::{Sequence, changed};
+pub use side::Side;
+pub use subscribe::Content;
+pub use triggers::Trigger;

@@ -1,0 +1,19 @@
+//! Materialized views have no content at the target until they are refreshed: before the fence where that matters, after
+//! it where it may take long. What they show is then as of that moment.
+
+use super::side::Side;
+use crate::server::sql::error::SqlError;
+use crate::server::sql::quote::ident;
+
+impl Side {
+    /// Here, those that are filled at the source, in the order they were made there: none can stand on a later one.
+    pub async fn refresh_views(&self, source: &Side) -> Result<(), SqlError> {
+        let sql = "select n.nspname::text, c.relname::text from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+                   where c.relkind = 'm' and c.relispopulated order by c.oid";
+        for row in source.admin.rows("list materialized views", sql, &[]).await? {
+            let name = format!("{}.{}", ident(row.get::<_, &str>(0)), ident(row.get::<_, &str>(1)));
+            self.run(format!("refresh {name}"), &format!("REFRESH MATERIALIZED VIEW {name}")).await?;
+        }
+        Ok(())
+    }
+}
