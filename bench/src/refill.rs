@@ -21,14 +21,14 @@ pub async fn run(binary: &Path, scale: &Scale, report: &mut Report) -> Res<()> {
     for turn in 0..scale.turns {
         say(&format!("sustained: turn {} of {}", turn + 1, scale.turns));
         // Whoever comes second finds what the first left in memory and must write it: they take turns at that too.
-        if turn % 2 == 0 {
-            by_hand.measure(&bench, scale, hand::rate(&bench, "app", STOCK, scale.turn)).await?;
-            hand::clear(&bench).await?;
-            by_freehold.measure(&bench, scale, rate(&bench, turn, scale.turn)).await?;
-        } else {
-            by_freehold.measure(&bench, scale, rate(&bench, turn, scale.turn)).await?;
-            by_hand.measure(&bench, scale, hand::rate(&bench, "app", STOCK, scale.turn)).await?;
-            hand::clear(&bench).await?;
+        let hand_first = turn % 2 == 0;
+        for is_hand in [hand_first, !hand_first] {
+            if is_hand {
+                by_hand.measure(&bench, scale, hand::rate(&bench, "app", STOCK, scale.turn)).await?;
+                hand::clear(&bench).await?;
+            } else {
+                by_freehold.measure(&bench, scale, rate(&bench, turn, scale.turn)).await?;
+            }
         }
         say(&format!("sustained: {}; by hand {}", by_freehold.last(), by_hand.last()));
     }

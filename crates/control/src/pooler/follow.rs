@@ -48,9 +48,7 @@ pub async fn knows(core: &Core, database: Uuid, purpose: &str) -> Result<bool, F
     let told = rotation::told(&core.store, database, purpose, PATIENCE).await?;
     let Some(told) = told.filter(|told| !told.seen) else { return Ok(true) };
     let Some(pooler) = told.pooler_id else { return Ok(true) };
-    if !told.raised && raise::raise(&core.store, &pooler).await? {
-        core.poolers.poke();
-    }
+    see_to(core, &pooler, told.raised).await?;
     Ok(!told.healthy || told.over)
 }
 
@@ -60,9 +58,14 @@ async fn look(core: &Core, database: Uuid) -> Result<Option<Standing>, Failure> 
 
 async fn is_settled(core: &Core, standing: Standing) -> Result<bool, Failure> {
     let Some(pooler) = standing.pooler_id.filter(|_| !standing.pooled) else { return Ok(true) };
-    // Its change is part of a generation already: nothing is left to do but to look.
-    if !standing.raised && raise::raise(&core.store, &pooler).await? {
+    see_to(core, &pooler, standing.raised).await?;
+    Ok(!standing.healthy || standing.over)
+}
+
+/// Once the change is part of a generation nothing is left to do but to look.
+async fn see_to(core: &Core, pooler: &str, raised: bool) -> Result<(), Failure> {
+    if !raised && raise::raise(&core.store, pooler).await? {
         core.poolers.poke();
     }
-    Ok(!standing.healthy || standing.over)
+    Ok(())
 }

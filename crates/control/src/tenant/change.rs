@@ -38,6 +38,13 @@ pub async fn find(plane: &Plane, id: &TenantId) -> Answer<TenantRow> {
     store::find(&plane.store, id.as_str()).await?.ok_or_else(|| not_found(id))
 }
 
+/// The tenant, until the transaction ends nobody else's to change, and with no operation that works on it.
+pub async fn lock_idle(tx: &mut PgConnection, id: &TenantId) -> Answer<TenantRow> {
+    let row = store::lock(&mut *tx, id.as_str()).await?.ok_or_else(|| not_found(id))?;
+    require_idle(tx, &row).await?;
+    Ok(row)
+}
+
 /// Refuses while an operation works on the tenant: what its state says now may not be true in a moment.
 pub async fn require_idle(tx: &mut PgConnection, row: &TenantRow) -> Answer<()> {
     let Some(operation) = row.operation else { return Ok(()) };

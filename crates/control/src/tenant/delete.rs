@@ -93,8 +93,7 @@ pub async fn undelete(
     Wait(wait): Wait,
 ) -> Answer<Response> {
     let mut tx = plane.store.begin().await?;
-    let row = store::lock(&mut tx, id.as_str()).await?.ok_or_else(|| change::not_found(&id))?;
-    change::require_idle(&mut tx, &row).await?;
+    let row = change::lock_idle(&mut tx, &id).await?;
     if row.purge_began_at.is_some() {
         let detail =
             format!("tenant {id} is being purged: its database may be gone already, so there is nothing to take back");

@@ -33,8 +33,7 @@ pub async fn suspend(
         text("reason", reason, 500)?;
     }
     let mut tx = plane.store.begin().await?;
-    let row = store::lock(&mut tx, id.as_str()).await?.ok_or_else(|| change::not_found(&id))?;
-    change::require_idle(&mut tx, &row).await?;
+    let row = change::lock_idle(&mut tx, &id).await?;
     match row.state() {
         TenantState::Active => {}
         TenantState::Suspended => return Ok(change::shown(row)),
@@ -60,8 +59,7 @@ pub async fn resume(
     Wait(wait): Wait,
 ) -> Answer<Response> {
     let mut tx = plane.store.begin().await?;
-    let row = store::lock(&mut tx, id.as_str()).await?.ok_or_else(|| change::not_found(&id))?;
-    change::require_idle(&mut tx, &row).await?;
+    let row = change::lock_idle(&mut tx, &id).await?;
     match row.state() {
         TenantState::Suspended => {}
         TenantState::Active => return Ok(change::shown(row)),

@@ -2,7 +2,7 @@
 
 use freehold_drivers::server::sql::moving::find_pg_dump;
 
-use crate::recipe::{Move, copy, flip, follow_back, prepare, prepare_back, retire};
+use crate::recipe::{Move, flip, follow_back, go_over, prepare, retire};
 use crate::world::{World, ZOO, ask, engines};
 use crate::writer::Writers;
 
@@ -44,12 +44,7 @@ async fn there(old: u32, new: u32) {
     let mut plan = Move::new("1");
     prepare(&world).await;
     let (from, to) = (world.side(&world.old).await, world.side(&world.new).await);
-    copy(&world, &mut plan, &from, &to).await;
-    prepare_back(&plan, &to).await;
-    let there = plan.there.clone();
-    let back = plan.back.clone();
-    flip(&world, &mut plan, &from, &to, &there, Some(&back)).await;
-    writers.go_to(world.dsn_of_login(&world.new));
+    go_over(&world, &mut plan, &from, &to, &writers).await;
     writers.more(100).await;
     follow_back(&world, &plan, &from, &to).await;
     writers.more(100).await;
@@ -114,11 +109,7 @@ async fn back(old: u32, new: u32) {
     let mut plan = Move::new("2");
     prepare(&world).await;
     let (from, to) = (world.side(&world.old).await, world.side(&world.new).await);
-    copy(&world, &mut plan, &from, &to).await;
-    prepare_back(&plan, &to).await;
-    let (there, back) = (plan.there.clone(), plan.back.clone());
-    flip(&world, &mut plan, &from, &to, &there, Some(&back)).await;
-    writers.go_to(world.dsn_of_login(&world.new));
+    go_over(&world, &mut plan, &from, &to, &writers).await;
     follow_back(&world, &plan, &from, &to).await;
     let session = world.login(&world.new).await;
     session
@@ -131,6 +122,7 @@ async fn back(old: u32, new: u32) {
     // A neighbour's open transaction does not hold the way back up: its slot is there.
     let neighbour = world.new.connect("postgres").await;
     neighbour.batch_execute("begin; create table neighbours (n int)").await.unwrap();
+    let back = plan.back.clone();
     flip(&world, &mut plan, &to, &from, &back, None).await;
     writers.go_to(world.dsn_of_login(&world.old));
     neighbour.batch_execute("rollback").await.unwrap();

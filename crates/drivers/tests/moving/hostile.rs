@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::recipe::{Move, copy, flip, follow_back, prepare, prepare_back};
+use crate::recipe::{Move, follow_back, go_over, prepare};
 use crate::world::{World, ask};
 use crate::writer::Writers;
 
@@ -83,11 +83,7 @@ async fn hostile(old: u32, new: u32) {
     let mut plan = Move::new("trap");
     prepare(&world).await;
     let (from, to) = (world.side(&world.old).await, world.side(&world.new).await);
-    copy(&world, &mut plan, &from, &to).await;
-    prepare_back(&plan, &to).await;
-    let (there, back) = (plan.there.clone(), plan.back.clone());
-    flip(&world, &mut plan, &from, &to, &there, Some(&back)).await;
-    writers.go_to(world.dsn_of_login(&world.new));
+    go_over(&world, &mut plan, &from, &to, &writers).await;
     follow_back(&world, &plan, &from, &to).await;
     // Awake on the side that applies, as a tenant would have them: what applies is no more than the tenant.
     from.wake_triggers(&plan.waking).await.unwrap();

@@ -12,6 +12,7 @@ use freehold_testkit::Cluster;
 use tokio::time::sleep;
 
 use crate::world::{World, dsn};
+use crate::writer::Writers;
 
 pub const SOON: Duration = Duration::from_secs(5);
 pub const LONG: Duration = Duration::from_secs(30);
@@ -201,6 +202,15 @@ pub async fn flip(
     assert_eq!(differing(&fenced, &flipped), Vec::new(), "{fenced:#?}\n{flipped:#?}");
     snapshot.release().await;
     stall
+}
+
+/// The way there whole, under writers, who are told where they are now.
+pub async fn go_over(world: &World, plan: &mut Move, from: &Side, to: &Side, writers: &Writers) {
+    copy(world, plan, from, to).await;
+    prepare_back(plan, to).await;
+    let (there, back) = (plan.there.clone(), plan.back.clone());
+    flip(world, plan, from, to, &there, Some(&back)).await;
+    writers.go_to(world.dsn_of_login(&world.new));
 }
 
 /// The old follows the new; the way there is over.

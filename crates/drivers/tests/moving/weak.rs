@@ -5,7 +5,7 @@ use freehold_drivers::pooler::Verifier;
 use freehold_drivers::secrets::scram_verifier;
 use freehold_drivers::server::sql::moving::Content;
 
-use crate::recipe::{Move, copy, flip, follow_back, prepare, prepare_back, reader_dsn, retire};
+use crate::recipe::{Move, flip, follow_back, go_over, prepare, reader_dsn, retire};
 use crate::world::{World, ask};
 use crate::writer::Writers;
 
@@ -29,13 +29,10 @@ async fn moving_pg18_to_pg18_by_weak_admins_and_back() {
     world.login(&world.old).await.execute_script("drop table forced").await.unwrap();
 
     let mut writers = Writers::start(world.dsn_of_login(&world.old), 2);
-    copy(&world, &mut plan, &from, &to).await;
-    prepare_back(&plan, &to).await;
-    let (there, back) = (plan.there.clone(), plan.back.clone());
-    flip(&world, &mut plan, &from, &to, &there, Some(&back)).await;
-    writers.go_to(world.dsn_of_login(&world.new));
+    go_over(&world, &mut plan, &from, &to, &writers).await;
     follow_back(&world, &plan, &from, &to).await;
     writers.more(50).await;
+    let back = plan.back.clone();
     flip(&world, &mut plan, &to, &from, &back, None).await;
     writers.go_to(world.dsn_of_login(&world.old));
     writers.more(50).await;

@@ -28,7 +28,7 @@ use crate::server::{forget, hands};
 use crate::stock::declare::RETIRING;
 use crate::stock::store::{self as databases, DatabaseRow, LoginRow};
 use crate::tenant::turn::tenant_of;
-use crate::tenant::{change, fence, store as tenants};
+use crate::tenant::{change, fence};
 
 /// Refuse the credential of before at once, without waiting for the end of its grace
 #[utoipa::path(post, path = "/v1/tenants/{id}/credentials/retire", tag = "tenants", params(("id" = TenantId, Path, description = "The tenant's id")),
@@ -42,8 +42,7 @@ pub async fn retire(
     Wait(wait): Wait,
 ) -> Answer<Response> {
     let mut tx = plane.store.begin().await?;
-    let row = tenants::lock(&mut tx, id.as_str()).await?.ok_or_else(|| change::not_found(&id))?;
-    change::require_idle(&mut tx, &row).await?;
+    let row = change::lock_idle(&mut tx, &id).await?;
     match row.state() {
         TenantState::Active | TenantState::Suspended if row.retiring.is_none() => return Ok(change::shown(row)),
         TenantState::Active | TenantState::Suspended => {}

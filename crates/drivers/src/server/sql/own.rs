@@ -127,7 +127,7 @@ impl Admin {
     }
 }
 
-fn not_settable(database: &str, setting: &str) -> Finding {
+pub(super) fn not_settable(database: &str, setting: &str) -> Finding {
     let message =
         format!("{setting} is not set on {database}: a superuser has to GRANT SET ON PARAMETER {setting} to the admin");
     Finding::new("setting_not_settable", Severity::Medium, message)

@@ -11,8 +11,8 @@ use crate::pooler::Verifier;
 use crate::server::sql::admin::Admin;
 use crate::server::sql::database::Ensured;
 use crate::server::sql::error::{SqlError, SqlErrorKind};
-use crate::server::sql::facts::{Finding, Severity};
-use crate::server::sql::own::{OwnDatabase, set};
+use crate::server::sql::facts::Finding;
+use crate::server::sql::own::{OwnDatabase, not_settable, set};
 use crate::server::sql::quote::{ident, literal};
 use crate::server::sql::roles::Roles;
 
@@ -194,14 +194,7 @@ impl Admin {
             };
             sql.push(format!("{whose} {}", set(name, value)));
         }
-        let finding = |name: &String| {
-            let message = format!(
-                "{name} is not set for {}: a superuser has to GRANT SET ON PARAMETER {name} to the admin",
-                tenant.database
-            );
-            Finding::new("setting_not_settable", Severity::Medium, message)
-        };
-        Ok((sql, denied.iter().map(finding).collect()))
+        Ok((sql, denied.iter().map(|name| not_settable(&tenant.database, name)).collect()))
     }
 }
 
