@@ -9,9 +9,13 @@ use freehold_testkit::{Plane, as_tenant};
 use serde_json::{Value as Json, json};
 use tokio::task::JoinHandle;
 
-use crate::story::{ask, connection, create, dev, is_answered, pooler, until};
+use crate::story::{ask, connection, create, dev, is_answered, is_served, pooler, until};
 
-const CLIENTS: u64 = 8;
+/// PgBouncer before 1.21 lends a connection for a session: there, more of them than the pool's five would wait for each
+/// other, and with two logins whose turn it is depends on their names.
+fn clients(version: &str) -> u64 {
+    if version == "1.18" { 2 } else { 8 }
+}
 
 /// How often somebody was answered, and what went wrong.
 type Worked = (u64, Vec<String>);
@@ -85,7 +89,7 @@ pub async fn nobody_who_works_notices_a_rotation(version: &'static str) {
 
     // Those who read their credential each time they connect, those who have what they were given, and a neighbour.
     let (mut readers, mut holders) = (Crowd::new(), Crowd::new());
-    for _ in 0..CLIENTS {
+    for _ in 0..clients(version) {
         let plane = plane.clone();
         let reads = move || {
             let plane = plane.clone();
@@ -114,12 +118,12 @@ pub async fn nobody_who_works_notices_a_rotation(version: &'static str) {
     holders.end().await;
 
     let warm = as_tenant(&old["pooled"]).await.unwrap();
-    assert!(is_answered(&warm).await);
+    is_served(&warm, "the old one, in its grace").await;
     let (status, _, body) = plane.post("/v1/tenants/acme/credentials/retire", json!({})).await;
     assert_eq!(status, 200, "{body}");
     assert!(!is_answered(&warm).await && !is_answered(&setup).await, "a warm connection of the old one is served");
     assert!(as_tenant(&old["pooled"]).await.is_err(), "the pooler lets the old one in");
-    assert!(is_answered(&neighbour).await, "the neighbour's connection goes on");
+    is_served(&neighbour, "the neighbour's connection goes on").await;
     readers.round().await;
     assert_eq!(connection(&plane, "acme").await["pooled"]["ready"], true);
     readers.end().await;
@@ -131,7 +135,7 @@ pub async fn a_leaked_credential_is_refused_by_the_pooler_at_once(version: &'sta
     let neighbour = as_tenant(&create(&plane, "other").await["pooled"]).await.unwrap();
     for round in 0..3 {
         let warm = as_tenant(&leaked["pooled"]).await.unwrap();
-        assert!(is_answered(&warm).await);
+        is_served(&warm, "before").await;
         let began = Instant::now();
         let new = rotate(&plane, json!({"immediate": true})).await;
         assert!(began.elapsed() < Duration::from_secs(8), "it took {:?}", began.elapsed());
@@ -139,10 +143,10 @@ pub async fn a_leaked_credential_is_refused_by_the_pooler_at_once(version: &'sta
         assert!(!is_answered(&warm).await, "round {round}: the warm connection is served");
         assert_eq!(new["pooled"]["ready"], true);
         let client = as_tenant(&new["pooled"]).await.unwrap();
-        assert!(is_answered(&client).await, "round {round}: the new one is not served");
+        is_served(&client, &format!("round {round}: the new one")).await;
         leaked = new;
     }
-    assert!(is_answered(&neighbour).await);
+    is_served(&neighbour, "the neighbour").await;
 }
 
 /// The same names come back, with other passwords: what PgBouncer remembers of a name must not shut anybody out.
@@ -159,11 +163,11 @@ pub async fn names_that_alternate_and_passwords_that_are_replaced(version: &'sta
         let mut before = made["connection"].clone();
         let mut users = vec![before["pooled"]["user"].clone()];
         for round in 0..3 {
-            assert!(is_answered(&as_tenant(&before["pooled"]).await.unwrap()).await, "{name} {round}");
+            is_served(&as_tenant(&before["pooled"]).await.unwrap(), &format!("{name} {round}")).await;
             let new = rotate(&plane, json!({"immediate": true})).await;
             assert_eq!(new["pooled"]["ready"], true, "{name} {round}");
             let client = as_tenant(&new["pooled"]).await.unwrap();
-            assert!(is_answered(&client).await, "{name} {round}: the new one is not served");
+            is_served(&client, &format!("{name} {round}: the new one")).await;
             assert!(as_tenant(&before["pooled"]).await.is_err(), "{name} {round}: the old one is let in");
             users.push(new["pooled"]["user"].clone());
             before = new;

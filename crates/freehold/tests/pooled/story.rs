@@ -72,6 +72,15 @@ pub async fn is_answered(client: &Client) -> bool {
     matches!(asked.await, Ok(Ok(_)))
 }
 
+/// Says why, where it is not.
+pub async fn is_served(client: &Client, what: &str) {
+    let asked = tokio::time::timeout(PATIENCE, ask(client, "SELECT 'in'")).await;
+    match asked {
+        Ok(answer) => assert!(answer.is_ok(), "{what}: {answer:?}"),
+        Err(_) => panic!("{what}: no answer in {PATIENCE:?}"),
+    }
+}
+
 /// Through the pooler, as soon as that is possible. One that is dying still greets, and its server may refuse a while.
 pub async fn until_in(connection: &Json) -> Client {
     let deadline = Instant::now() + PATIENCE;

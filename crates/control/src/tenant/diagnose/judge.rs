@@ -2,14 +2,12 @@
 
 use freehold_api::diagnosis::LinkState;
 use freehold_api::plan::Plan;
-use freehold_drivers::server::sql::{Activity, Entered, Observed, SqlError, SqlErrorKind, Standing};
+use freehold_drivers::server::sql::{Activity, Disk, Entered, Observed, Severity, SqlError, SqlErrorKind, Standing};
 use jiff::{SignedDuration, Timestamp};
 
 /// From this many percent of a limit on, somebody should know.
 const MANY_PERCENT: i64 = 90;
 const QUOTA_PERCENT: u64 = 80;
-const DISK_LOW_PERCENT: u64 = 15;
-const DISK_FULL_PERCENT: u64 = 5;
 /// Locks are waited for all the time; for so long, by somebody who notices.
 const LONG_WAIT: SignedDuration = SignedDuration::from_secs(5);
 const LONG_TRANSACTION: SignedDuration = SignedDuration::from_mins(15);
@@ -251,8 +249,8 @@ pub fn transactions(about: &About<'_>, sessions: &[Activity], standing: &Standin
     }
 }
 
-/// Free and total bytes of the server's disk, where they are known.
-pub fn disk(about: &About<'_>, size: u64, quota: Option<u64>, disk: Option<(u64, u64)>) -> Judged {
+/// The server's disk, where it is known.
+pub fn disk(about: &About<'_>, size: u64, quota: Option<u64>, disk: Option<Disk>) -> Judged {
     let percent = |part: u64, of: u64| part.saturating_mul(100).checked_div(of).unwrap_or(100);
     let mut message = format!("database {} takes {}", about.database, bytes(size));
     let mut state = LinkState::Ok;
@@ -266,11 +264,11 @@ pub fn disk(about: &About<'_>, size: u64, quota: Option<u64>, disk: Option<(u64,
                 Some("a higher storage_quota in its plan, or the tenant deletes data and runs VACUUM FULL".to_owned());
         }
     }
-    if let Some((free, total)) = disk {
-        let left = percent(free, total);
+    if let Some(disk) = disk {
+        let left = percent(disk.free_bytes, disk.total_bytes);
         message.push_str(&format!("; {left} % of the server's disk is free"));
-        if left < DISK_LOW_PERCENT && state != LinkState::Broken {
-            state = if left < DISK_FULL_PERCENT { LinkState::Broken } else { LinkState::Notable };
+        if let Some(severity) = disk.severity().filter(|_| state != LinkState::Broken) {
+            state = if severity == Severity::High { LinkState::Broken } else { LinkState::Notable };
             next = Some(format!("make room on server {}", about.server));
         }
     }

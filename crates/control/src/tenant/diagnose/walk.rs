@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use freehold_api::diagnosis::{Diagnosis, Link, LinkName, LinkState};
-use freehold_drivers::server::sql::{self, Activity, Admin, BadDsn, Dsn, HostPort, Observed, SslMode, Standing};
+use freehold_drivers::server::sql::{self, Activity, Admin, BadDsn, Disk, Dsn, HostPort, Observed, SslMode, Standing};
 use freehold_durable::{Cx, Failure, State};
 use tokio::time::Instant;
 
@@ -251,6 +251,7 @@ impl Place {
         walked.add(LinkName::Transactions, now, judge::transactions(&about, &seen.sessions, standing));
         let unsigned = |bytes: Option<i64>| bytes.and_then(|bytes| u64::try_from(bytes).ok());
         let disk = unsigned(self.server.data_free_bytes).zip(unsigned(self.server.data_total_bytes));
+        let disk = disk.map(|(free_bytes, total_bytes)| Disk { free_bytes, total_bytes });
         let quota = core.plan(&self.row.plan).storage_quota;
         let size = u64::try_from(standing.size_bytes).unwrap_or(0);
         walked.add(LinkName::Disk, now, judge::disk(&about, size, quota, disk));

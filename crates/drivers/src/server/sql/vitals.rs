@@ -36,6 +36,18 @@ pub struct Disk {
     pub total_bytes: u64,
 }
 
+impl Disk {
+    /// A percentage of a large disk is a lot of room: below 15 % it is low, unless 20 GiB are free, and below 5 % full,
+    /// unless 10 GiB are.
+    pub fn severity(self) -> Option<Severity> {
+        let below = |percent: u64, most: u64| {
+            u128::from(self.free_bytes) * 100 < u128::from(self.total_bytes) * u128::from(percent)
+                && self.free_bytes < most
+        };
+        if below(5, 10 << 30) { Some(Severity::High) } else { below(15, 20 << 30).then_some(Severity::Medium) }
+    }
+}
+
 /// Whoever may not see a session sees null for its type; background workers have no database or no user.
 const VITALS: &str = "select pg_is_in_recovery(), extract(epoch from clock_timestamp())::float8, \
     (select count(*)::int4 from pg_stat_activity where datid is not null and usesysid is not null and coalesce(backend_type, 'client backend') = 'client backend'), \
@@ -57,8 +69,6 @@ const TRANSACTION_OLD_SECONDS: f64 = 3600.0;
 const AGE_HIGH: i64 = 1_000_000_000;
 const AGE_CRITICAL: i64 = 1_600_000_000;
 const LAG_BYTES: i64 = 1 << 30;
-const DISK_LOW: f64 = 0.15;
-const DISK_FULL: f64 = 0.05;
 const SKEW_SECONDS: f64 = 5.0;
 
 impl Admin {
@@ -120,17 +130,13 @@ impl Vitals {
             );
             findings.push(Finding::new("replication_behind", Medium, message));
         }
-        if let Some(disk) = disk {
-            let free = disk.free_bytes as f64 / disk.total_bytes.max(1) as f64;
-            if free < DISK_LOW {
-                let severity = if free < DISK_FULL { High } else { Medium };
-                let message = format!(
-                    "{} MB of {} MB are free where its data is: a full disk stops every tenant's writes",
-                    disk.free_bytes >> 20,
-                    disk.total_bytes >> 20
-                );
-                findings.push(Finding::new("disk_low", severity, message));
-            }
+        if let Some((disk, severity)) = disk.and_then(|disk| Some((disk, disk.severity()?))) {
+            let message = format!(
+                "{} MB of {} MB are free where its data is: a full disk stops every tenant's writes",
+                disk.free_bytes >> 20,
+                disk.total_bytes >> 20
+            );
+            findings.push(Finding::new("disk_low", severity, message));
         }
         if skew.abs() >= SKEW_SECONDS {
             let (by, way) = (duration(skew.abs()), if skew > 0.0 { "ahead of" } else { "behind" });
@@ -190,6 +196,9 @@ mod tests {
         let disk =
             |free_bytes| codes(&well(), 0.0, Some(Disk { free_bytes, total_bytes: 1000 })).first().map(|found| found.1);
         assert_eq!((disk(150), disk(149), disk(50), disk(49)), (None, Some(Medium), Some(Medium), Some(High)));
+        let large = |free: u64| Disk { free_bytes: free << 30, total_bytes: 1 << 40 }.severity();
+        assert_eq!((large(20), large(19), large(10), large(9)), (None, Some(Medium), Some(Medium), Some(High)));
+        assert_eq!(Disk { free_bytes: 0, total_bytes: 0 }.severity(), None);
         assert_eq!((codes(&well(), -5.0, None).len(), codes(&well(), 5.0, None).len()), (1, 1));
         let hidden = Vitals { transactions_hidden: true, ..well() };
         assert_eq!(codes(&hidden, 0.0, None), [("statistics_not_readable", Low)]);

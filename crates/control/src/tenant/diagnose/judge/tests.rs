@@ -139,6 +139,7 @@ fn storage_is_told_from_80_and_broken_at_100_percent() {
         (1_000_000, Some((50, 100)), LinkState::Broken),
         (u64::MAX, Some((0, 0)), LinkState::Broken),
     ] {
+        let free = free.map(|(free_bytes, total_bytes)| Disk { free_bytes, total_bytes });
         let judged = disk(&ABOUT, size, quota, free);
         assert_eq!(judged.state, state, "{judged:?}");
         assert_eq!(judged.next.is_none(), state == LinkState::Ok);
