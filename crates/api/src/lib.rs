@@ -10,6 +10,7 @@ pub mod drift;
 pub mod id;
 pub mod key;
 pub mod movability;
+pub mod moving;
 pub mod operation;
 pub mod page;
 pub mod placement;

@@ -34,6 +34,7 @@ mod credentials;
 mod error;
 mod events;
 mod follow;
+mod moves;
 mod operations;
 mod request;
 mod retry;

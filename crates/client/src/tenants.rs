@@ -169,7 +169,7 @@ impl Client {
         self.settle(request, self.patience.settle_within, |_| {}).await.map(|_| ())
     }
 
-    async fn changed_tenant(&self, id: &TenantId, request: Request) -> Result<Tenant, Error> {
+    pub(crate) async fn changed_tenant(&self, id: &TenantId, request: Request) -> Result<Tenant, Error> {
         match self.settle(request, self.patience.settle_within, |_| {}).await? {
             Settled::With(reply) => reply.parse(),
             Settled::Done(_) | Settled::Begun(_) => self.tenant(id).await,

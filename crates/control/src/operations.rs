@@ -14,6 +14,7 @@ use crate::tenant::credential::{retire::RetireLogin, rotate::Rotate};
 use crate::tenant::delete::{Deleting, Undeleting};
 use crate::tenant::diagnose::Diagnose;
 use crate::tenant::movability::JudgeMove;
+use crate::tenant::moving::{Move, finish::FinishMove, rollback::RollBack};
 use crate::tenant::provision::Provision;
 use crate::tenant::purge::Purge;
 use crate::tenant::sessions::{Look, Terminate};
@@ -35,6 +36,9 @@ pub fn register(engine: Builder, core: &Core) -> Builder {
         .register(Inspect { core: core() })
         .register(Diagnose { core: core() })
         .register(JudgeMove { core: core() })
+        .register(Move { core: core() })
+        .register(RollBack { core: core() })
+        .register(FinishMove { core: core() })
         .register(Look { core: core() })
         .register(Terminate { core: core() })
         .register(BuildStock { core: core() })

@@ -117,6 +117,8 @@ pub struct Tenants {
     pub deletion_grace_seconds: u64,
     /// How long both credentials are in force after a rotation, in seconds.
     pub rotation_grace_seconds: u64,
+    /// How long the server that a tenant was moved away from follows, in seconds.
+    pub move_grace_seconds: u64,
     /// How long a create may take before it is undone, in seconds.
     pub create_deadline_seconds: u64,
 }
@@ -127,6 +129,7 @@ impl Default for Tenants {
             default_template: "default".parse().expect("a valid slug"),
             deletion_grace_seconds: 7 * 24 * 3600,
             rotation_grace_seconds: 24 * 3600,
+            move_grace_seconds: 24 * 3600,
             create_deadline_seconds: 3600,
         }
     }

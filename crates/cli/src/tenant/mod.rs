@@ -7,6 +7,7 @@ mod create;
 mod diagnose;
 mod list;
 mod movability;
+mod moving;
 mod remove;
 mod sessions;
 
@@ -51,6 +52,8 @@ pub enum Verb {
     },
     /// Judge whether it can be moved, how, and what is in the way; exit 12 where it cannot, 11 where only with writes stopped, 10 where something slows it
     Movability(movability::MovabilityArgs),
+    /// Move it to another server while it is written to, or back; without an option, show how its move stands
+    Move(moving::MoveArgs),
     /// List who is connected to its database
     Sessions(sessions::Sessions),
     /// End sessions in its database
@@ -79,6 +82,7 @@ pub async fn run(verb: Verb, cx: &mut Cx) -> Outcome {
         Verb::Resume(args) => change::resume(args, cx).await,
         Verb::Diagnose { id } => diagnose::diagnose(id, cx).await,
         Verb::Movability(args) => movability::movability(args, cx).await,
+        Verb::Move(args) => moving::run(args, cx).await,
         Verb::Sessions(args) => sessions::list(args, cx).await,
         Verb::TerminateSessions(args) => sessions::terminate(args, cx).await,
         Verb::Delete(args) => remove::delete(args, cx).await,

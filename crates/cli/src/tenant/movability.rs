@@ -20,10 +20,15 @@ pub struct MovabilityArgs {
 }
 
 pub async fn movability(args: MovabilityArgs, cx: &mut Cx) -> Outcome {
-    let body = JudgeMovability { to: args.to.map(|Destination(to)| to) };
-    let request = Request::post(&["tenants", args.id.as_str(), "movability"]).body(&body)?;
+    judge(args.id, args.to, cx).await
+}
+
+/// Of a move, too, that is only thought of.
+pub async fn judge(id: TenantId, to: Option<Destination>, cx: &mut Cx) -> Outcome {
+    let body = JudgeMovability { to: to.map(|Destination(to)| to) };
+    let request = Request::post(&["tenants", id.as_str(), "movability"]).body(&body)?;
     let out = cx.out.clone();
-    let spinner = out.spinner(&format!("looking at what a move of {} would take", args.id));
+    let spinner = out.spinner(&format!("looking at what a move of {id} would take"));
     let body = cx.client()?.send(request).await?.body;
     drop(spinner);
     let found: Movability = parse(&body)?;

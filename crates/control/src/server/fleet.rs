@@ -129,9 +129,9 @@ impl Known {
             counts.insert(count.server_id.clone(), count);
         }
         let counted = self.servers.iter().map(|server| {
-            let (tenants, stock, used) =
-                counts.get(&server.row.id).map_or((0, 0, 0), |count| (count.tenants, count.stock, count.used));
-            ServerWithUse { tenants, stock, used, placed: Arc::default(), ..server.clone() }
+            let of = |count: &store::Counts| (count.tenants, count.stock, count.moving, count.used);
+            let (tenants, stock, moving, used) = counts.get(&server.row.id).map_or((0, 0, 0, 0), of);
+            ServerWithUse { tenants, stock, moving, used, placed: Arc::default(), ..server.clone() }
         });
         self.servers = Arc::new(counted.collect());
         self.counted = Some(now);

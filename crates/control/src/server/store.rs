@@ -125,6 +125,8 @@ pub struct ServerWithUse {
     pub row: Arc<ServerRow>,
     pub tenants: i64,
     pub stock: i64,
+    /// Slots that moves hold: of tenants that are about to come, and of those that left and may come back.
+    pub moving: i64,
     /// Databases of any state: what the capacity bounds.
     pub used: i64,
     /// None also where nobody asked for it.
@@ -139,6 +141,7 @@ impl FromRow<'_, PgRow> for ServerWithUse {
             row: Arc::new(ServerRow::from_row(row)?),
             tenants: row.try_get("tenants")?,
             stock: row.try_get("stock")?,
+            moving: row.try_get("moving")?,
             used: row.try_get("used")?,
             operation: row.try_get("operation")?,
             placed: Arc::default(),
@@ -148,11 +151,16 @@ impl FromRow<'_, PgRow> for ServerWithUse {
 
 impl ServerWithUse {
     pub fn uncounted(row: ServerRow) -> Self {
-        Self { row: Arc::new(row), tenants: 0, stock: 0, used: 0, operation: None, placed: Arc::default() }
+        Self { row: Arc::new(row), tenants: 0, stock: 0, moving: 0, used: 0, operation: None, placed: Arc::default() }
     }
 
-    pub fn tenants_by_now(&self) -> i64 {
-        self.tenants + self.placed.load(Ordering::Relaxed)
+    /// Slots that are no other tenant's to take, as they were counted.
+    pub fn taken(&self) -> i64 {
+        self.tenants + self.moving
+    }
+
+    pub fn taken_by_now(&self) -> i64 {
+        self.taken() + self.placed.load(Ordering::Relaxed)
     }
 }
 
@@ -195,12 +203,13 @@ impl From<ServerWithUse> for Server {
 macro_rules! with_use {
     ($tail:literal) => {
         concat!(
-            "SELECT s.*, d.tenants, d.stock, d.used,
+            "SELECT s.*, d.tenants, d.stock, d.moving, d.used,
                 (SELECT o.id FROM operation o WHERE o.subject = 'server:' || s.id
                     AND o.state NOT IN ('succeeded', 'failed', 'cancelled')) AS operation
              FROM server s
              CROSS JOIN LATERAL (SELECT count(*) AS used, count(*) FILTER (WHERE state = 'ready') AS stock,
-                    count(tenant_id) AS tenants FROM tenant_database WHERE server_id = s.id) d ",
+                    count(*) FILTER (WHERE state = 'moving') AS moving, count(tenant_id) AS tenants
+                    FROM tenant_database WHERE server_id = s.id) d ",
             $tail
         )
     };
@@ -223,7 +232,7 @@ pub async fn page(
 /// Of all servers, how many databases of which sort; those that have none are not among them. Reads every database's row.
 pub async fn counts(store: impl PgExecutor<'_>) -> sqlx::Result<Vec<Counts>> {
     let sql = "SELECT server_id, count(*) AS used, count(*) FILTER (WHERE state = 'ready') AS stock,
-            count(tenant_id) AS tenants FROM tenant_database GROUP BY server_id";
+            count(*) FILTER (WHERE state = 'moving') AS moving, count(tenant_id) AS tenants FROM tenant_database GROUP BY server_id";
     sqlx::query_as(sql).fetch_all(store).await
 }
 
@@ -232,6 +241,7 @@ pub struct Counts {
     pub server_id: String,
     pub used: i64,
     pub stock: i64,
+    pub moving: i64,
     pub tenants: i64,
 }
 

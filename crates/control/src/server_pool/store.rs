@@ -249,11 +249,12 @@ pub async fn put_authority(store: &PgPool, id: Uuid, certificate: &str, key_seal
     sqlx::query(sql).bind(id).bind(certificate).bind(key_sealed).execute(store).await.map(drop)
 }
 
-/// Tenants that live there, in whatever state.
+/// Tenants that live there, in whatever state, that move there, or whose former side is still kept there.
 pub async fn tenants(tx: &mut PgConnection, id: &str) -> sqlx::Result<i64> {
     // Waits for creates that are about to be there, and lets no other begin.
     sqlx::query("SELECT id FROM server WHERE id = $1 FOR UPDATE").bind(id).execute(&mut *tx).await?;
-    let sql = "SELECT count(*) FROM tenant_database WHERE server_id = $1 AND tenant_id IS NOT NULL";
+    let sql =
+        "SELECT count(*) FROM tenant_database WHERE server_id = $1 AND (tenant_id IS NOT NULL OR state = 'moving')";
     sqlx::query_scalar(sql).bind(id).fetch_one(tx).await
 }
 
@@ -312,7 +313,7 @@ pub async fn purged(tx: &mut PgConnection, id: &str) -> sqlx::Result<()> {
 /// Stock, built templates and the login of health: rows of what is gone with the server, or was taken away.
 pub async fn forget_unowned(tx: &mut PgConnection, id: &str) -> sqlx::Result<()> {
     for sql in [
-        "DELETE FROM tenant_database WHERE server_id = $1 AND tenant_id IS NULL",
+        "DELETE FROM tenant_database WHERE server_id = $1 AND tenant_id IS NULL AND state <> 'moving'",
         "DELETE FROM template_build WHERE server_id = $1",
         "DELETE FROM visitor WHERE server_id = $1",
     ] {
@@ -322,7 +323,7 @@ pub async fn forget_unowned(tx: &mut PgConnection, id: &str) -> sqlx::Result<()>
 }
 
 pub async fn unowned(store: &PgPool, id: &str) -> sqlx::Result<Vec<Uuid>> {
-    let sql = "SELECT id FROM tenant_database WHERE server_id = $1 AND tenant_id IS NULL ORDER BY created_at";
+    let sql = "SELECT id FROM tenant_database WHERE server_id = $1 AND tenant_id IS NULL AND state <> 'moving' ORDER BY created_at";
     sqlx::query_scalar(sql).bind(id).fetch_all(store).await
 }
 
@@ -364,7 +365,7 @@ pub async fn certificates_ending(store: &PgPool) -> sqlx::Result<Vec<(String, i6
 pub async fn failed_long_ago(store: &PgPool, seconds: u64) -> sqlx::Result<Vec<String>> {
     let sql = "SELECT s.id FROM server s WHERE s.platform IS NOT NULL AND s.state = 'failed'
           AND s.state_since < now() - make_interval(secs => $1)
-          AND NOT EXISTS (SELECT FROM tenant_database d WHERE d.server_id = s.id AND d.tenant_id IS NOT NULL)
+          AND NOT EXISTS (SELECT FROM tenant_database d WHERE d.server_id = s.id AND (d.tenant_id IS NOT NULL OR d.state = 'moving'))
           AND NOT EXISTS (SELECT FROM operation o WHERE o.subject = 'server:' || s.id
               AND (o.state NOT IN ('succeeded', 'failed', 'cancelled') OR o.kind = 'server.remove' AND o.finished_at > now() - interval '1 hour'))
         ORDER BY s.id LIMIT 20";

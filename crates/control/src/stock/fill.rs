@@ -39,7 +39,7 @@ impl Loop for Fill {
             // A dedicated server that has its tenant keeps nothing ready.
             let wants = match server.row.kind.as_str() {
                 "shared" => true,
-                "dedicated" => server.tenants_by_now() == 0,
+                "dedicated" => server.taken_by_now() == 0,
                 _ => false,
             };
             if wants && server.row.state == "active" && server.row.health != "unhealthy" {

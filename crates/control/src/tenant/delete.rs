@@ -13,7 +13,7 @@ use sqlx::PgConnection;
 
 use super::purge::{Purge, PurgeStep};
 use super::turn::{Step, Turn, Turning};
-use super::{change, store};
+use super::{change, moving, store};
 use crate::audit::record::Event;
 use crate::http::access::Caller;
 use crate::http::extract::{Id, Json, Query};
@@ -51,6 +51,7 @@ pub async fn delete(
         return Err(Refused::new(Code::DeletionProtected, detail));
     }
     change::require_idle(&mut tx, &row).await?;
+    moving::ask::refuse_kept(&mut tx, &id, if purge { "purged" } else { "deleted" }).await?;
     match row.state() {
         TenantState::Active | TenantState::Suspended | TenantState::Failed => {}
         TenantState::Deleted if purge => {}

@@ -12,6 +12,7 @@ pub mod fence;
 pub mod instant;
 pub mod list;
 pub mod movability;
+pub mod moving;
 pub mod patch;
 pub mod place;
 pub mod placement;

@@ -24,7 +24,11 @@ pub async fn known(core: &Core, server: &ServerRow) -> sqlx::Result<Known> {
         known.owners.insert(owner);
     }
     let sql = "SELECT role FROM login WHERE server_id = $1 UNION ALL SELECT role FROM visitor WHERE server_id = $1
-        UNION ALL SELECT k.role FROM kept_login k JOIN tenant_database d ON d.id = k.database_id WHERE d.server_id = $1";
+        UNION ALL SELECT k.role FROM kept_login k JOIN tenant_database d ON d.id = k.database_id WHERE d.server_id = $1
+        UNION ALL SELECT l.role FROM login l JOIN tenant_move m ON m.database_id = l.database_id WHERE $1 IN (m.from_server, m.to_server)
+        UNION ALL SELECT jsonb_array_elements_text(coalesce(plan->'roles', '[]')) FROM tenant_move WHERE $1 IN (from_server, to_server)
+        UNION ALL SELECT format('fh_%s_%s_%s', way, replace(id::text, '-', ''), who) FROM tenant_move, unnest('{move,back}'::text[]) way,
+            unnest('{reader,writer}'::text[]) who WHERE $1 IN (from_server, to_server)";
     let roles: Vec<String> = sqlx::query_scalar(sql).bind(&server.id).fetch_all(&core.store).await?;
     known.roles.extend(roles);
     if let Some((database, role)) = store_itself(&core.store, server).await? {

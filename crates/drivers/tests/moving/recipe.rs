@@ -16,7 +16,7 @@ use crate::writer::Writers;
 
 pub const SOON: Duration = Duration::from_secs(5);
 pub const LONG: Duration = Duration::from_secs(30);
-const LIMIT: i64 = 64 << 20;
+const LIMIT: u64 = 64 << 20;
 
 /// What the operation would have on record.
 pub struct Move {
@@ -27,6 +27,8 @@ pub struct Move {
     pub identities: Vec<Identity>,
     pub fingerprint: Fingerprint,
     pub waking: Vec<Trigger>,
+    /// Of the new side's log, at the flip.
+    pub place: String,
 }
 
 impl Move {
@@ -39,6 +41,7 @@ impl Move {
             identities: Vec::new(),
             fingerprint: Fingerprint::default(),
             waking: Vec::new(),
+            place: "0/0".into(),
         }
     }
 }
@@ -183,11 +186,11 @@ pub async fn flip(
     to.set_sequences(&changed(&before, &from.sequences().await.unwrap())).await.unwrap();
     let sequenced = began.elapsed();
     to.carry_unlogged(from, LIMIT).await.unwrap();
-    to.carry_large_objects(from, LIMIT.cast_unsigned()).await.unwrap();
+    to.carry_large_objects(from, LIMIT).await.unwrap();
     to.wake_triggers(&plan.waking).await.unwrap();
     let carried = began.elapsed();
     if let Some(back) = way_back {
-        to.advance_slot(back).await.unwrap();
+        plan.place = to.advance_slot(back).await.unwrap();
     }
     snapshot.hold().await.unwrap();
     to.admin.admit_logins(&logins).await.unwrap();
@@ -223,9 +226,12 @@ pub async fn follow_back(world: &World, plan: &Move, old: &Side, new: &Side) {
     let from = reader_dsn(world, &world.new, &plan.back, &plan.back_reader);
     for _ in 0..2 {
         old.subscribe(&plan.back, &from, Content::Equal).await.unwrap();
+        old.follow_from(&plan.back, &plan.place).await.unwrap();
     }
     old.enable(&plan.back).await.unwrap();
     caught_up(world, &plan.back, old).await;
+    // Whoever says so once more changes nothing.
+    old.follow_from(&plan.back, &plan.place).await.unwrap();
 }
 
 /// Nothing of the move is left on the side that serves; the other side's database goes.

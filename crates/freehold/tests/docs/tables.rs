@@ -149,6 +149,7 @@ fn settings_are_those_that_are_read_with_their_defaults() {
         ("stock.concurrency", settings.stock.concurrency.to_string()),
         ("tenants.default_template", settings.tenants.default_template.to_string()),
         ("tenants.deletion_grace_seconds", settings.tenants.deletion_grace_seconds.to_string()),
+        ("tenants.move_grace_seconds", settings.tenants.move_grace_seconds.to_string()),
         ("tenants.create_deadline_seconds", settings.tenants.create_deadline_seconds.to_string()),
         ("templates.allow_commands", settings.templates.allow_commands.to_string()),
         ("operations.lease_seconds", settings.operations.lease_seconds.to_string()),

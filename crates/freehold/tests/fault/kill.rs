@@ -85,16 +85,24 @@ impl Runs {
         let mut back = Vec::new();
         for kind in self.scenario.kinds() {
             let steps = steps_of(&forward, kind);
-            let last =
-                steps.last().unwrap_or_else(|| panic!("{:?} runs no {kind}:\n{}", self.scenario, reference.output));
-            let failing = format!("{kind}/{last}/after=permanent*1");
+            let broken = self.scenario.breaks_at(&steps);
+            let broken = broken.unwrap_or_else(|| panic!("{:?} runs no {kind}:\n{}", self.scenario, reference.output));
+            let failing = format!("{kind}/{broken}/after=permanent*1");
             let undone = self.one(&format!("{failing},{TRACE}"), false).await;
             let points = passed(&undone.output, &[kind]).into_iter().filter(|point| !steps.contains(&point.step));
             back.extend(points.map(|point| (failing.clone(), point)));
             let about = *kind == self.scenario.kinds()[0] && self.scenario != Scenario::Version;
-            let changes =
-                [Scenario::Purge, Scenario::Register, Scenario::Forget, Scenario::RotateAtOnce, Scenario::Retire]
-                    .contains(&self.scenario);
+            let changes = [
+                Scenario::Purge,
+                Scenario::Register,
+                Scenario::Forget,
+                Scenario::RotateAtOnce,
+                Scenario::Retire,
+                Scenario::MoveUnfollowed,
+                Scenario::MoveRedone,
+                Scenario::MoveFinished,
+            ]
+            .contains(&self.scenario);
             if about && !changes {
                 same(&format!("{kind} was undone, and left"), &undone.before.server, &undone.after.server);
             }
@@ -165,6 +173,11 @@ kill_tests! {
     kill_tenant_adopt_check: AdoptCheck, 1, 0;
     kill_tenant_adopt: Adopt, 4, 2;
     kill_tenant_terminate_sessions: Terminate, 2, 0;
+    kill_tenant_move: Move, 3, 2;
+    kill_tenant_move_after_it_is_there: MoveUnfollowed, 1, 1;
+    kill_tenant_move_of_a_changing_schema: MoveRedone, 1, 1;
+    kill_tenant_move_back: MoveBack, 3, 1;
+    kill_tenant_move_finish: MoveFinished, 3, 0;
     kill_pooler_start: StartPooler, 4, 2;
     kill_pooler_remove: RemovePooler, 2, 1;
 }

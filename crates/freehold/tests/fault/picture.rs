@@ -61,6 +61,7 @@ const OF_STORE: &[&str] = &[
     "SELECT format('edge %s', edge_tenant) FROM edge_tenant",
     "SELECT format('pooler %s state=%s platform=%s placed=%s key=%s reason=%s', p.id, p.state, v.platform, v.place IS NOT NULL,
         EXISTS (SELECT FROM api_key k WHERE k.id = v.key_id AND k.revoked_at IS NULL), v.reason) FROM pooler p JOIN pooler_service v ON v.pooler_id = p.id",
+    "SELECT format('move of %s from %s to %s moved=%s follows=%s kept=%s', tenant_id, from_server, to_server, flipped_at IS NOT NULL, follows, keep_until IS NOT NULL) FROM tenant_move",
     "SELECT format('key in force %s', name) FROM api_key WHERE revoked_at IS NULL",
 ];
 
@@ -100,6 +101,7 @@ impl Rig {
                 server.extend(rows.into_iter().map(|line| format!("in {database}: row {line}")));
             }
         }
+        server.extend(self.of_moves().await);
         let mut store = self.platform();
         store.extend(self.poolers());
         for sql in OF_STORE {
@@ -121,7 +123,7 @@ impl Rig {
     /// What is random in this run, and what it is called in a picture.
     async fn names(&self, tenant: &str) -> Names {
         let mut known = BTreeMap::new();
-        let sql = "SELECT owner, coalesce('<' || tenant_id || '>', '<' || state || ' ' || template || '>') FROM tenant_database";
+        let sql = "SELECT owner, coalesce('<' || tenant_id || '>', '<' || state || ' ' || template || '>') FROM tenant_database WHERE state <> 'moving'";
         known.extend(pairs(&self.sql, sql).await);
         let sql = "SELECT owner, '<build of ' || name || CASE WHEN current THEN '>' ELSE ' before>' END FROM template_build JOIN template USING (name, version)";
         known.extend(pairs(&self.sql, sql).await);
@@ -131,6 +133,7 @@ impl Rig {
             tenant: tenant.to_owned(),
             uuid: Regex::new("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").expect("a regex"),
             version: Regex::new("\\b[0-9a-f]{12}\\b").expect("a regex"),
+            link: Regex::new("fh_(move|back)_[0-9a-f]{32}").expect("a regex"),
         }
     }
 }
@@ -140,6 +143,8 @@ struct Names {
     tenant: String,
     uuid: Regex,
     version: Regex,
+    /// Of a move.
+    link: Regex,
 }
 
 impl Names {
@@ -150,6 +155,7 @@ impl Names {
             }
             let underscored = self.tenant.replace('-', "_");
             line = line.replace(&self.tenant, "TENANT").replace(&underscored, "TENANT");
+            let line = self.link.replace_all(&line, "LINK_$1");
             let line = self.uuid.replace_all(&line, "UUID").into_owned();
             self.version.replace_all(&line, "VERSION").into_owned()
         };

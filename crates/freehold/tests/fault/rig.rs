@@ -19,6 +19,8 @@ pub struct Rig {
     pub store: Cluster,
     /// A server of its own.
     pub apart: Option<Cluster>,
+    /// Where tenants of the first one move to, where the settings say that there are two.
+    pub second: Option<Cluster>,
     /// To the control store.
     pub sql: Client,
     pub key: String,
@@ -43,7 +45,14 @@ impl Default for Wanted {
 
 impl Rig {
     pub async fn new(wanted: Wanted) -> Self {
-        let store = Cluster::start(15);
+        let is_two = wanted.settings == crate::moves::TWO;
+        let store = if is_two { crate::moves::cluster().start() } else { Cluster::start(15) };
+        Self::over(store, wanted).await
+    }
+
+    pub async fn over(store: Cluster, wanted: Wanted) -> Self {
+        let is_two = wanted.settings == crate::moves::TWO;
+        let second = is_two.then(|| crate::moves::cluster().own_identity().start());
         let directory = Directory::new();
         let key_file = directory.path().join("sealing.key");
         Sealer::create_file(&key_file).expect("make a sealing key");
@@ -82,7 +91,7 @@ impl Rig {
             if args[0] == "key" {
                 let key = String::from_utf8(output.stdout).expect("a key is text").trim().to_owned();
                 let sql = store.connect(STORE).await;
-                return Self { store, apart: wanted.apart, sql, key, settings, _ports: ports, directory };
+                return Self { store, apart: wanted.apart, second, sql, key, settings, _ports: ports, directory };
             }
         }
         unreachable!("the last command made the key")

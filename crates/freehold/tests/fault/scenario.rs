@@ -7,6 +7,7 @@ use reqwest::Method;
 use serde_json::{Value as Json, json};
 
 use crate::legacy;
+use crate::moves;
 use crate::picture::Picture;
 use crate::points;
 use crate::poolers::PLATFORM;
@@ -79,13 +80,21 @@ pub enum Scenario {
     PurgeServer,
     /// One that was registered.
     Forget,
+    /// To another server.
+    Move,
+    /// Given up when it was there already.
+    MoveUnfollowed,
+    /// Its schema changes during the copy.
+    MoveRedone,
+    MoveBack,
+    MoveFinished,
     /// A pooler on the platform.
     StartPooler,
     RemovePooler,
 }
 
 impl Scenario {
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 35] = [
         Self::Made,
         Self::FromStock,
         Self::Suspend,
@@ -114,6 +123,11 @@ impl Scenario {
         Self::RemoveServer,
         Self::RemoveWithData,
         Self::PurgeServer,
+        Self::Move,
+        Self::MoveUnfollowed,
+        Self::MoveRedone,
+        Self::MoveBack,
+        Self::MoveFinished,
         Self::StartPooler,
         Self::RemovePooler,
     ];
@@ -144,16 +158,30 @@ impl Scenario {
             Self::Movability => &["tenant.movability"],
             Self::AdoptCheck => &["tenant.adopt_check"],
             Self::Adopt => &["tenant.adopt"],
+            Self::Move | Self::MoveUnfollowed | Self::MoveRedone => &["tenant.move"],
+            Self::MoveBack => &["tenant.roll_back_move"],
+            Self::MoveFinished => &["tenant.finish_move"],
             Self::StartPooler => &["pooler.start"],
             Self::RemovePooler => &["pooler.remove"],
         }
+    }
+
+    /// After which of its steps it is made to fail, to see the way back: the last one, unless that is past the point where
+    /// there is one.
+    pub fn breaks_at(self, steps: &[String]) -> Option<&String> {
+        let before = match self {
+            Self::Move | Self::MoveRedone => "Ready",
+            Self::MoveBack => "Sync",
+            _ => return steps.last(),
+        };
+        steps.iter().find(|step| *step == before)
     }
 
     /// Whether both want the same rig: the one with templates and stock, the one with a pool, or the one
     /// with a platform for poolers.
     pub fn shares_rig_with(self, other: Self) -> bool {
         let alone = |scenario| matches!(scenario, Self::Register | Self::AddAgain | Self::Check | Self::Forget);
-        let of = |scenario: Self| (scenario.has_pool(), scenario.is_about_poolers());
+        let of = |scenario: Self| (scenario.has_pool(), scenario.is_about_poolers(), scenario.is_move());
         !alone(self) && !alone(other) && of(self) == of(other)
     }
 
@@ -163,6 +191,7 @@ impl Scenario {
         let settings = match (self.has_pool(), self.is_about_poolers()) {
             (true, _) => POOL,
             (_, true) => PLATFORM,
+            _ if self.is_move() => moves::TWO,
             _ => SETTINGS,
         };
         let rig = Rig::new(Wanted { apart, settings, ..Wanted::default() }).await;
@@ -181,6 +210,9 @@ impl Scenario {
             _ => {
                 add_templates(&serve).await;
                 rig.add_server(&serve, 50, None).await;
+                if self.is_move() {
+                    rig.add_other(&serve).await;
+                }
                 self.settled(&rig, &mut serve).await;
             }
         }
@@ -191,6 +223,7 @@ impl Scenario {
         match self {
             _ if self.has_pool() => self.prepare_server(serve).await,
             _ if self.is_about_poolers() => self.prepare_pooler(serve).await,
+            _ if self.is_move() => self.prepare_move(serve, id).await,
             Self::AddAgain | Self::Forget => {
                 let (status, body) = serve.post("/v1/servers", another(rig)).await;
                 assert_eq!(status, 201, "{body}\n{}", serve.output());
@@ -232,6 +265,9 @@ impl Scenario {
 
     /// Begins it. The answer does not matter: the process may die before it.
     pub async fn act(self, rig: &Rig, serve: &Serve, id: &str, number: usize) {
+        if self.is_move() {
+            return self.act_on_move(rig, serve, id).await;
+        }
         let tenant = |verb: &str| format!("/v1/tenants/{id}/{verb}");
         let (method, path, body): (Method, String, Option<Json>) = match self {
             Self::Made => (Method::POST, "/v1/tenants".into(), Some(json!({"id": id, "template": "made"}))),
@@ -272,7 +308,7 @@ impl Scenario {
     pub async fn settled(self, rig: &Rig, serve: &mut Serve) {
         let stock: &[(&str, i64)] = match self {
             Self::Register | Self::AddAgain | Self::Check | Self::Forget => &[],
-            _ if self.has_pool() || self.is_about_poolers() => &[],
+            _ if self.has_pool() || self.is_about_poolers() || self.is_move() => &[],
             _ => &[("kept", 1)],
         };
         rig.settled(serve, stock).await;
@@ -287,6 +323,7 @@ impl Scenario {
             Self::Check => {}
             _ if self.has_pool() => self.clean_servers(rig, serve, id).await,
             _ if self.is_about_poolers() => self.clean_poolers(rig, serve).await,
+            _ if self.is_move() => self.clean_move(serve, id).await,
             Self::Version => {
                 // One that could not be built left no stock: another version does.
                 let sql = "SELECT count(*) FROM template_build JOIN template USING (name, version) WHERE current AND state = 'failed'";

@@ -11,6 +11,7 @@ mod external;
 mod fake;
 mod hold;
 mod many;
+mod moves;
 mod platform;
 mod rotation;
 mod serve;
@@ -49,6 +50,8 @@ stories!(
     hold::a_pause_outlives_its_agent_and_its_pgbouncer,
     hold::a_pause_that_cannot_drain_names_who_held_it,
     hold::a_change_of_a_paused_entry_waits_for_its_end,
+    moves::a_move_outlives_its_pgbouncer,
+    moves::a_tenant_moves_and_comes_back_while_it_is_written_to,
     many::tenants_are_spread_over_poolers_and_all_are_served,
     platform::poolers_come_by_themselves_and_outlive_the_plane,
     platform::what_cannot_be_started_says_why_and_is_tried_again,

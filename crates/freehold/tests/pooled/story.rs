@@ -100,7 +100,7 @@ fn agent(plane: &Plane) -> Pid {
     Pid::from_raw(pid.trim().parse().unwrap())
 }
 
-fn pgbouncer(plane: &Plane) -> Option<Pid> {
+pub fn pgbouncer(plane: &Plane) -> Option<Pid> {
     processes_under(&plane.data_dir().join("pooler/run")).first().copied()
 }
 

@@ -5,6 +5,7 @@ pub mod store;
 
 use std::time::Duration;
 
+use freehold_api::plan::{Plan, PoolMode};
 use freehold_api::pooler::PauseState;
 use freehold_durable::Failure;
 use tokio::time::Instant;
@@ -62,6 +63,46 @@ pub async fn pause(core: &Core, database: Uuid, wanted: Pause) -> Result<Paused,
     }
 }
 
+/// For clients who keep their server connection as long as they stay: who waited for them would wait for ever. From now on
+/// nobody new comes in; the caller ends what is open, at the server.
+pub async fn shut(core: &Core, database: Uuid, hold: Duration) -> Result<Paused, Failure> {
+    let Some(id) = store::want(&core.store, database, hold, hold).await? else {
+        return Ok(Paused::Unpooled);
+    };
+    core.poolers.poke();
+    let end = Instant::now() + HEARD;
+    loop {
+        let why = match store::told(&core.store, id).await? {
+            Some((PauseState::Paused | PauseState::Draining, _)) => return Ok(Paused::Holds(id)),
+            Some((PauseState::Held | PauseState::Failed | PauseState::Resumed, why)) => {
+                why.unwrap_or_else(|| "the pooler's agent gave no reason".into())
+            }
+            None if Instant::now() < end => {
+                tokio::time::sleep(LOOK).await;
+                continue;
+            }
+            None => "its pooler's agent was not heard of in time; see that `freehold pooler agent` runs".into(),
+        };
+        resume(core, id).await?;
+        return Ok(Paused::Not { why });
+    }
+}
+
+/// Whether clients keep their server connection for as long as they stay.
+pub async fn has_sessions(core: &Core, database: Uuid, plan: &Plan) -> Result<bool, Failure> {
+    Ok(match plan.pool_mode {
+        Some(PoolMode::Session) => true,
+        Some(PoolMode::Transaction) => false,
+        None => store::pooler_version(&core.store, database).await?.is_some_and(|version| keeps_sessions(&version)),
+    })
+}
+
+/// Without prepared statements that outlive a transaction, a PgBouncer's mode is session where nobody says another.
+fn keeps_sessions(version: &str) -> bool {
+    let mut numbers = version.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse::<u32>().ok());
+    matches!((numbers.next(), numbers.next()), (Some(1), Some(minor)) if minor < 21)
+}
+
 /// Its clients go on. May be said twice, and of one that is over.
 pub async fn resume(core: &Core, id: Uuid) -> Result<(), Failure> {
     store::release(&core.store, id).await?;
@@ -76,5 +117,19 @@ pub(super) fn state_of(text: &str) -> PauseState {
         "held" => PauseState::Held,
         "resumed" => PauseState::Resumed,
         _ => PauseState::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_are_kept_by_old_pgbouncers() {
+        for (version, keeps) in
+            [("1.18", true), ("PgBouncer 1.20.1", true), ("1.21.0", false), ("1.24", false), ("?", false)]
+        {
+            assert_eq!(keeps_sessions(version), keeps, "{version}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use freehold_api::pooler::{PauseState, PauseTold, PauseWanted};
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 /// Pauses that are wanted: nobody released them, they were not over when the agent told last, and had they been heard of
@@ -29,6 +29,20 @@ pub async fn want(store: &PgPool, database: Uuid, drain: Duration, hold: Duratio
 pub async fn release(store: &PgPool, id: Uuid) -> sqlx::Result<()> {
     let sql = "UPDATE pooler_pause SET released_at = now() WHERE id = $1 AND released_at IS NULL";
     sqlx::query(sql).bind(id).execute(store).await.map(drop)
+}
+
+/// Of the PgBouncer that serves it.
+pub async fn pooler_version(store: &PgPool, database: Uuid) -> sqlx::Result<Option<String>> {
+    let sql = "SELECT p.version FROM tenant_database d JOIN pooler p ON p.id = d.pooler_id
+        WHERE d.id = $1 AND p.kind = 'pgbouncer' AND p.version IS NOT NULL";
+    sqlx::query_scalar(sql).bind(database).fetch_optional(store).await
+}
+
+/// All that are wanted of one database, whoever asked.
+pub async fn release_all(tx: &mut PgConnection, database: Uuid) -> sqlx::Result<()> {
+    let sql = "UPDATE pooler_pause p SET released_at = now() FROM tenant_database d
+        WHERE d.id = $1 AND p.pooler_id = d.pooler_id AND p.entry = d.pooler_entry AND p.released_at IS NULL";
+    sqlx::query(sql).bind(database).execute(tx).await.map(drop)
 }
 
 pub async fn told(store: &PgPool, id: Uuid) -> sqlx::Result<Option<(PauseState, Option<String>)>> {

@@ -27,10 +27,10 @@ use look::Watch;
 use target::Goal;
 
 pub mod judge;
-mod look;
+pub mod look;
 pub mod nightly;
 pub mod store;
-mod target;
+pub mod target;
 
 /// Above what all of it may take.
 const WITHIN: Duration = Duration::from_secs(57);

@@ -87,7 +87,7 @@ fn verdicts(want: &Want<'_>, ranked: &[&ServerWithUse], fleet: &[ServerWithUse])
             server: server.row.id.parse().ok()?,
             obstacles: obstacles(want, server).map(|obstacle| obstacle.to_string()).collect(),
             priority: server.row.priority,
-            tenants: u32::try_from(server.tenants_by_now()).unwrap_or(u32::MAX),
+            tenants: u32::try_from(server.taken_by_now()).unwrap_or(u32::MAX),
             capacity: u32::try_from(server.row.capacity).unwrap_or(0),
         })
     };

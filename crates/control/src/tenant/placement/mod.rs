@@ -55,7 +55,7 @@ pub fn candidates(ranked: &[&ServerWithUse]) -> Vec<String> {
 
 /// Of tenants: stock gives way to them.
 fn fullness(server: &ServerWithUse) -> f64 {
-    server.tenants_by_now() as f64 / f64::from(server.row.capacity.max(1))
+    server.taken_by_now() as f64 / f64::from(server.row.capacity.max(1))
 }
 
 pub fn fits(want: &Want<'_>, server: &ServerWithUse) -> bool {
@@ -85,7 +85,7 @@ pub fn obstacles<'a>(want: &Want<'a>, server: &'a ServerWithUse) -> impl Iterato
     let required = want.template.manifest.extensions.iter().filter(|extension| extension.required);
     let missing = required.filter(|extension| !row.has_extension(&extension.name));
     let missing = missing.map(|extension| Obstacle::Extension(&extension.name));
-    let full = (server.tenants_by_now() >= i64::from(row.capacity)).then_some(Obstacle::Full(row.capacity));
+    let full = (server.taken_by_now() >= i64::from(row.capacity)).then_some(Obstacle::Full(row.capacity));
     state
         .into_iter()
         .chain(kind)

@@ -184,7 +184,7 @@ impl fmt::Display for Need {
 
 /// As it was counted. What this process placed since may have been counted already: twice would be a server too many.
 fn free(server: &ServerWithUse) -> i64 {
-    (i64::from(server.row.capacity) - server.tenants).max(0)
+    (i64::from(server.row.capacity) - server.taken()).max(0)
 }
 
 /// Everything that speaks against waiting for a server of this pool.

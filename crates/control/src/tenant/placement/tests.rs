@@ -303,10 +303,11 @@ fn pools_are_waited_for_only_where_that_helps() {
 }
 
 fn fleets() -> impl Strategy<Value = Vec<ServerWithUse>> {
-    let one = (0u8..4, 1i32..6, 0i64..8, 0u8..3, -2i32..3, any::<bool>(), prop::option::of(0i64..100), 0u8..3);
+    let one =
+        (0u8..4, 1i32..6, (0i64..8, 0i64..3), 0u8..3, -2i32..3, any::<bool>(), prop::option::of(0i64..100), 0u8..3);
     prop::collection::vec(one, 0..12).prop_map(|servers| {
         let made = servers.into_iter().enumerate().map(
-            |(n, (state, capacity, tenants, region, priority, stock, free, label))| {
+            |(n, (state, capacity, (tenants, moving), region, priority, stock, free, label))| {
                 let row = ServerRow {
                     state: ["active", "active", "cordoned", "provisioning"][usize::from(state)].into(),
                     capacity,
@@ -322,7 +323,7 @@ fn fleets() -> impl Strategy<Value = Vec<ServerWithUse>> {
                     ),
                     ..row(&format!("s-{n:02}"))
                 };
-                ServerWithUse { stock: i64::from(stock), ..server(row, tenants) }
+                ServerWithUse { stock: i64::from(stock), moving, ..server(row, tenants) }
             },
         );
         made.collect()
@@ -365,7 +366,7 @@ proptest! {
             None => prop_assert!(matches!(choice, Choice::None { .. }), "nobody fits, and yet somebody is chosen"),
         }
         // One after another, until nobody takes any more.
-        let room: i64 = ranked.iter().map(|server| i64::from(server.row.capacity) - server.tenants).sum();
+        let room: i64 = ranked.iter().map(|server| i64::from(server.row.capacity) - server.taken()).sum();
         let mut placed = 0;
         for _ in 0..callers {
             let Some(first) = rank(&want, &fleet).first().map(|server| server.placed.clone()) else { break };
@@ -374,7 +375,7 @@ proptest! {
         }
         prop_assert_eq!(placed, room.min(i64::try_from(callers).unwrap()));
         for server in ranked {
-            prop_assert!(server.tenants_by_now() <= i64::from(server.row.capacity));
+            prop_assert!(server.taken_by_now() <= i64::from(server.row.capacity));
         }
     }
 }

@@ -4,6 +4,7 @@ use freehold_api::movability::MoveCode::*;
 use freehold_drivers::server::sql::movable::Named;
 
 use super::{ALL, Facts, Found, LOGICAL, Told, megabytes, several};
+use crate::tenant::moving::CARRIED;
 
 /// From so many on, what is done for each table is most of the work.
 const MANY: u64 = 1000;
@@ -46,15 +47,24 @@ fn identities(facts: &Facts<'_>, found: &mut Found) {
     }
 }
 
+fn too_much(message: &str) -> String {
+    format!("{message}: more than the {} that are copied while everybody waits", megabytes(CARRIED))
+}
+
 /// What logical replication does not carry.
 fn not_replicated(facts: &Facts<'_>, found: &mut Found) {
     let contents = facts.contents;
     if !contents.unlogged.is_empty() {
-        found
-            .slows(UnloggedTable, several(contents.unlogged.count, "table is unlogged", "tables are unlogged"))
+        let unlogged = several(contents.unlogged.count, "table is unlogged", "tables are unlogged");
+        let message = format!("{unlogged}, of {} in all", megabytes(contents.unlogged_bytes));
+        let finding = match contents.unlogged_bytes > CARRIED {
+            true => found.blocks(UnloggedTable, LOGICAL, too_much(&message)),
+            false => found.slows(UnloggedTable, message),
+        };
+        finding
             .about(&contents.unlogged)
             .handled("copies their rows while writes are stopped")
-            .next("empty those that are caches");
+            .next("empty those that are caches, or set them LOGGED");
     }
     if contents.large_objects > 0 {
         let message = format!(
@@ -62,7 +72,10 @@ fn not_replicated(facts: &Facts<'_>, found: &mut Found) {
             several(contents.large_objects, "large object", "large objects"),
             megabytes(contents.large_object_bytes)
         );
-        let large = found.slows(LargeObjects, message);
+        let large = match contents.large_object_bytes > CARRIED {
+            true => found.blocks(LargeObjects, LOGICAL, too_much(&message)),
+            false => found.slows(LargeObjects, message),
+        };
         large.count = contents.large_objects;
         large
             .handled("copies them while writes are stopped")

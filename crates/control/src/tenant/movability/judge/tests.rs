@@ -3,6 +3,7 @@ use freehold_drivers::server::sql::movable::{Available, Locale, Waiting};
 use proptest::prelude::*;
 
 use super::*;
+use crate::tenant::moving::CARRIED;
 
 fn named(count: u64) -> Named {
     Named { count, names: (0..count.min(10)).map(|n| format!("public.t{n}")).collect() }
@@ -120,6 +121,12 @@ const BENDS: &[(MoveCode, MoveSeverity, &[MoveMethod], Bend)] = {
         (FullReplicaIdentity, Slows, &[], |w| w.contents.full_identity = named(1)),
         (NoEquality, Blocks, &[Logical], |w| w.contents.incomparable = named(1)),
         (UnloggedTable, Slows, &[], |w| w.contents.unlogged = named(2)),
+        (UnloggedTable, Blocks, &[Logical], |w| {
+            (w.contents.unlogged, w.contents.unlogged_bytes) = (named(1), CARRIED + 1);
+        }),
+        (LargeObjects, Blocks, &[Logical], |w| {
+            (w.contents.large_objects, w.contents.large_object_bytes) = (5, CARRIED + 1);
+        }),
         (LargeObjects, Slows, &[], |w| (w.contents.large_objects, w.contents.large_object_bytes) = (5, 1 << 20)),
         (Sequences, Note, &[], |w| w.contents.sequences = named(7)),
         (Sequences, Slows, &[], |w| w.contents.sequences = named(1001)),

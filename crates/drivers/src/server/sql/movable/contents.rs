@@ -57,6 +57,8 @@ macro_rules! contents {
             pub index_bytes: u64,
             pub large_objects: u64,
             pub large_object_bytes: u64,
+            /// Rows, without indexes.
+            pub unlogged_bytes: u64,
             /// Name and version.
             pub extensions: Vec<(String, String)>,
             /// Sessions that hold what ends with them: advisory locks, temporary tables.
@@ -170,7 +172,8 @@ const SIZES: &str = "select pg_database_size(d.oid), \
     (select coalesce(sum(c.relpages::int8), 0)::int8 * b.size from pg_class c where c.relkind = 'i' and c.oid >= 16384 and c.relnamespace <> 'pg_catalog'::regnamespace), \
     (select count(*) from pg_largeobject_metadata), pg_relation_size('pg_largeobject'::regclass), \
     (select count(distinct l.pid) from pg_locks l where l.locktype = 'advisory' and l.database = d.oid and l.pid <> pg_backend_pid()), \
-    (select count(distinct c.relnamespace) from pg_class c where c.relpersistence = 't') \
+    (select count(distinct c.relnamespace) from pg_class c where c.relpersistence = 't'), \
+    (select coalesce(sum(pg_table_size(c.oid)), 0)::int8 from pg_class c where c.relkind = 'r' and c.relpersistence = 'u' and c.relnamespace <> coalesce(to_regnamespace('freehold'), 0)) \
     from pg_database d, (select current_setting('block_size')::int8) b (size) where d.datname = current_database()";
 
 /// Called `daticulocale` before 17.
@@ -196,6 +199,7 @@ impl Admin {
             large_object_bytes: positive(4),
             sessions_with_locks: positive(5),
             sessions_with_temporary_tables: positive(6),
+            unlogged_bytes: positive(7),
             ..Contents::default()
         };
         let extensions = self.rows(&doing, EXTENSIONS, &[]).await?;

@@ -17,6 +17,14 @@ pub struct Carried {
 }
 
 impl Side {
+    /// What they take on disk: for whoever decides, before the fence.
+    pub async fn large_object_bytes(&self) -> Result<u64, SqlError> {
+        let sql =
+            "select pg_relation_size('pg_largeobject'::regclass) where exists (select from pg_largeobject_metadata)";
+        let rows = self.admin.rows("measure large objects", sql, &[]).await?;
+        Ok(rows.first().map_or(0, |row| u64::try_from(row.get::<_, i64>(0)).unwrap_or(0)))
+    }
+
     /// Here, what `source` has. More than `limit` bytes is refused: the tenant waits.
     pub async fn carry_large_objects(&self, source: &Side, limit: u64) -> Result<Carried, SqlError> {
         let doing = format!("copy the large objects of {}", self.database());

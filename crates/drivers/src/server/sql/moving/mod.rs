@@ -15,7 +15,8 @@
 //! disable
 //! changed sequences · unlogged · large objects · triggers
 //! advance_slot (back) · hold the snapshot · admit_logins     and ends
-//! digests · subscribe (back, nothing copied) · enable        the old follows the new: `--rollback` is this recipe again
+//! digests · subscribe (back, nothing copied) · follow_from
+//! enable                                                     the old follows the new: `--rollback` is this recipe again
 //! unlink · unpublish · restore_identities · drop             what is over leaves nothing
 //! ```
 //!

@@ -40,6 +40,13 @@ impl Progress {
 }
 
 impl Side {
+    /// Of all that is in the database, indexes and catalogs too.
+    pub async fn bytes(&self) -> Result<u64, SqlError> {
+        let sql = "select pg_database_size(current_database())";
+        let row = self.admin.row("measure the database", sql, &[]).await?;
+        Ok(u64::try_from(row.get::<_, i64>(0)).unwrap_or(0))
+    }
+
     /// At the subscriber.
     pub async fn progress(&self, link: &Link) -> Result<Progress, SqlError> {
         let doing = format!("look at subscription {}", link.name());

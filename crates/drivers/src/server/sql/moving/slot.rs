@@ -21,6 +21,14 @@ const WRITERS: &str = "select format('%s (%s in %s%s)', l.pid, coalesce(a.usenam
     union all select format('prepared transaction %s (%s in %s, since %s)', quote_literal(gid), owner, database, prepared) from pg_prepared_xacts \
     limit 20";
 
+impl Admin {
+    /// Slots whose readers get all that they have not got yet.
+    pub async fn slots_kept(&self) -> Result<Vec<String>, SqlError> {
+        let sql = "select slot_name::text from pg_replication_slots where coalesce(wal_status, '') <> 'lost'";
+        Ok(self.rows("look at replication slots", sql, &[]).await?.iter().map(|row| row.get(0)).collect())
+    }
+}
+
 impl Side {
     pub async fn create_slot(&self, link: &Link, within: Duration) -> Result<(), SqlError> {
         let doing = format!("create replication slot {}", link.name());
@@ -53,11 +61,13 @@ impl Side {
     }
 
     /// Skips what the log has had until now: on 15 what was applied here would otherwise go back where it came from. Often
-    /// before the fence, so that little is left to skip under it.
-    pub async fn advance_slot(&self, link: &Link) -> Result<(), SqlError> {
+    /// before the fence, so that little is left to skip under it. Answers the place, for `follow_from`: a server that dies
+    /// forgets how far a slot was advanced.
+    pub async fn advance_slot(&self, link: &Link) -> Result<String, SqlError> {
         let doing = format!("advance replication slot {}", link.name());
-        let sql = "select 1 from pg_replication_slot_advance($1, pg_current_wal_lsn())";
-        self.admin.rows(doing, sql, &[(&link.name(), Type::TEXT)]).await.map(drop)
+        let sql = "with here (lsn) as materialized (select pg_current_wal_lsn()) \
+                   select lsn::text, pg_replication_slot_advance($1, lsn) is null from here";
+        Ok(self.admin.row(&doing, sql, &[(&link.name(), Type::TEXT)]).await?.get(0))
     }
 
     pub async fn drop_slot(&self, link: &Link) -> Result<(), SqlError> {

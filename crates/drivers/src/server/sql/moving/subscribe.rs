@@ -80,6 +80,18 @@ impl Side {
         oid.ok_or_else(|| SqlError::new(doing, SqlErrorKind::Unexpected, "the subscription is not there"))
     }
 
+    /// What the other side's log has before this place is not applied, whatever its slot remembers. Between `subscribe` and the
+    /// first `enable`. From 16 on nothing that was applied there is sent anyway (`origin = none`), and who may not say this
+    /// need not.
+    pub async fn follow_from(&self, link: &Link, place: &str) -> Result<(), SqlError> {
+        let Some(oid) = self.subscription(link).await?.filter(|_| self.admin.superuser) else { return Ok(()) };
+        let sql = "select pg_replication_origin_advance(o.roname, $2::text::pg_lsn) from pg_replication_origin o \
+                   where o.roname = 'pg_' || $1 \
+                   and coalesce(pg_replication_origin_progress(o.roname, true), '0/0') < $2::text::pg_lsn";
+        let doing = format!("follow {} from {place}", link.name());
+        self.admin.rows(doing, sql, &[(&oid.to_string(), Type::TEXT), (&place, Type::TEXT)]).await.map(drop)
+    }
+
     pub async fn enable(&self, link: &Link) -> Result<(), SqlError> {
         self.alter_subscription(link, "ENABLE").await
     }

@@ -21,18 +21,22 @@ const REFERENCES: &str = "select n.nspname::text, c.relname::text, rn.nspname::t
     join pg_class c on c.oid = k.conrelid join pg_namespace n on n.oid = c.relnamespace join pg_class r on r.oid = k.confrelid \
     join pg_namespace rn on rn.oid = r.relnamespace where k.contype = 'f' and c.relpersistence = 'u' and r.relpersistence = 'u'";
 
+fn bytes(tables: &[Row]) -> u64 {
+    tables.iter().map(|row| u64::try_from(row.get::<_, i64>(2)).unwrap_or(0)).sum()
+}
+
 impl Side {
     /// How large they are: for whoever decides, before the fence.
-    pub async fn unlogged_bytes(&self) -> Result<i64, SqlError> {
+    pub async fn unlogged_bytes(&self) -> Result<u64, SqlError> {
         let sizes = self.admin.rows("measure unlogged tables", TABLES, &[]).await?;
-        Ok(sizes.iter().map(|row| row.get::<_, i64>(2)).sum())
+        Ok(bytes(&sizes))
     }
 
     /// Here, what `source` has. More than `limit` bytes is refused: the tenant waits.
-    pub async fn carry_unlogged(&self, source: &Side, limit: i64) -> Result<(), SqlError> {
+    pub async fn carry_unlogged(&self, source: &Side, limit: u64) -> Result<(), SqlError> {
         let doing = format!("copy the unlogged tables of {}", self.database());
         let rows = source.admin.rows(&doing, TABLES, &[]).await?;
-        let total: i64 = rows.iter().map(|row| row.get::<_, i64>(2)).sum();
+        let total = bytes(&rows);
         if total > limit {
             let message = format!("they hold {total} bytes, of which {limit} may be copied while the tenant waits");
             return Err(SqlError::new(doing, SqlErrorKind::NotSupported, message));

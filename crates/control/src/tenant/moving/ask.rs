@@ -1,0 +1,217 @@
+//! `…/move`: begins a move, its way back, or its end, and says how it stands.
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use freehold_api::OperationId;
+use freehold_api::id::TenantId;
+use freehold_api::movability::{JudgeMovability, MoveTo};
+use freehold_api::moving::{KEEP_MAX_SECONDS, MoveDigests, MoveTenant, STALL_MAX_SECONDS, STALL_SECONDS, TenantMove};
+use freehold_api::operation::Operation as OperationBody;
+use freehold_api::problem::Code;
+use freehold_api::tenant::{Tenant, TenantState};
+use freehold_durable::New;
+use serde_json::json;
+use sqlx::PgConnection;
+
+use super::finish::{self, FinishMove};
+use super::rollback::{self, RollBack};
+use super::store::{self, MoveRow};
+use super::{DEADLINE, How, KIND, Move, Step};
+use crate::audit::record::Event;
+use crate::http::access::Caller;
+use crate::http::extract::{Id, Json};
+use crate::http::problem::Refused;
+use crate::http::request::Wait;
+use crate::plane::{Answer, Plane};
+use crate::server::store as servers;
+use crate::tenant::change;
+use crate::tenant::movability::{movability, target};
+use crate::tenant::store::{self as tenants, TenantRow};
+
+/// Move a tenant to another server while it is written to; with dry_run, say what that would take
+#[utoipa::path(post, path = "/v1/tenants/{id}/move", tag = "tenants", params(("id" = TenantId, Path, description = "The tenant's id")),
+    request_body = MoveTenant,
+    responses(
+        (status = 200, description = "The tenant, moved (or, with dry_run, its movability)", body = Tenant),
+        (status = 202, description = "It is on its way; look at the operation", body = OperationBody)))]
+pub async fn begin(
+    State(plane): State<Plane>,
+    caller: Caller,
+    Id(id): Id<TenantId>,
+    Wait(wait): Wait,
+    Json(body): Json<MoveTenant>,
+) -> Answer<Response> {
+    let how = how(&plane, &body)?;
+    if body.dry_run.unwrap_or(false) {
+        let judged = movability(State(plane), caller, Id(id), Json(JudgeMovability { to: Some(body.to) })).await?;
+        return Ok(judged.into_response());
+    }
+    if let MoveTo::Plan(plan) = &body.to {
+        let message = format!(
+            "a tenant is not moved to a plan: it would keep its own; name a server or a pool of those that {plan} wants"
+        );
+        return Err(Refused::field("to.plan", message));
+    }
+    let row = change::find(&plane, &id).await?;
+    let at = match row.server_id.as_deref() {
+        Some(server) => servers::find(&plane.store, server).await?,
+        None => None,
+    };
+    let Some(at) = at else {
+        let detail = format!("tenant {id} is {} and has no database yet", row.state);
+        return Err(Refused::new(Code::WrongState, detail));
+    };
+    let goal = target::resolve(&plane.core, &row, &at, &body.to).await?;
+    if let target::Goal::Plan(plan) = &goal {
+        let message =
+            format!("{plan} is a plan, and a tenant is not moved to one: it would keep its own; name a server");
+        return Err(Refused::field("to.name", message));
+    }
+    let actor = caller.actor();
+    let mut tx = plane.store.begin().await?;
+    let row = tenants::lock(&mut tx, id.as_str()).await?.ok_or_else(|| change::not_found(&id))?;
+    change::require_idle(&mut tx, &row).await?;
+    require_active(&row, "moved")?;
+    if let Some(kept) = store::find(&mut *tx, id.as_str()).await? {
+        let detail = format!(
+            "tenant {id} was moved, and what it has on server {} is still kept: end that first (freehold tenant move {id} --finish)",
+            other(&kept)
+        );
+        return Err(Refused::new(Code::WrongState, detail));
+    }
+    let step = Step::Reserve { goal, how };
+    let new = New { deadline: Some(DEADLINE), ..change::new::<Move>(KIND, id.as_str(), step, &actor) };
+    let started = change::started(id.as_str(), plane.engine.start::<Move>(&mut tx, new).await)?;
+    let event = Event::done(&actor, "tenant.move.begin", format!("tenant:{id}"));
+    event.with(json!({"to": body.to, "from": at.id})).save(&mut *tx).await?;
+    tx.commit().await?;
+    change::finish(&plane, &id, "move", started, wait).await
+}
+
+/// How a tenant's move stands
+#[utoipa::path(get, path = "/v1/tenants/{id}/move", tag = "tenants", params(("id" = TenantId, Path, description = "The tenant's id")),
+    responses((status = 200, description = "The move that is going on, or whose former side is kept", body = TenantMove)))]
+pub async fn show(State(plane): State<Plane>, Id(id): Id<TenantId>) -> Answer<Json<TenantMove>> {
+    let tenant = change::find(&plane, &id).await?;
+    let row = store::find(&plane.store, id.as_str()).await?.ok_or_else(|| none(&id))?;
+    let bad = |_| Refused::new(Code::Internal, "an id in the store is no id");
+    let serves = if row.is_flipped() { &row.to_server } else { &row.from_server };
+    Ok(Json(TenantMove {
+        serves: serves.parse().map_err(bad)?,
+        from: row.from_server.parse().map_err(bad)?,
+        to: row.to_server.parse().map_err(bad)?,
+        moved_at: row.flipped_at.map(jiff_sqlx::Timestamp::to_jiff),
+        stall_ms: row.stall_ms.and_then(|millis| u32::try_from(millis).ok()),
+        digests: row.digests.as_deref().and_then(MoveDigests::called),
+        follows: row.follows,
+        keep_until: row.keep_until.map(jiff_sqlx::Timestamp::to_jiff),
+        operation: tenant.operation.map(OperationId),
+        tenant: id,
+    }))
+}
+
+/// Move a tenant back to where it came from, with all that it wrote since
+#[utoipa::path(post, path = "/v1/tenants/{id}/move/rollback", tag = "tenants", params(("id" = TenantId, Path, description = "The tenant's id")),
+    responses(
+        (status = 200, description = "The tenant, back", body = Tenant),
+        (status = 202, description = "It is on its way; look at the operation", body = OperationBody)))]
+pub async fn roll_back(
+    State(plane): State<Plane>,
+    caller: Caller,
+    Id(id): Id<TenantId>,
+    Wait(wait): Wait,
+) -> Answer<Response> {
+    let actor = caller.actor();
+    let mut tx = plane.store.begin().await?;
+    let kept = kept(&mut tx, &id).await?;
+    if !kept.follows {
+        let detail = format!(
+            "server {} does not have what tenant {id} wrote since it was moved, so there is no way back: move it there anew, \
+             once this move is ended (freehold tenant move {id} --finish)",
+            kept.from_server
+        );
+        return Err(Refused::new(Code::WrongState, detail));
+    }
+    let keep_seconds = plane.settings.tenants.move_grace_seconds;
+    let step = rollback::Step::Sync { how: How { stall_ms: STALL_SECONDS * 1000, keep_seconds } };
+    let new = change::new::<RollBack>(rollback::KIND, id.as_str(), step, &actor);
+    let new = New { deadline: Some(rollback::DEADLINE), ..new };
+    let started = change::started(id.as_str(), plane.engine.start::<RollBack>(&mut tx, new).await)?;
+    Event::done(&actor, "tenant.roll_back_move.begin", format!("tenant:{id}")).save(&mut *tx).await?;
+    tx.commit().await?;
+    change::finish(&plane, &id, "move back", started, wait).await
+}
+
+/// End a move's grace now: what the tenant had on its former server is dropped, and with it the way back
+#[utoipa::path(post, path = "/v1/tenants/{id}/move/finish", tag = "tenants", params(("id" = TenantId, Path, description = "The tenant's id")),
+    responses(
+        (status = 200, description = "The tenant, on one server alone", body = Tenant),
+        (status = 202, description = "It is on its way; look at the operation", body = OperationBody)))]
+pub async fn finish(
+    State(plane): State<Plane>,
+    caller: Caller,
+    Id(id): Id<TenantId>,
+    Wait(wait): Wait,
+) -> Answer<Response> {
+    let actor = caller.actor();
+    let mut tx = plane.store.begin().await?;
+    kept(&mut tx, &id).await?;
+    let new = change::new::<FinishMove>(finish::KIND, id.as_str(), finish::Step::Unlink, &actor);
+    let new = New { deadline: Some(finish::DEADLINE), ..new };
+    let started = change::started(id.as_str(), plane.engine.start::<FinishMove>(&mut tx, new).await)?;
+    Event::done(&actor, "tenant.finish_move.begin", format!("tenant:{id}")).save(&mut *tx).await?;
+    tx.commit().await?;
+    change::finish(&plane, &id, "end the move of", started, wait).await
+}
+
+/// The move whose former side is kept, of a tenant that nobody is at work on.
+async fn kept(tx: &mut PgConnection, id: &TenantId) -> Answer<MoveRow> {
+    let row = tenants::lock(&mut *tx, id.as_str()).await?.ok_or_else(|| change::not_found(id))?;
+    change::require_idle(&mut *tx, &row).await?;
+    require_active(&row, "moved back, nor its move ended")?;
+    store::find(tx, id.as_str()).await?.ok_or_else(|| none(id))
+}
+
+fn none(id: &TenantId) -> Refused {
+    Refused::new(Code::NotFound, format!("tenant {id} is not being moved, and nothing of a move of it is kept"))
+}
+
+/// Freehold's own login in its database is refused with the others.
+fn require_active(row: &TenantRow, verb: &str) -> Answer<()> {
+    match row.state() {
+        TenantState::Active => Ok(()),
+        TenantState::Creating | TenantState::Failed | TenantState::Suspended | TenantState::Deleted => {
+            Err(change::wrong_state(&row.id, &row.state, verb, "an active tenant"))
+        }
+    }
+}
+
+/// Where the side is that does not serve.
+fn other(row: &MoveRow) -> &str {
+    if row.is_flipped() { &row.from_server } else { &row.to_server }
+}
+
+/// What is deleted may be purged, and nothing may be left of it anywhere.
+pub async fn refuse_kept(tx: &mut PgConnection, id: &TenantId, verb: &str) -> Answer<()> {
+    let Some(kept) = store::find(tx, id.as_str()).await? else { return Ok(()) };
+    let detail = format!(
+        "tenant {id} cannot be {verb} while what it had on server {} is kept: first freehold tenant move {id} --finish",
+        other(&kept)
+    );
+    Err(Refused::new(Code::WrongState, detail))
+}
+
+fn how(plane: &Plane, body: &MoveTenant) -> Answer<How> {
+    let stall = body.deadline_seconds.unwrap_or(STALL_SECONDS);
+    if !(1..=STALL_MAX_SECONDS).contains(&stall) {
+        return Err(Refused::field(
+            "deadline_seconds",
+            format!("use 1 to {STALL_MAX_SECONDS}: everybody waits for so long"),
+        ));
+    }
+    let keep_seconds = body.keep_seconds.unwrap_or(plane.settings.tenants.move_grace_seconds);
+    if keep_seconds > KEEP_MAX_SECONDS {
+        return Err(Refused::field("keep_seconds", format!("use at most {KEEP_MAX_SECONDS} (90 days)")));
+    }
+    Ok(How { stall_ms: stall * 1000, keep_seconds })
+}

@@ -1,0 +1,208 @@
+//! `tenant.move`: a tenant's database goes to another server while it is written to. Composed of the verbs of
+//! `freehold_drivers::server::sql::moving`, whose recipe this is; what is between two of them is on record.
+//!
+//! ```text
+//! reserve → prepare → plan → publish → copy → complete → ready → flip → verify → follow → (kept, until its grace is over)
+//!              ↑        └───────┴────────┴────────┴────────┴──────┤
+//!              └───────────────────── redo ←──────────────────────┘  the tenant changed its schema
+//! undo, from anywhere before the flip:  let go → withdraw → drop → release
+//! undo, from anywhere after it:         unfollow: nothing goes back, and nothing of replication is left
+//! ```
+//!
+//! | step | on record with it | undone by |
+//! |---|---|---|
+//! | reserve | the move; a slot and the names at the target (a row `moving`); both readers' passwords, sealed | release |
+//! | prepare | – | drop: database and roles at the target |
+//! | plan | replica identities as they were, the schema's fingerprint, how large it is | – |
+//! | publish, copy, complete, ready | – | withdraw: subscriptions, slots, publications, readers, marker, identities |
+//! | flip | *inside* the step, in one transaction: who serves, from which place of its log on the other side follows, and that nothing is undone any more | let go, before it |
+//! | verify, follow | whether the digests were equal; that the old side follows, and until when it is kept | unfollow |
+//!
+//! **One side serves**: `tenant_database.server_id`, at every moment. Before the flip the target's logins are NOLOGIN and its
+//! address is told to nobody; after it the source's are. In between, for some tens of milliseconds, nobody's may log in.
+//!
+//! **The stall** is one run of `flip`. All that can be opened or read is, before. Then, within [`How::stall`] or not at all:
+//! PAUSE (its own limit for draining) → fence → mark → await the mark, and whether the schema is what it was → disable →
+//! changed sequences, unlogged tables, large objects, triggers → skip on the way back → snapshot → *commit* → admit at the
+//! target → take the pause back, by which the pooler turns around first and lets go then. What does not fit lets everybody
+//! go on where they were, and is tried again later, with growing pauses, until the operation's deadline.
+//!
+//! **Killed inside it.** The pause ends by itself: the agent holds its deadline, which is later than ours. Logins stay
+//! NOLOGIN until the step runs again, which begins by asking the store which side serves, and admits the logins of that
+//! one; a commit whose answer was lost is asked for in the same way, and nobody is let in before it is known. Sessions of
+//! whoever was killed are ended by name before anything is done (rule 8), and the commit is guarded by the epoch. Of a
+//! flip whose process died, the digests under the fence are lost: `digests` says so.
+//!
+//! **The way back** was made before the fence. Once the digests agree, the old side follows the new one. `rollback` is the
+//! same flip from new to old, and drops the new side; `finish` drops the old one, at the end of the grace or when it is told.
+//!
+//! **Without a pooler** the tenant's address changes: its sessions end at the fence, and are refused at the old server from then
+//! on. `GET …/connection` has the new address from the flip on.
+//!
+//! Absent: the judgement of what can be moved (`movability`), dump and restore, moves that change the plan, and tenants
+//! that are suspended or were adopted with logins of their own.
+
+pub mod ask;
+mod copy;
+pub mod finish;
+mod flip;
+mod follow;
+mod kept;
+mod prepare;
+mod reserve;
+pub mod rollback;
+mod sides;
+mod stall;
+pub mod store;
+mod undo;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use freehold_durable::{Cx, Failure, Operation, OperationRow, Outcome, Resolution, steps};
+use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::change;
+use super::movability::target::Goal;
+use super::turn::tenant_of;
+use crate::plane::Core;
+
+pub const KIND: &str = "tenant.move";
+/// Until then it is tried; what was copied so far is dropped when it is over.
+pub const DEADLINE: Duration = Duration::from_secs(7 * 24 * 3600);
+/// What no log carries (unlogged tables; large objects) is copied while everybody waits: so much of each, or it is no move.
+pub const CARRIED: u64 = 64 << 20;
+
+/// What was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct How {
+    /// Nobody waits for longer.
+    pub stall_ms: u64,
+    /// How long the side that was left is kept.
+    pub keep_seconds: u64,
+}
+
+impl How {
+    fn within(&self) -> Duration {
+        Duration::from_millis(self.stall_ms)
+    }
+}
+
+steps! {
+    /// What is left to do.
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    pub enum Step {
+        Reserve { goal: Goal, how: How },
+        /// Roles, database, grants and extensions at the target.
+        Prepare { how: How },
+        /// What is going to be changed at the source, on record.
+        Plan { how: How },
+        Publish { how: How },
+        Copy { how: How },
+        /// Indexes, constraints, statistics.
+        Complete { how: How },
+        /// The way back is made.
+        Ready { how: How },
+        /// The stall. From its commit on nothing is undone.
+        Flip { how: How, tries: u32 },
+        Verify { how: How },
+        /// The side that was left follows.
+        Follow { how: How },
+        /// The schema was changed: the copy goes, and is begun anew.
+        Redo { how: How },
+        /// Undo: whoever is to come in comes in. Decides by the store whether there is anything to undo.
+        LetGo { how: How },
+        /// Undo: nothing replicates any more.
+        Withdraw,
+        /// Undo: database and roles at the target.
+        Drop,
+        /// Undo: the slot there.
+        Release,
+        /// Given up after the flip: it goes on at the target alone.
+        Unfollow { how: How },
+    }
+}
+
+pub struct Move {
+    pub core: Core,
+}
+
+#[async_trait]
+impl Operation for Move {
+    type Step = Step;
+
+    fn kind(&self) -> &'static str {
+        KIND
+    }
+    fn concurrency(&self) -> usize {
+        4
+    }
+
+    async fn run(&self, cx: &Cx, step: Step) -> Result<Outcome<Step>, Failure> {
+        let core = &self.core;
+        match step {
+            Step::Reserve { goal, how } => reserve::run(core, cx, goal, how).await,
+            Step::Prepare { how } => prepare::run(core, cx, how).await,
+            Step::Plan { how } => copy::plan(core, cx, how).await,
+            Step::Publish { how } => copy::publish(core, cx, how).await,
+            Step::Copy { how } => copy::copy(core, cx, how).await,
+            Step::Complete { how } => copy::complete(core, cx, how).await,
+            Step::Ready { how } => copy::ready(core, cx, how).await,
+            Step::Flip { how, tries } => flip::run(core, cx, how, tries).await,
+            Step::Verify { how } => follow::verify(core, cx, how).await,
+            Step::Follow { how } => follow::follow(core, cx, how).await,
+            Step::Redo { how } => undo::redo(core, cx, how).await,
+            Step::LetGo { how } => undo::let_go(core, cx, how).await,
+            Step::Withdraw => undo::withdraw(core, cx).await,
+            Step::Drop => undo::drop_target(core, cx).await,
+            Step::Release => undo::release(cx).await,
+            Step::Unfollow { how } => follow::unfollow(core, cx, how).await,
+        }
+    }
+
+    fn undo(&self, failed: &Step) -> Option<Step> {
+        match failed {
+            // Recorded with the step after it, or not at all.
+            Step::Reserve { .. } => None,
+            Step::Prepare { how }
+            | Step::Plan { how }
+            | Step::Publish { how }
+            | Step::Copy { how }
+            | Step::Complete { how }
+            | Step::Ready { how }
+            | Step::Flip { how, .. }
+            | Step::Redo { how }
+            | Step::LetGo { how } => Some(Step::LetGo { how: how.clone() }),
+            Step::Verify { how } | Step::Follow { how } | Step::Unfollow { how } => {
+                Some(Step::Unfollow { how: how.clone() })
+            }
+            Step::Withdraw | Step::Drop | Step::Release => Some(Step::Withdraw),
+        }
+    }
+
+    async fn failed(&self, tx: &mut PgConnection, operation: &OperationRow) -> Result<(), sqlx::Error> {
+        change::record_failure(tx, operation).await
+    }
+
+    /// What a person settled by hand. Whatever replication there is left goes when the move is finished.
+    async fn resolved(
+        &self,
+        tx: &mut PgConnection,
+        step: &Step,
+        operation: Uuid,
+        resolution: Resolution,
+    ) -> Result<(), sqlx::Error> {
+        let Some(tenant) = tenant_of(tx, operation).await? else { return Ok(()) };
+        let Some(row) = store::find(&mut *tx, &tenant).await? else { return Ok(()) };
+        match (step, resolution) {
+            (Step::Verify { how } | Step::Follow { how } | Step::Unfollow { how } | Step::Flip { how, .. }, _)
+                if row.is_flipped() =>
+            {
+                store::keep(tx, row.id, false, how.keep_seconds).await
+            }
+            _ => store::forget_unflipped(tx, &tenant).await,
+        }
+    }
+}

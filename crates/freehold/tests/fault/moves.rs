@@ -1,0 +1,159 @@
+//! Moves between two servers, for scenarios: what they begin with, and how a run is cleaned up after.
+
+use std::time::Duration;
+
+use freehold_testkit::{ADMIN, Cluster, ClusterBuilder, as_tenant};
+use reqwest::Method;
+use serde_json::{Value as Json, json};
+use tokio_postgres::Client;
+
+use crate::rig::{Rig, SERVER};
+use crate::scenario::Scenario;
+use crate::serving::{Serve, until};
+
+/// A rig whose settings say so has two servers.
+pub const TWO: &str = r#"# two servers
+[stock]
+per_template = 0
+[[plan]]
+name = "standard"
+default = true
+"#;
+pub const OTHER: &str = "two";
+
+/// Each row takes its time when it is copied: there is time for a change of the schema.
+const SLOW: &str = "CREATE FUNCTION slow(int) RETURNS bool LANGUAGE sql AS 'SELECT true'; \
+    CREATE TABLE slow (id int PRIMARY KEY CHECK (slow(id))); INSERT INTO slow SELECT generate_series(1, 40); \
+    CREATE OR REPLACE FUNCTION slow(int) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_catalog.pg_sleep(0.05); RETURN true; END $$";
+const LATE: &str = "CREATE TABLE late (id int PRIMARY KEY); INSERT INTO late VALUES (1)";
+const USUAL: &str = "CREATE TABLE keyless (n int); INSERT INTO keyless SELECT generate_series(1, 100); \
+    CREATE UNLOGGED TABLE scratch (n int); INSERT INTO scratch VALUES (7); CREATE SEQUENCE tickets; SELECT nextval('tickets')";
+
+pub fn cluster() -> ClusterBuilder {
+    Cluster::builder(15)
+        .setting("wal_level", "logical")
+        .setting("max_logical_replication_workers", "8")
+        .setting("max_sync_workers_per_subscription", "4")
+        .setting("max_worker_processes", "16")
+        .setting("wal_retrieve_retry_interval", "100ms")
+}
+
+impl Scenario {
+    pub fn is_move(self) -> bool {
+        matches!(self, Self::Move | Self::MoveUnfollowed | Self::MoveRedone | Self::MoveBack | Self::MoveFinished)
+    }
+
+    /// A tenant on the first server; for what comes after a move, moved.
+    pub async fn prepare_move(self, serve: &Serve, id: &str) {
+        post(serve, &format!("/v1/servers/{OTHER}/cordon"), json!({})).await;
+        let (status, body) = serve.post("/v1/tenants", json!({"id": id, "template": "made"})).await;
+        assert_eq!(status, 201, "{body}\n{}", serve.output());
+        post(serve, &format!("/v1/servers/{OTHER}/uncordon"), json!({})).await;
+        let sql = if self == Self::MoveRedone { SLOW } else { USUAL };
+        session(serve, id).await.batch_execute(sql).await.expect("make what is moved");
+        if matches!(self, Self::MoveBack | Self::MoveFinished) {
+            over(serve, &format!("/v1/tenants/{id}/move"), json!({"to": {"server": OTHER}})).await;
+        }
+    }
+
+    pub async fn act_on_move(self, rig: &Rig, serve: &Serve, id: &str) {
+        let (path, body) = match self {
+            Self::MoveBack => ("move/rollback", json!({})),
+            Self::MoveFinished => ("move/finish", json!({})),
+            _ => ("move", json!({"to": {"server": OTHER}, "deadline_seconds": 10})),
+        };
+        // Read before: the process may be dead by the time that the schema is changed.
+        let tenant = match self {
+            Self::MoveRedone => Some(session(serve, id).await),
+            _ => None,
+        };
+        serve.begin(Method::POST, &format!("/v1/tenants/{id}/{path}"), Some(body)).await;
+        if let Some(tenant) = tenant {
+            // Wherever it is by then, or was killed: a change of the schema is never lost.
+            let alive = async || serve.try_request(Method::GET, "/health/live", None).await.is_ok();
+            let copies = async || {
+                let newest = rig.newest("tenant.move").await.expect("it was begun");
+                newest.1 == "Copy" || ["succeeded", "failed", "cancelled", "stuck"].contains(&newest.0.as_str())
+            };
+            while !copies().await && alive().await {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            tenant.batch_execute(LATE).await.expect("the tenant changes its schema");
+        }
+    }
+
+    /// Nothing is kept of it on either server.
+    pub async fn clean_move(self, serve: &Serve, id: &str) {
+        let (status, stands) = serve.get(&format!("/v1/tenants/{id}/move")).await;
+        if status == 200 {
+            assert!(stands["keep_until"].is_string(), "{stands}\n{}", serve.output());
+            over(serve, &format!("/v1/tenants/{id}/move/finish"), json!({})).await;
+        }
+        serve.purge(id).await;
+    }
+}
+
+impl Rig {
+    pub async fn add_other(&self, serve: &Serve) {
+        let other = self.second.as_ref().expect("the rig has two servers");
+        let (status, body) =
+            serve.post("/v1/servers", json!({"id": OTHER, "dsn": other.dsn(ADMIN), "capacity": 50})).await;
+        assert_eq!(status, 201, "{body}\n{}", serve.output());
+    }
+
+    /// What the pictures of other scenarios have no eye for: the second server, and what replicates.
+    pub async fn of_moves(&self) -> Vec<String> {
+        let Some(second) = &self.second else { return Vec::new() };
+        let mut lines = Vec::new();
+        for (name, cluster) in [(SERVER, self.server()), (OTHER, second)] {
+            let home = cluster.connect("postgres").await;
+            let mut found = column(&home, "SELECT 'slot ' || slot_name FROM pg_replication_slots").await;
+            found.extend(
+                column(&home, "SELECT format('subscription %s enabled=%s', subname, subenabled) FROM pg_subscription")
+                    .await,
+            );
+            found.extend(column(&home, "SELECT format('role %s login=%s', rolname, rolcanlogin) FROM pg_roles WHERE rolname LIKE 'fh\\_%' OR rolname LIKE 'made\\_%'").await);
+            let databases =
+                column(&home, "SELECT datname::text FROM pg_database WHERE datallowconn AND datname LIKE 'made\\_%'")
+                    .await;
+            for database in databases {
+                let inside = cluster.connect(&database).await;
+                found.push(format!("database {database}"));
+                found.extend(column(&inside, "SELECT 'publication ' || pubname FROM pg_publication").await);
+                found.extend(column(&inside, "SELECT format('%s identity=%s', relname, relreplident) FROM pg_class WHERE relkind = 'r' AND relname IN ('keyless', 'info', 'late')").await);
+                found.extend(
+                    column(&inside, "SELECT 'marker ' || relname FROM pg_class WHERE relname = 'move_marker'").await,
+                );
+            }
+            lines.extend(found.into_iter().map(|line| format!("on {name}: {line}")));
+        }
+        lines
+    }
+}
+
+async fn column(client: &Client, sql: &str) -> Vec<String> {
+    let rows = client.query(sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+async fn session(serve: &Serve, id: &str) -> Client {
+    let (status, connection) = serve.get(&format!("/v1/tenants/{id}/connection")).await;
+    assert_eq!(status, 200, "{connection}");
+    as_tenant(&connection).await.expect("the tenant logs in")
+}
+
+async fn post(serve: &Serve, path: &str, body: Json) {
+    let (status, answer) = serve.post(path, body).await;
+    assert_eq!(status, 200, "{path}: {answer}\n{}", serve.output());
+}
+
+/// Begun, and done.
+pub async fn over(serve: &Serve, path: &str, body: Json) {
+    let (status, begun) = serve.post(path, body).await;
+    if status == 202 {
+        let operation = format!("/v1/operations/{}", begun["id"].as_str().expect("an operation has an id"));
+        until(path, async || serve.get(&operation).await.1["state"] == "succeeded").await;
+        return;
+    }
+    assert_eq!(status, 200, "{path}: {begun}\n{}", serve.output());
+}
