@@ -21,7 +21,7 @@
 //! **One side serves**: `tenant_database.server_id`, at every moment. Before the flip the target's logins are NOLOGIN and its
 //! address is told to nobody; after it the source's are. In between, for some tens of milliseconds, nobody's may log in.
 //!
-//! **The stall** is one run of `flip`. All that can be opened or read is, before. Then, within [`How::stall`] or not at all:
+//! **The stall** is one run of `flip`. All that can be opened or read is, before. Then, within [`How::stall_ms`] or not at all:
 //! PAUSE (its own limit for draining) → fence → mark → await the mark, and whether the schema is what it was → disable →
 //! changed sequences, unlogged tables, large objects, triggers → skip on the way back → snapshot → *commit* → admit at the
 //! target → take the pause back, by which the pooler turns around first and lets go then. What does not fit lets everybody
