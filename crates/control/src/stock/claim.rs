@@ -87,12 +87,7 @@ async fn make_room(
     let minted = declare::mint(core, template.manifest.password.length).await;
     for server in ranked {
         let server = server.row.id.as_str();
-        let room = match servers::lock_free_slots(tx, server).await? {
-            Some(free) if free > 0 => true,
-            Some(0) => store::displace(tx, server).await?,
-            Some(_) | None => false,
-        };
-        if !room {
+        if !lock_slot(tx, server).await? {
             continue;
         }
         let plan = plan.name.as_str();
@@ -112,6 +107,15 @@ async fn make_room(
         }));
     }
     Ok(None)
+}
+
+/// A free slot of the server, or that of stock that gives way: nobody else's until the transaction ends.
+pub async fn lock_slot(tx: &mut PgConnection, server: &str) -> sqlx::Result<bool> {
+    match servers::lock_free_slots(tx, server).await? {
+        Some(free) if free > 0 => Ok(true),
+        Some(0) => store::displace(tx, server).await,
+        Some(_) | None => Ok(false),
+    }
 }
 
 fn taken(error: sqlx::Error, names: &Names) -> Refused {

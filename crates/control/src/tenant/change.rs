@@ -8,8 +8,10 @@ use freehold_api::movability::TenantMovability;
 use freehold_api::problem::Code;
 use freehold_api::stats::TenantUsage;
 use freehold_api::tenant::Tenant;
-use freehold_durable::{Operation as Durable, OperationRow, StartError, Started, State as OpState};
-use sqlx::PgConnection;
+use freehold_durable::{
+    Failure, LoopCx, New, Operation as Durable, OperationRow, StartError, Started, State as OpState,
+};
+use sqlx::{PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
 use super::store::{self, TenantRow};
@@ -43,6 +45,27 @@ pub async fn lock_idle(tx: &mut PgConnection, id: &TenantId) -> Answer<TenantRow
     let row = store::lock(&mut *tx, id.as_str()).await?.ok_or_else(|| not_found(id))?;
     require_idle(tx, &row).await?;
     Ok(row)
+}
+
+/// What a loop found to be due, in the transaction that looked under a lock. Whoever is at work on the tenant goes first: the
+/// loop comes again.
+pub async fn begin_due<O: Durable>(
+    cx: &LoopCx,
+    mut tx: Transaction<'_, Postgres>,
+    new: New<O::Step>,
+    actor: &Actor,
+) -> Result<(), Failure> {
+    let event = Event::done(actor, &format!("{}.begin", new.kind), new.subject.clone().unwrap_or_default());
+    match cx.engine().start::<O>(&mut tx, new).await {
+        Ok(started) => {
+            event.save(&mut *tx).await?;
+            tx.commit().await?;
+            cx.engine().go(started);
+            Ok(())
+        }
+        Err(StartError::Busy { .. }) => Ok(()),
+        Err(StartError::Store(error)) => Err(error.into()),
+    }
 }
 
 /// Refuses while an operation works on the tenant: what its state says now may not be true in a moment.

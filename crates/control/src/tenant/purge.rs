@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use freehold_durable::{Cx, Failure, Loop, LoopCx, Operation, OperationRow, Outcome, Resolution, StartError, steps};
+use freehold_durable::{Cx, Failure, Loop, LoopCx, Operation, OperationRow, Outcome, Resolution, steps};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -124,15 +124,7 @@ impl Loop for PurgeDue {
                 continue;
             }
             let new = change::new::<Purge>("tenant.purge", &row.id, PurgeStep::Remove, &actor);
-            match cx.engine().start::<Purge>(&mut tx, new).await {
-                Ok(started) => {
-                    Event::done(&actor, "tenant.purge.begin", format!("tenant:{}", row.id)).save(&mut *tx).await?;
-                    tx.commit().await?;
-                    cx.engine().go(started);
-                }
-                Err(StartError::Busy { .. }) => {}
-                Err(StartError::Store(error)) => return Err(error.into()),
-            }
+            change::begin_due::<Purge>(cx, tx, new, &actor).await?;
         }
         Ok(())
     }

@@ -38,15 +38,38 @@ pub enum Paused {
 }
 
 pub async fn pause(core: &Core, database: Uuid, wanted: Pause) -> Result<Paused, Failure> {
+    hold(core, database, wanted, Until::Drained).await
+}
+
+/// For clients who keep their server connection as long as they stay: who waited for them would wait for ever. From now on
+/// nobody new comes in; the caller ends what is open, at the server.
+pub async fn shut(core: &Core, database: Uuid, hold_for: Duration) -> Result<Paused, Failure> {
+    hold(core, database, Pause { drain: hold_for, hold: hold_for }, Until::Heard).await
+}
+
+/// What is waited for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// Nothing is open.
+    Drained,
+    /// Its agent is at it.
+    Heard,
+}
+
+async fn hold(core: &Core, database: Uuid, wanted: Pause, until: Until) -> Result<Paused, Failure> {
     let Some(id) = store::want(&core.store, database, wanted.drain, wanted.hold).await? else {
         return Ok(Paused::Unpooled);
     };
     core.poolers.poke();
-    let end = Instant::now() + wanted.drain + HEARD;
+    let patience = match until {
+        Until::Drained => wanted.drain + HEARD,
+        Until::Heard => HEARD,
+    };
+    let end = Instant::now() + patience;
     loop {
-        let told = store::told(&core.store, id).await?;
-        let why = match told {
+        let why = match store::told(&core.store, id).await? {
             Some((PauseState::Paused, _)) => return Ok(Paused::Holds(id)),
+            Some((PauseState::Draining, _)) if until == Until::Heard => return Ok(Paused::Holds(id)),
             Some((PauseState::Held | PauseState::Failed | PauseState::Resumed, why)) => {
                 why.unwrap_or_else(|| "the pooler's agent gave no reason".into())
             }
@@ -57,31 +80,6 @@ pub async fn pause(core: &Core, database: Uuid, wanted: Pause) -> Result<Paused,
             Some((PauseState::Draining, _)) | None => {
                 "its pooler's agent was not heard of in time; see that `freehold pooler agent` runs".into()
             }
-        };
-        resume(core, id).await?;
-        return Ok(Paused::Not { why });
-    }
-}
-
-/// For clients who keep their server connection as long as they stay: who waited for them would wait for ever. From now on
-/// nobody new comes in; the caller ends what is open, at the server.
-pub async fn shut(core: &Core, database: Uuid, hold: Duration) -> Result<Paused, Failure> {
-    let Some(id) = store::want(&core.store, database, hold, hold).await? else {
-        return Ok(Paused::Unpooled);
-    };
-    core.poolers.poke();
-    let end = Instant::now() + HEARD;
-    loop {
-        let why = match store::told(&core.store, id).await? {
-            Some((PauseState::Paused | PauseState::Draining, _)) => return Ok(Paused::Holds(id)),
-            Some((PauseState::Held | PauseState::Failed | PauseState::Resumed, why)) => {
-                why.unwrap_or_else(|| "the pooler's agent gave no reason".into())
-            }
-            None if Instant::now() < end => {
-                tokio::time::sleep(LOOK).await;
-                continue;
-            }
-            None => "its pooler's agent was not heard of in time; see that `freehold pooler agent` runs".into(),
         };
         resume(core, id).await?;
         return Ok(Paused::Not { why });

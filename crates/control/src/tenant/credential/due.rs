@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use freehold_durable::{Failure, Loop, LoopCx, StartError};
+use freehold_durable::{Failure, Loop, LoopCx};
 
 use super::retire::{KIND, RetireLogin, Step};
 use super::store;
-use crate::audit::record::{Actor, Event};
+use crate::audit::record::Actor;
 use crate::plane::Core;
 use crate::tenant::change;
 
@@ -37,16 +37,7 @@ impl Loop for RetireDue {
                 continue;
             }
             let new = change::new::<RetireLogin>(KIND, &tenant, Step::Refuse, &actor);
-            match cx.engine().start::<RetireLogin>(&mut tx, new).await {
-                Ok(started) => {
-                    let event = Event::done(&actor, "tenant.retire_login.begin", format!("tenant:{tenant}"));
-                    event.save(&mut *tx).await?;
-                    tx.commit().await?;
-                    cx.engine().go(started);
-                }
-                Err(StartError::Busy { .. }) => {}
-                Err(StartError::Store(error)) => return Err(error.into()),
-            }
+            change::begin_due::<RetireLogin>(cx, tx, new, &actor).await?;
         }
         Ok(())
     }

@@ -26,7 +26,7 @@ use crate::plane::{Answer, Plane};
 use crate::server::store as servers;
 use crate::tenant::change;
 use crate::tenant::movability::{movability, target};
-use crate::tenant::store::{self as tenants, TenantRow};
+use crate::tenant::store::TenantRow;
 
 /// Move a tenant to another server while it is written to; with dry_run, say what that would take
 #[utoipa::path(post, path = "/v1/tenants/{id}/move", tag = "tenants", params(("id" = TenantId, Path, description = "The tenant's id")),
@@ -69,8 +69,7 @@ pub async fn begin(
     }
     let actor = caller.actor();
     let mut tx = plane.store.begin().await?;
-    let row = tenants::lock(&mut tx, id.as_str()).await?.ok_or_else(|| change::not_found(&id))?;
-    change::require_idle(&mut tx, &row).await?;
+    let row = change::lock_idle(&mut tx, &id).await?;
     require_active(&row, "moved")?;
     if let Some(kept) = store::find(&mut *tx, id.as_str()).await? {
         let detail = format!(
@@ -166,8 +165,7 @@ pub async fn finish(
 
 /// The move whose former side is kept, of a tenant that nobody is at work on.
 async fn kept(tx: &mut PgConnection, id: &TenantId) -> Answer<MoveRow> {
-    let row = tenants::lock(&mut *tx, id.as_str()).await?.ok_or_else(|| change::not_found(id))?;
-    change::require_idle(&mut *tx, &row).await?;
+    let row = change::lock_idle(tx, id).await?;
     require_active(&row, "moved back, nor its move ended")?;
     store::find(tx, id.as_str()).await?.ok_or_else(|| none(id))
 }

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use super::sides::Moving;
 use super::store::{self, Plan};
-use super::{How, Step};
+use super::{How, LOCKS, ROWS, Step};
 use crate::plane::Core;
 use crate::server::hands;
 
@@ -16,12 +16,9 @@ use crate::server::hands;
 const LOOK: Duration = Duration::from_millis(500);
 /// How long by the same sessions.
 const LOOKING: Duration = Duration::from_secs(30);
-/// A table that somebody holds locked is waited for so long, then the step is tried again.
-const LOCKS: Duration = Duration::from_secs(10);
 /// For open transactions of the whole server, which a slot waits for.
 const SLOT: Duration = Duration::from_secs(60);
-/// Ranges of about so many rows are compared while the tenant works, for so long.
-const ROWS: i64 = 50_000;
+/// What differs is compared again while the tenant works, for so long.
 const SETTLE: Duration = Duration::from_secs(20);
 
 /// Looks, and changes nothing.

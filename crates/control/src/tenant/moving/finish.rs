@@ -4,9 +4,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use freehold_durable::{
-    Cx, Failure, Loop, LoopCx, New, Operation, OperationRow, Outcome, Resolution, StartError, steps,
-};
+use freehold_durable::{Cx, Failure, Loop, LoopCx, New, Operation, OperationRow, Outcome, Resolution, steps};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -137,16 +135,7 @@ impl Loop for FinishDue {
             }
             let new =
                 New { deadline: Some(DEADLINE), ..change::new::<FinishMove>(KIND, &tenant, Step::Unlink, &actor) };
-            match cx.engine().start::<FinishMove>(&mut tx, new).await {
-                Ok(started) => {
-                    let event = Event::done(&actor, "tenant.finish_move.begin", format!("tenant:{tenant}"));
-                    event.save(&mut *tx).await?;
-                    tx.commit().await?;
-                    cx.engine().go(started);
-                }
-                Err(StartError::Busy { .. }) => {}
-                Err(StartError::Store(error)) => return Err(error.into()),
-            }
+            change::begin_due::<FinishMove>(cx, tx, new, &actor).await?;
         }
         kept::watch(&self.core, cx, &actor).await
     }

@@ -6,13 +6,12 @@ use freehold_drivers::server::sql::moving::Content;
 use freehold_durable::{Cx, Failure, Outcome};
 
 use super::sides::Moving;
-use super::{How, Step, store, undo};
+use super::{How, LOCKS, Step, store, undo};
 use crate::plane::Core;
 use crate::pooler::follow;
 use crate::server::hands;
 
 const LOOK: Duration = Duration::from_millis(500);
-const LOCKS: Duration = Duration::from_secs(10);
 
 /// The pooler has turned around, or is not to be waited for. What was not the same at the flip stays as it is, on both sides, until a person has looked.
 pub async fn verify(core: &Core, cx: &Cx, how: How) -> Result<Outcome<Step>, Failure> {

@@ -74,6 +74,10 @@ pub const KIND: &str = "tenant.move";
 pub const DEADLINE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// What no log carries (unlogged tables; large objects) is copied while everybody waits: so much of each, or it is no move.
 pub const CARRIED: u64 = 64 << 20;
+/// A table that somebody holds locked is waited for so long, then the step is tried again.
+const LOCKS: Duration = Duration::from_secs(10);
+/// Ranges of about so many rows are compared.
+const ROWS: i64 = 50_000;
 
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

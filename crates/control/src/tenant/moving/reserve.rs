@@ -7,9 +7,9 @@ use super::store;
 use super::{How, Step};
 use crate::http::problem::constraint;
 use crate::plane::Core;
-use crate::server::{hands, store as servers};
+use crate::server::hands;
 use crate::stock::making::Making;
-use crate::stock::{declare, make, store as databases};
+use crate::stock::{claim, declare, make, store as databases};
 use crate::tenant::adopt::store as adopted;
 use crate::tenant::fence;
 use crate::tenant::movability::look::{self, Watch};
@@ -46,12 +46,7 @@ pub async fn run(core: &Core, cx: &Cx, goal: Goal, how: How) -> Result<Outcome<S
     core.fleet.placed(to.as_str()).await;
     Ok(Outcome::step(Step::Prepare { how }).recording(move |tx| {
         Box::pin(async move {
-            let room = match servers::lock_free_slots(tx, to.as_str()).await? {
-                Some(free) if free > 0 => true,
-                Some(0) => databases::displace(tx, to.as_str()).await?,
-                Some(_) | None => false,
-            };
-            if !room {
+            if !claim::lock_slot(tx, to.as_str()).await? {
                 return Err(Failure::permanent(
                     "no_room",
                     format!("the last slot of server {to} is taken: name another"),

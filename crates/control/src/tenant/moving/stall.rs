@@ -12,9 +12,9 @@ use freehold_durable::{Class, Cx, Failure};
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::CARRIED;
 use super::sides::Moving;
 use super::store::{self, Plan};
+use super::{CARRIED, ROWS};
 use crate::audit::record::{Actor, Event};
 use crate::plane::Core;
 use crate::pooler::pause::{self, Pause, Paused, store as pauses};
@@ -31,7 +31,6 @@ const BEHIND: i64 = 64 << 10;
 const ASK: Duration = Duration::from_secs(10);
 /// For the sessions at hand to let the logins in again; else others are opened.
 const ADMIT: Duration = Duration::from_secs(2);
-const ROWS: i64 = 50_000;
 
 pub struct Stall<'a> {
     pub core: &'a Core,

@@ -1,18 +1,14 @@
 //! The way back from before the flip, and what it has in common with the end of a move: what replicates goes, then a side.
 
-use std::time::Duration;
-
 use freehold_drivers::server::sql::moving::Side;
 use freehold_durable::{Class, Cx, Failure, Outcome};
 
 use super::sides::Moving;
-use super::{How, Step, stall, store};
+use super::{How, LOCKS, Step, stall, store};
 use crate::plane::Core;
 use crate::server::store::ServerRow;
 use crate::server::{forget, hands};
 use crate::tenant::fence;
-
-const LOCKS: Duration = Duration::from_secs(10);
 
 /// Before anything else: whoever is to come in comes in. Where the target serves already, nothing is undone.
 pub async fn let_go(core: &Core, cx: &Cx, how: How) -> Result<Outcome<Step>, Failure> {
@@ -68,12 +64,8 @@ async fn withdraw_all(core: &Core, cx: &Cx, moving: &Moving) -> Result<(), Failu
     }
     cx.fault("unlinked")?;
     let old = moving.source(core, cx).await?;
-    old.unpublish(&moving.there).await.map_err(hands::failure)?;
-    if let Some(subscription) = moving.row.plan.subscription {
-        old.drop_slots_of_copies(subscription).await.map_err(hands::failure)?;
-    }
-    old.restore_identities(&moving.row.plan.identities, LOCKS).await.map_err(hands::failure)?;
-    old.remove_marker().await.map_err(hands::failure)?;
+    end_publishing(moving, &old).await?;
+    tidy(moving, &old).await?;
     target.map(drop)
 }
 
@@ -93,6 +85,11 @@ async fn target_if_there(core: &Core, cx: &Cx, moving: &Moving) -> Result<Option
 /// What the two sides have of the way there.
 pub async fn end_way_there(moving: &Moving, old: &Side, new: &Side) -> Result<(), Failure> {
     new.unlink(&moving.there).await.map_err(hands::failure)?;
+    end_publishing(moving, old).await
+}
+
+/// The source's part of it, after the target's.
+async fn end_publishing(moving: &Moving, old: &Side) -> Result<(), Failure> {
     old.unpublish(&moving.there).await.map_err(hands::failure)?;
     if let Some(subscription) = moving.row.plan.subscription {
         old.drop_slots_of_copies(subscription).await.map_err(hands::failure)?;
@@ -113,20 +110,22 @@ pub async fn drop_side(core: &Core, cx: &Cx, moving: &Moving, server: &ServerRow
     }
     let admin = hands::admin(core, cx, server, None).await?;
     let mut names = moving.tenant.role_names();
-    let before = moving.row.plan.roles.iter().map(String::as_str).filter(|name| !names.contains(name));
-    let before: Vec<&str> = before.collect();
-    names.extend(before);
+    names.extend(gone_since(moving));
     cx.still_mine().await?;
     admin.drop_database(&moving.tenant.database).await.map_err(hands::failure)?;
     cx.fault("database_dropped")?;
     forget::drop_roles(core, cx, server, &admin, &names).await
 }
 
+/// Roles that there were when the other side was made, and are no more.
+fn gone_since(moving: &Moving) -> Vec<&str> {
+    let now = moving.tenant.role_names();
+    moving.row.plan.roles.iter().map(String::as_str).filter(|name| !now.contains(name)).collect()
+}
+
 /// Where it serves again, logins that were retired while it was elsewhere: nobody has come in by them since.
 pub async fn drop_retired(core: &Core, cx: &Cx, moving: &Moving) -> Result<(), Failure> {
-    let (serves, names) = (moving.serving().0, moving.tenant.role_names());
-    let gone: Vec<&str> =
-        moving.row.plan.roles.iter().map(String::as_str).filter(|name| !names.contains(name)).collect();
+    let (serves, gone) = (moving.serving().0, gone_since(moving));
     if gone.is_empty() {
         return Ok(());
     }
