@@ -26,7 +26,7 @@ use crate::truth::Truth;
 pub fn register(engine: Builder, core: &Core) -> Builder {
     let core = || core.clone();
     engine
-        .register_loop(Fill { core: core() })
+        .register_loop(Fill::new(core()))
         .register_loop(Note { core: core() })
         .register_loop(Health { core: core() })
         .register_loop(Truth { core: core() })

@@ -2,7 +2,8 @@
 //! Takes no input; is woken when stock was made or taken. Only starts operations; touches no server itself.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use freehold_api::template::Template;
@@ -17,8 +18,12 @@ use crate::schema::retire::{Retire, Step as RetireStep};
 use crate::schema::{build as template_build, store as templates};
 use crate::server::store::{self as servers, ServerWithUse};
 
+/// Between looks for what is to go from the stock: each database that is taken or made wakes the loop, and many are.
+const CLEAR_EVERY: Duration = Duration::from_millis(500);
+
 pub struct Fill {
-    pub core: Core,
+    core: Core,
+    cleared: Mutex<Option<Instant>>,
 }
 
 #[async_trait]
@@ -31,8 +36,10 @@ impl Loop for Fill {
     }
 
     async fn run(&self, cx: &LoopCx) -> Result<(), Failure> {
-        self.clear_out(cx).await?;
-        store::unpooled(&self.core.store).await?;
+        if self.is_to_clear() {
+            self.clear_out(cx).await?;
+            store::unpooled(&self.core.store).await?;
+        }
         let levels = store::levels(&self.core.store).await?;
         let fleet = self.core.fleet.rows(&self.core.store).await?;
         for server in fleet.iter() {
@@ -51,6 +58,19 @@ impl Loop for Fill {
 }
 
 impl Fill {
+    pub fn new(core: Core) -> Self {
+        Self { core, cleared: Mutex::new(None) }
+    }
+
+    fn is_to_clear(&self) -> bool {
+        let mut cleared = self.cleared.lock().expect("nothing panics here");
+        let due = cleared.is_none_or(|at| at.elapsed() >= CLEAR_EVERY);
+        if due {
+            *cleared = Some(Instant::now());
+        }
+        due
+    }
+
     async fn fill(&self, cx: &LoopCx, server: &ServerWithUse, levels: &[Level]) -> Result<(), Failure> {
         let core = &self.core;
         let here: Vec<&Level> = levels.iter().filter(|level| level.server_id == server.row.id).collect();

@@ -76,7 +76,7 @@ pub async fn own(core: &Core, cx: &Cx, making: &Making, build: &BuildRow) -> Res
     inside.own_database(&roles, &own).await.map_err(hands::failure)?;
     cx.fault("owned")?;
     extensions(core, &making.row.plan, &inside).await?;
-    note::write_in(core, &inside, &making.row).await?;
+    note::write_in(core, &inside, making).await?;
     inside.forget_activity().await.map_err(hands::failure)?;
     cx.fault("made")
 }

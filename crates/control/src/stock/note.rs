@@ -11,13 +11,14 @@ use freehold_drivers::server::sql::Admin;
 use freehold_durable::{Failure, Loop, LoopCx};
 use uuid::Uuid;
 
-use super::store::{self, DatabaseRow};
+use super::making::Making;
+use super::store;
 use crate::plane::Core;
 use crate::server::hands;
 use crate::tenant;
 
 const BATCH: i64 = 50;
-const REST_MAX: Duration = Duration::from_millis(200);
+const REST_MAX: Duration = Duration::from_millis(400);
 
 pub struct Note {
     pub core: Core,
@@ -33,42 +34,44 @@ impl Loop for Note {
     }
 
     async fn run(&self, cx: &LoopCx) -> Result<(), Failure> {
-        for row in store::unnoted(&self.core.store, BATCH).await? {
+        for database in store::unnoted(&self.core.store, BATCH).await? {
             cx.still_mine().await?;
             let began = Instant::now();
             // One server that is down keeps only its own tenants waiting.
-            if let Err(failure) = write(&self.core, cx, &row).await {
-                tracing::warn!(database = %row.id, server = row.server_id, %failure, "note not written; tried again later");
+            if let Err(failure) = write(&self.core, cx, database).await {
+                tracing::warn!(%database, %failure, "note not written; tried again later");
             }
-            // Whoever has just come logs in now: after a burst of creates, three quarters of the time are left to them.
-            tokio::time::sleep((began.elapsed() * 3).min(REST_MAX)).await;
+            // Whoever has just come logs in now, and others come: after a burst of creates, nine tenths of the time are left
+            // to them.
+            tokio::time::sleep((began.elapsed() * 9).min(REST_MAX)).await;
         }
         Ok(())
     }
 }
 
-async fn write(core: &Core, cx: &LoopCx, row: &DatabaseRow) -> Result<(), Failure> {
-    let Some(sealed) = sealed(core, row).await? else { return Ok(()) };
-    let server = hands::server(core, &row.server_id).await?;
-    let inside = hands::admin(core, cx, &server, Some(&row.database)).await?;
+async fn write(core: &Core, cx: &LoopCx, database: Uuid) -> Result<(), Failure> {
+    let Some(making) = Making::look(core, database).await? else { return Ok(()) };
+    let Some(sealed) = sealed(core, &making).await? else { return Ok(()) };
+    let inside = hands::admin(core, cx, &making.server, Some(&making.row.database)).await?;
     inside.write_note(&sealed).await.map_err(hands::failure)?;
-    Ok(store::set_noted(&core.store, row.id).await?)
+    Ok(store::set_noted(&core.store, database).await?)
 }
 
 /// In a database that is made for its tenant, while whoever made it is in there.
-pub async fn write_in(core: &Core, inside: &Admin, row: &DatabaseRow) -> Result<(), Failure> {
-    let Some(sealed) = sealed(core, row).await? else { return Ok(()) };
+pub async fn write_in(core: &Core, inside: &Admin, making: &Making) -> Result<(), Failure> {
+    let Some(sealed) = sealed(core, making).await? else { return Ok(()) };
     inside.write_note(&sealed).await.map_err(hands::failure)
 }
 
 /// None: it is nobody's.
-async fn sealed(core: &Core, row: &DatabaseRow) -> Result<Option<Vec<u8>>, Failure> {
+async fn sealed(core: &Core, making: &Making) -> Result<Option<Vec<u8>>, Failure> {
+    let row = &making.row;
     let Some(tenant) = row.tenant_id.as_deref() else { return Ok(None) };
     let Some(tenant) = tenant::store::find(&core.store, tenant).await? else { return Ok(None) };
-    let logins = store::logins(&core.store, row.id).await?;
     let base64 = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
-    let logins: Vec<_> = logins
-        .iter()
+    let logins: Vec<_> = [&making.login, &making.maintenance]
+        .into_iter()
+        .chain(&making.beside)
         .map(|login| {
             serde_json::json!({"id": login.id, "purpose": login.purpose, "role": login.role, "version": login.version,
                 "password": base64(&login.password), "verifier": login.verifier})

@@ -231,14 +231,14 @@ pub async fn outdated(store: &PgPool) -> sqlx::Result<Vec<DatabaseRow>> {
 }
 
 /// Claimed databases that do not say yet, inside, whom they belong to.
-pub async fn unnoted(store: &PgPool, limit: i64) -> sqlx::Result<Vec<DatabaseRow>> {
+pub async fn unnoted(store: &PgPool, limit: i64) -> sqlx::Result<Vec<Uuid>> {
     let sql =
-        "SELECT d.* FROM tenant_database d JOIN server s ON s.id = d.server_id JOIN tenant t ON t.id = d.tenant_id
+        "SELECT d.id FROM tenant_database d JOIN server s ON s.id = d.server_id JOIN tenant t ON t.id = d.tenant_id
         WHERE d.state = 'claimed' AND d.noted_at IS NULL AND s.state IN ('active', 'cordoned', 'draining')
           AND s.health <> 'unhealthy'
           AND t.state IN ('active', 'suspended', 'deleted')
         ORDER BY d.claimed_at LIMIT $1";
-    sqlx::query_as(sql).bind(limit).fetch_all(store).await
+    sqlx::query_scalar(sql).bind(limit).fetch_all(store).await
 }
 
 pub async fn set_noted(store: impl PgExecutor<'_>, database: Uuid) -> sqlx::Result<()> {

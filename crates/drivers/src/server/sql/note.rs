@@ -30,7 +30,7 @@ impl Admin {
     }
 
     async fn note_is_ours(&self, doing: &str) -> Result<bool, SqlError> {
-        self.exists(doing, OURS, &[]).await
+        Ok(self.exists(doing, MINE, &[]).await? || self.exists(doing, OURS, &[]).await?)
     }
 
     /// Whether a note is here that this admin may go on writing: what belongs to a superuser only a superuser alters.
@@ -39,6 +39,11 @@ impl Admin {
         self.exists(doing, &format!("{OURS} {mine}"), &[(&self.superuser, Type::BOOL)]).await
     }
 }
+
+/// What is nearly always so, answered from caches: a new session pays three times as much for the question below.
+const MINE: &str = "select 1 from pg_class c where c.oid = to_regclass('freehold.note') and c.relkind = 'r' \
+    and not c.relhastriggers and not c.relhasrules and not c.relrowsecurity and pg_get_userbyid(c.relowner) = current_user \
+    and pg_get_userbyid((select n.nspowner from pg_namespace n where n.oid = c.relnamespace)) = current_user";
 
 const OURS: &str = "select 1 from pg_namespace n join pg_class c on c.relnamespace = n.oid \
     join pg_roles no on no.oid = n.nspowner join pg_roles co on co.oid = c.relowner \
