@@ -73,6 +73,13 @@ impl Row {
         self
     }
 
+    /// The median of the turns' own ratios: both sides of a turn met the same neighbours on this machine.
+    pub fn ratio_of_turns(mut self, left: &str, right: &str, turns: &Samples, goal: Goal) -> Self {
+        let check = Check { left: left.into(), right: right.into(), ratio: turns.p50(), goal: Some(goal) };
+        self.checks.push(check);
+        self
+    }
+
     fn json(&self) -> Value {
         let value = |index: usize| self.values.get(index).copied();
         let checks: Vec<Value> = self
