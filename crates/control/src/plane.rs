@@ -17,6 +17,7 @@ use crate::server::idle::IdleSessions;
 use crate::server_pool::platforms::Platforms;
 use crate::settings::Settings;
 use crate::stock::turns::Turns;
+use crate::tenant::line::Line;
 
 pub type Plane = Arc<Inner>;
 
@@ -39,6 +40,10 @@ pub struct Core {
     pub poolers: Wakes,
     /// Turns at copying a template.
     pub copying: Turns,
+    /// Turns at creates that are one statement.
+    pub instants: Line,
+    /// Turns at all others.
+    pub creates: Line,
 }
 
 pub struct Inner {

@@ -21,6 +21,7 @@ use crate::server::idle::IdleSessions;
 use crate::server_pool::platforms;
 use crate::settings::Settings;
 use crate::stock::turns::Turns;
+use crate::tenant::line::Line;
 use crate::{loops, operations, status};
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
@@ -112,6 +113,8 @@ pub async fn plane(settings: Settings, pool: PgPool) -> Result<Plane, CannotStar
         quick: quick(&settings)?,
         sealer: Arc::new(sealer),
         copying: Turns::new(settings.stock.concurrency),
+        instants: Line::new(quick_connections(&settings)),
+        creates: Line::new(settings.store.connections / 5),
         settings: Arc::new(settings),
         catalog: Catalog::default(),
         fleet: Fleet::default(),

@@ -176,7 +176,10 @@ async fn begin(
             by,
             actor,
         };
-        if let Some((tenant, access)) = instant::create(&plane.quick, &wanted).await? {
+        let turn = plane.instants.turn().await?;
+        let made = instant::create(&plane.quick, &wanted).await?;
+        drop(turn);
+        if let Some((tenant, access)) = made {
             plane.engine.wake("stock");
             plane.fleet.placed(tenant.server_id.as_deref().unwrap_or_default()).await;
             begin_stocking(plane, template.name.as_str(), stocked).await?;
@@ -219,6 +222,7 @@ async fn begin_at(
     let Chosen { plan, template, stocked, labels, names } = *chosen;
     let id = body.id.as_str();
     let subject = format!("tenant:{id}");
+    let turn = plane.creates.turn().await?;
     let mut tx = plane.store.begin().await?;
     if !store::insert(&mut tx, body, plan.name.as_str(), template.name.as_str(), by).await? {
         let existing = store::lock(&mut tx, id).await?;
@@ -272,6 +276,7 @@ async fn begin_at(
         }
     };
     tx.commit().await?;
+    drop(turn);
     plane.fleet.placed(&given.server).await;
     // One was taken from stock, or there was none.
     plane.engine.wake("stock");

@@ -10,6 +10,7 @@ pub mod delete;
 pub mod diagnose;
 pub mod fence;
 pub mod instant;
+pub mod line;
 pub mod list;
 pub mod movability;
 pub mod moving;
