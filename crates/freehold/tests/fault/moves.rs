@@ -51,14 +51,18 @@ impl Scenario {
                 | Self::MoveBack
                 | Self::MoveFinished
                 | Self::MoveAbandoned
+                | Self::Drain
+                | Self::DrainCheck
         )
     }
 
     /// A tenant on the first server; for what comes after a move, moved.
     pub async fn prepare_move(self, serve: &Serve, id: &str) {
         post(serve, &format!("/v1/servers/{OTHER}/cordon"), json!({})).await;
-        let (status, body) = serve.post("/v1/tenants", json!({"id": id, "template": "made"})).await;
-        assert_eq!(status, 201, "{body}\n{}", serve.output());
+        for id in self.who_moves(id) {
+            let (status, body) = serve.post("/v1/tenants", json!({"id": id, "template": "made"})).await;
+            assert_eq!(status, 201, "{body}\n{}", serve.output());
+        }
         post(serve, &format!("/v1/servers/{OTHER}/uncordon"), json!({})).await;
         let sql = if self == Self::MoveRedone { SLOW } else { USUAL };
         session(serve, id).await.batch_execute(sql).await.expect("make what is moved");
@@ -68,6 +72,10 @@ impl Scenario {
     }
 
     pub async fn act_on_move(self, rig: &Rig, serve: &Serve, id: &str) {
+        if matches!(self, Self::Drain | Self::DrainCheck) {
+            let body = json!({"keep_seconds": 600, "dry_run": self == Self::DrainCheck});
+            return serve.begin(Method::POST, &format!("/v1/servers/{SERVER}/drain"), Some(body)).await;
+        }
         let (path, body) = match self {
             Self::MoveBack => ("move/rollback", json!({})),
             Self::MoveFinished => ("move/finish", json!({})),
@@ -96,15 +104,28 @@ impl Scenario {
 
     /// Nothing is kept of it on either server.
     pub async fn clean_move(self, rig: &Rig, serve: &Serve, id: &str) {
-        let (status, stands) = serve.get(&format!("/v1/tenants/{id}/move")).await;
-        if status == 200 {
-            assert!(stands["keep_until"].is_string(), "{stands}\n{}", serve.output());
-            over(serve, &format!("/v1/tenants/{id}/move/finish"), json!({})).await;
+        if self == Self::Drain {
+            post(serve, &format!("/v1/servers/{SERVER}/uncordon"), json!({})).await;
         }
-        if self == Self::MoveAbandoned {
-            rig.drop_abandoned(id, &rig.owner(id).await).await;
+        for id in self.who_moves(id) {
+            let (status, stands) = serve.get(&format!("/v1/tenants/{id}/move")).await;
+            if status == 200 {
+                assert!(stands["keep_until"].is_string(), "{stands}\n{}", serve.output());
+                over(serve, &format!("/v1/tenants/{id}/move/finish"), json!({})).await;
+            }
+            if self == Self::MoveAbandoned {
+                rig.drop_abandoned(&id, &rig.owner(&id).await).await;
+            }
+            serve.purge(&id).await;
         }
-        serve.purge(id).await;
+    }
+
+    /// Two where all of a server go: whoever takes over finds one that is under way, and one that is not.
+    fn who_moves(self, id: &str) -> Vec<String> {
+        match self {
+            Self::Drain => vec![id.to_owned(), format!("{id}-too")],
+            _ => vec![id.to_owned()],
+        }
     }
 }
 

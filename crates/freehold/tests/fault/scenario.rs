@@ -90,13 +90,17 @@ pub enum Scenario {
     MoveFinished,
     /// What it left is given up.
     MoveAbandoned,
+    /// All tenants of a server go elsewhere.
+    Drain,
+    /// What that would do.
+    DrainCheck,
     /// A pooler on the platform.
     StartPooler,
     RemovePooler,
 }
 
 impl Scenario {
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 38] = [
         Self::Made,
         Self::FromStock,
         Self::Suspend,
@@ -131,6 +135,8 @@ impl Scenario {
         Self::MoveBack,
         Self::MoveFinished,
         Self::MoveAbandoned,
+        Self::Drain,
+        Self::DrainCheck,
         Self::StartPooler,
         Self::RemovePooler,
     ];
@@ -164,6 +170,8 @@ impl Scenario {
             Self::Move | Self::MoveUnfollowed | Self::MoveRedone => &["tenant.move"],
             Self::MoveBack => &["tenant.roll_back_move"],
             Self::MoveFinished | Self::MoveAbandoned => &["tenant.finish_move"],
+            Self::Drain => &["server.drain"],
+            Self::DrainCheck => &["server.drain_check"],
             Self::StartPooler => &["pooler.start"],
             Self::RemovePooler => &["pooler.remove"],
         }

@@ -13,15 +13,15 @@ use freehold_api::moving::{
 use freehold_api::operation::Operation as OperationBody;
 use freehold_api::problem::Code;
 use freehold_api::tenant::{Tenant, TenantState};
-use freehold_durable::New;
-use serde_json::json;
+use freehold_durable::{Engine, New, Started};
+use serde_json::{Value, json};
 use sqlx::PgConnection;
 
 use super::finish::{self, FinishMove};
 use super::rollback::{self, RollBack};
 use super::store::{self, MoveRow};
 use super::{DEADLINE, How, KIND, Move, Step};
-use crate::audit::record::Event;
+use crate::audit::record::{Actor, Event};
 use crate::http::access::Caller;
 use crate::http::extract::{Id, Json};
 use crate::http::problem::Refused;
@@ -74,9 +74,31 @@ pub async fn begin(
             format!("{plan} is a plan, and a tenant is not moved to one: it would keep its own; name a server");
         return Err(Refused::field("to.name", message));
     }
-    let actor = caller.actor();
     let mut tx = plane.store.begin().await?;
-    let row = change::lock_idle(&mut tx, &id).await?;
+    let details = json!({"to": body.to, "from": at.id});
+    let started = begin_in(&mut tx, &plane.engine, &id, Asked { goal, how, details }, &caller.actor()).await?;
+    tx.commit().await?;
+    change::finish(&plane, &id, "move", started, wait).await
+}
+
+/// A move, as a person or a drain asks for it.
+pub struct Asked {
+    pub goal: target::Goal,
+    pub how: How,
+    /// For the audit.
+    pub details: Value,
+}
+
+/// In the caller's transaction. What is refused has changed nothing in it.
+pub async fn begin_in(
+    tx: &mut PgConnection,
+    engine: &Engine,
+    id: &TenantId,
+    asked: Asked,
+    actor: &Actor,
+) -> Answer<Started> {
+    let Asked { goal, how, details } = asked;
+    let row = change::lock_idle(&mut *tx, id).await?;
     require_active(&row, "moved")?;
     if let Some(kept) = store::find(&mut *tx, id.as_str()).await? {
         let detail = format!(
@@ -86,12 +108,11 @@ pub async fn begin(
         return Err(Refused::new(Code::WrongState, detail));
     }
     let step = Step::Reserve { goal, how };
-    let new = New { deadline: Some(DEADLINE), ..change::new::<Move>(KIND, id.as_str(), step, &actor) };
-    let started = change::started(id.as_str(), plane.engine.start::<Move>(&mut tx, new).await)?;
-    let event = Event::done(&actor, "tenant.move.begin", format!("tenant:{id}"));
-    event.with(json!({"to": body.to, "from": at.id})).save(&mut *tx).await?;
-    tx.commit().await?;
-    change::finish(&plane, &id, "move", started, wait).await
+    let new = New { deadline: Some(DEADLINE), ..change::new::<Move>(KIND, id.as_str(), step, actor) };
+    let started = change::started(id.as_str(), engine.start::<Move>(&mut *tx, new).await)?;
+    let event = Event::done(actor, "tenant.move.begin", format!("tenant:{id}"));
+    event.with(details).save(tx).await?;
+    Ok(started)
 }
 
 /// How a tenant's move stands

@@ -120,7 +120,7 @@ pub fn away(moving: &Moving, failure: Failure) -> Failure {
     }
     let (tenant, server) = (&moving.row.tenant_id, &moving.serving().1.id);
     let message = format!(
-        "what tenant {tenant} had on server {server} is not dropped yet: {}. It is tried again; if that server is lost for good: \
+        "what tenant {tenant} had on server {server} is not dropped yet: {}; if that server is lost for good: \
          freehold tenant move {tenant} --finish --abandon --confirm {tenant}",
         failure.message
     );
