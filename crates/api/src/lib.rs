@@ -6,6 +6,7 @@
 pub mod adopt;
 pub mod audit;
 pub mod diagnosis;
+pub mod drain;
 pub mod drift;
 pub mod id;
 pub mod key;

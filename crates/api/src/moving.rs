@@ -30,6 +30,18 @@ pub struct MoveTenant {
     pub dry_run: Option<bool>,
 }
 
+/// Ends the grace of a move.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FinishMove {
+    /// The former server is lost for good: what it has of the tenant is not dropped, only forgotten.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub abandon: Option<bool>,
+    /// With `abandon`, the tenant's id again: what is given up is named twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm: Option<String>,
+}
+
 /// A move that is going on, or whose former side is still kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TenantMove {

@@ -1,7 +1,7 @@
 //! A tenant's move to another server: begun, looked at, taken back, ended.
 
 use freehold_api::id::TenantId;
-use freehold_api::moving::{MoveTenant, TenantMove};
+use freehold_api::moving::{FinishMove, MoveTenant, TenantMove};
 use freehold_api::tenant::Tenant;
 use serde_json::json;
 
@@ -43,5 +43,14 @@ impl Client {
     /// As [`Client::settle`].
     pub async fn finish_move(&self, id: &TenantId) -> Result<Tenant, Error> {
         self.changed_tenant(id, Request::post(&["tenants", id.as_str(), "move", "finish"]).body(&json!({}))?).await
+    }
+
+    /// The same when that server is lost for good: what it has of the tenant is only forgotten.
+    ///
+    /// # Errors
+    /// As [`Client::settle`].
+    pub async fn abandon_move(&self, id: &TenantId) -> Result<Tenant, Error> {
+        let body = FinishMove { abandon: Some(true), confirm: Some(id.to_string()) };
+        self.changed_tenant(id, Request::post(&["tenants", id.as_str(), "move", "finish"]).body(&body)?).await
     }
 }

@@ -1,5 +1,6 @@
 //! Servers: register, look, take out of turn.
 
+use freehold_api::drain::{DrainServer, ServerDrain};
 use freehold_api::server::{AddServer, Server};
 use freehold_api::{Page, ServerId};
 use serde_json::json;
@@ -49,6 +50,37 @@ impl Client {
     /// As [`Client::send`].
     pub async fn cordon_server(&self, id: &ServerId) -> Result<Server, Error> {
         ask(self, Request::post(&["servers", id.as_str(), "cordon"]).body(&json!({}))?).await
+    }
+
+    /// All its tenants go elsewhere, and it takes no new ones. Waits until it is empty: that may take longer than this client
+    /// waits, and goes on. What it would do is [`Client::plan_drain`]'s to say: `dry_run` is not looked at.
+    ///
+    /// # Errors
+    /// [`Error::OperationEnded`] when some could not be moved: [`Client::server_drain`] says who, and why; as [`Client::settle`] besides.
+    pub async fn drain_server(&self, id: &ServerId, wanted: &DrainServer) -> Result<ServerDrain, Error> {
+        let wanted = DrainServer { dry_run: None, ..wanted.clone() };
+        let request = Request::post(&["servers", id.as_str(), "drain"]).body(&wanted)?;
+        match self.settle(request, self.patience.settle_within, |_| {}).await? {
+            Settled::With(reply) => reply.parse(),
+            Settled::Done(_) | Settled::Begun(_) => self.server_drain(id).await,
+        }
+    }
+
+    /// Who would go where, and who could not. Nothing is begun.
+    ///
+    /// # Errors
+    /// As [`Client::send`].
+    pub async fn plan_drain(&self, id: &ServerId, wanted: &DrainServer) -> Result<ServerDrain, Error> {
+        let wanted = DrainServer { dry_run: Some(true), ..wanted.clone() };
+        ask(self, Request::post(&["servers", id.as_str(), "drain"]).body(&wanted)?).await
+    }
+
+    /// How the newest drain of it stands.
+    ///
+    /// # Errors
+    /// `not_found` where there was none, in [`Error::Refused`]; as [`Client::send`] besides.
+    pub async fn server_drain(&self, id: &ServerId) -> Result<ServerDrain, Error> {
+        self.get(&["servers", id.as_str(), "drain"]).await
     }
 
     /// New tenants again.

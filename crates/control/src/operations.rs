@@ -5,6 +5,7 @@ use freehold_durable::Builder;
 use crate::plane::Core;
 use crate::pooler::managed::{remove::Remove as RemovePooler, start::Start as StartPooler};
 use crate::schema::{build::Build, retire::Retire};
+use crate::server::drain::{Drain, check::CheckDrain};
 use crate::server::provision::Provision as ProvisionServer;
 use crate::server::remove::{Purge as PurgeServer, Remove};
 use crate::server::{check::Check, register::Register, update::Update};
@@ -47,6 +48,8 @@ pub fn register(engine: Builder, core: &Core) -> Builder {
         .register(Retire { core: core() })
         .register(Register { core: core() })
         .register(Check { core: core() })
+        .register(Drain { core: core() })
+        .register(CheckDrain { core: core() })
         .register(ProvisionServer { core: core() })
         .register(Update { core: core() })
         .register(Remove { core: core() })

@@ -57,6 +57,8 @@ pub fn api(plane: Plane) -> (Router, utoipa::openapi::OpenApi) {
         .routes(open(&[Operate], Bound::Never, routes!(server::add::add)))
         .routes(open(&[Operate], Bound::Never, routes!(server::cordon::cordon)))
         .routes(open(&[Operate], Bound::Never, routes!(server::cordon::uncordon)))
+        .routes(open(&[Operate], Bound::Never, routes!(server::drain::ask::begin)))
+        .routes(open(&[Read, Operate], Bound::Never, routes!(server::drain::ask::show)))
         .routes(open(&[Operate], Bound::Never, routes!(server::check::check)))
         .routes(open(&[Operate], Bound::Never, routes!(server::patch::patch)))
         .routes(open(&[Operate], Bound::Never, routes!(server::update::update)))

@@ -1,6 +1,7 @@
 //! `freehold server …`. The admin's connection string holds a password: it can come from a file, a variable or stdin.
 
 mod change;
+mod drain;
 mod drift;
 
 use std::path::PathBuf;
@@ -49,6 +50,8 @@ pub enum Verb {
         /// The server
         name: ServerId,
     },
+    /// Move all its tenants elsewhere, a few at a time; it is cordoned
+    Drain(drain::Drain),
     /// Change it: labels and priority at once, image and limits of a managed one by a restart
     Update(change::Update),
     /// Say that it is being looked after, or that it is over
@@ -106,6 +109,7 @@ pub async fn run(verb: Verb, cx: &mut Cx) -> Outcome {
         Verb::Check { name } => check(name, cx).await,
         Verb::Cordon { name } => post(name, "cordon", cx).await,
         Verb::Uncordon { name } => post(name, "uncordon", cx).await,
+        Verb::Drain(args) => drain::drain(args, cx).await,
         Verb::Update(args) => change::update(args, cx).await,
         Verb::Maintenance(args) => change::maintenance(args, cx).await,
         Verb::Remove(args) => change::remove(args, cx).await,

@@ -1,13 +1,13 @@
 //! `tenant move`: to another server, back again, the end of it, and how it stands.
 
 use freehold_api::TenantId;
-use freehold_api::moving::{MoveDigests, MoveTenant, TenantMove};
+use freehold_api::moving::{FinishMove, MoveDigests, MoveTenant, TenantMove};
 use serde_json::json;
 
 use super::movability;
 use crate::Cx;
 use crate::client::{Request, parse};
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 use crate::follow::{self, Settled, WaitArgs};
 use crate::value::Destination;
 
@@ -25,6 +25,12 @@ pub struct MoveArgs {
     /// Drop what it had on its former server now, and with it the way back
     #[arg(long, group = "verb")]
     finish: bool,
+    /// With --finish: its former server is lost for good, and what it had there is only forgotten
+    #[arg(long, requires = "finish")]
+    abandon: bool,
+    /// With --abandon: the id again
+    #[arg(long, value_name = "ID", requires = "abandon")]
+    confirm: Option<String>,
     /// Say what it would take, and begin nothing; exit codes as of `tenant movability`
     #[arg(long, requires = "to")]
     dry_run: bool,
@@ -47,7 +53,13 @@ pub async fn run(args: MoveArgs, cx: &mut Cx) -> Outcome {
             Request::post(&["tenants", id, "move"]).body(&body)?
         }
         (None, true, _) => Request::post(&["tenants", id, "move", "rollback"]).body(&json!({}))?,
-        (None, false, true) => Request::post(&["tenants", id, "move", "finish"]).body(&json!({}))?,
+        (None, false, true) if args.abandon && args.confirm.as_deref() != Some(id) => {
+            return Err(Failure::usage(format!("name the tenant twice, so that it is the right one: --confirm {id}")));
+        }
+        (None, false, true) => {
+            let body = FinishMove { abandon: args.abandon.then_some(true), confirm: args.confirm };
+            Request::post(&["tenants", id, "move", "finish"]).body(&body)?
+        }
         (None, false, false) => {
             let body = cx.client()?.send(Request::get(&["tenants", id, "move"])).await?.body;
             return tell(cx, &body);

@@ -34,11 +34,18 @@ pub async fn show(State(plane): State<Plane>, Id(id): Id<ServerId>) -> Answer<Js
     Ok(Json(find(&plane.core, &id).await?))
 }
 
+/// As it is declared, without what is on it.
+pub async fn row(core: &Core, id: &ServerId) -> Answer<store::ServerRow> {
+    store::find(&core.store, id.as_str()).await?.ok_or_else(|| not_found(id))
+}
+
 pub async fn find(core: &Core, id: &ServerId) -> Answer<Server> {
     let found = store::find_with_use(&core.store, id.as_str()).await?;
-    let mut found = found.map(Server::from).ok_or_else(|| {
-        Refused::new(Code::NotFound, format!("there is no server {id}; `freehold server list` shows them"))
-    })?;
+    let mut found = found.map(Server::from).ok_or_else(|| not_found(id))?;
     budget::add(core, std::slice::from_mut(&mut found)).await?;
     Ok(found)
+}
+
+fn not_found(id: &ServerId) -> Refused {
+    Refused::new(Code::NotFound, format!("there is no server {id}; `freehold server list` shows them"))
 }

@@ -9,6 +9,7 @@ pub mod check;
 pub mod clear;
 pub mod cordon;
 pub mod dev;
+pub mod drain;
 pub mod fleet;
 pub mod forget;
 pub mod hands;

@@ -83,9 +83,16 @@ async fn begin(tx: &mut PgConnection, row: &ServerRow, purge: bool, actor: &Acto
     let id = &row.id;
     let tenants = store::tenants(tx, id).await?;
     if tenants > 0 {
-        let detail = format!(
-            "{tenants} tenants live on server {id}, deleted ones in their grace period included; `freehold tenant list --server {id}` shows them: purge them first"
-        );
+        let detail = match store::moving(tx, id).await? {
+            moving if moving == tenants => format!(
+                "{moving} tenants are on their way to server {id}, or have left it and it is still kept what they had there: \
+                 wait until their moves are over, or end each (freehold tenant move ID --finish)"
+            ),
+            _ => format!(
+                "{tenants} tenants live on server {id}, deleted ones in their grace period included; `freehold tenant list --server {id}` shows them: \
+                 move them elsewhere (freehold server drain {id}), or purge them first"
+            ),
+        };
         return Err(Refused::new(Code::WrongState, detail));
     }
     if row.state == "provisioning" {

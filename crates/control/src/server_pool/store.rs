@@ -258,6 +258,12 @@ pub async fn tenants(tx: &mut PgConnection, id: &str) -> sqlx::Result<i64> {
     sqlx::query_scalar(sql).bind(id).fetch_one(tx).await
 }
 
+/// Of those, the ones that live elsewhere.
+pub async fn moving(tx: &mut PgConnection, id: &str) -> sqlx::Result<i64> {
+    let sql = "SELECT count(*) FROM tenant_database WHERE server_id = $1 AND state = 'moving'";
+    sqlx::query_scalar(sql).bind(id).fetch_one(tx).await
+}
+
 /// `→ draining`, from whatever it is.
 pub async fn begin_removing(tx: &mut PgConnection, id: &str) -> sqlx::Result<()> {
     let sql = "UPDATE server SET resume_to = CASE WHEN state IN ('active', 'cordoned', 'failed') THEN state ELSE coalesce(resume_to, 'active') END,

@@ -47,16 +47,21 @@ pub async fn start<O: Operation>(
 
 /// Waits for what it saw.
 pub async fn read<T: DeserializeOwned>(plane: &Plane, doing: &str, id: &TenantId, started: Started) -> Answer<T> {
+    read_about(plane, doing, &format!("tenant {id}"), started).await
+}
+
+/// The same, about whatever it is.
+pub async fn read_about<T: DeserializeOwned>(plane: &Plane, doing: &str, about: &str, started: Started) -> Answer<T> {
     let operation = started.id;
     plane.engine.go(started);
     match plane.engine.wait(operation, WITHIN).await? {
         Some(row) if row.state == State::Succeeded => {
             let sql = "SELECT body FROM report WHERE operation = $1";
             let body: Option<Value> = sqlx::query_scalar(sql).bind(operation).fetch_optional(&plane.store).await?;
-            let body = body.ok_or_else(|| change::not_found(id))?;
+            let body = body.ok_or_else(|| Refused::new(Code::NotFound, format!("there is no {about}")))?;
             serde_json::from_value(body).map_err(|error| Refused::internal("read what was seen", &error))
         }
-        Some(row) if row.state.is_over() => Err(change::refused_by(&format!("{doing} of tenant {id}"), &row)),
+        Some(row) if row.state.is_over() => Err(change::refused_by(&format!("{doing} of {about}"), &row)),
         _ => Err(Refused::new(Code::Timeout, format!("operation {operation} is still at it; ask again in a moment"))),
     }
 }

@@ -101,6 +101,8 @@ impl Runs {
                 Scenario::MoveUnfollowed,
                 Scenario::MoveRedone,
                 Scenario::MoveFinished,
+                Scenario::MoveAbandoned,
+                Scenario::Drain,
             ]
             .contains(&self.scenario);
             if about && !changes {
@@ -178,6 +180,9 @@ kill_tests! {
     kill_tenant_move_of_a_changing_schema: MoveRedone, 1, 1;
     kill_tenant_move_back: MoveBack, 3, 1;
     kill_tenant_move_finish: MoveFinished, 3, 0;
+    kill_tenant_move_finish_without_the_former_server: MoveAbandoned, 3, 0;
+    kill_server_drain: Drain, 5, 0;
+    kill_server_drain_check: DrainCheck, 1, 0;
     kill_pooler_start: StartPooler, 4, 2;
     kill_pooler_remove: RemovePooler, 2, 1;
 }

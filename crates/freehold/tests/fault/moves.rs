@@ -29,6 +29,9 @@ const LATE: &str = "CREATE TABLE late (id int PRIMARY KEY); INSERT INTO late VAL
 const USUAL: &str = "CREATE TABLE keyless (n int); INSERT INTO keyless SELECT generate_series(1, 100); \
     CREATE UNLOGGED TABLE scratch (n int); INSERT INTO scratch VALUES (7); CREATE SEQUENCE tickets; SELECT nextval('tickets')";
 
+/// They are in a catalog of the whole server.
+const SUBSCRIPTIONS: &str = "SELECT subname::text FROM pg_subscription s JOIN pg_database d ON d.oid = subdbid WHERE datname = current_database()";
+
 pub fn cluster() -> ClusterBuilder {
     Cluster::builder(15)
         .setting("wal_level", "logical")
@@ -40,26 +43,43 @@ pub fn cluster() -> ClusterBuilder {
 
 impl Scenario {
     pub fn is_move(self) -> bool {
-        matches!(self, Self::Move | Self::MoveUnfollowed | Self::MoveRedone | Self::MoveBack | Self::MoveFinished)
+        matches!(
+            self,
+            Self::Move
+                | Self::MoveUnfollowed
+                | Self::MoveRedone
+                | Self::MoveBack
+                | Self::MoveFinished
+                | Self::MoveAbandoned
+                | Self::Drain
+                | Self::DrainCheck
+        )
     }
 
     /// A tenant on the first server; for what comes after a move, moved.
     pub async fn prepare_move(self, serve: &Serve, id: &str) {
         post(serve, &format!("/v1/servers/{OTHER}/cordon"), json!({})).await;
-        let (status, body) = serve.post("/v1/tenants", json!({"id": id, "template": "made"})).await;
-        assert_eq!(status, 201, "{body}\n{}", serve.output());
+        for id in self.who_moves(id) {
+            let (status, body) = serve.post("/v1/tenants", json!({"id": id, "template": "made"})).await;
+            assert_eq!(status, 201, "{body}\n{}", serve.output());
+        }
         post(serve, &format!("/v1/servers/{OTHER}/uncordon"), json!({})).await;
         let sql = if self == Self::MoveRedone { SLOW } else { USUAL };
         session(serve, id).await.batch_execute(sql).await.expect("make what is moved");
-        if matches!(self, Self::MoveBack | Self::MoveFinished) {
+        if matches!(self, Self::MoveBack | Self::MoveFinished | Self::MoveAbandoned) {
             over(serve, &format!("/v1/tenants/{id}/move"), json!({"to": {"server": OTHER}})).await;
         }
     }
 
     pub async fn act_on_move(self, rig: &Rig, serve: &Serve, id: &str) {
+        if matches!(self, Self::Drain | Self::DrainCheck) {
+            let body = json!({"keep_seconds": 600, "dry_run": self == Self::DrainCheck});
+            return serve.begin(Method::POST, &format!("/v1/servers/{SERVER}/drain"), Some(body)).await;
+        }
         let (path, body) = match self {
             Self::MoveBack => ("move/rollback", json!({})),
             Self::MoveFinished => ("move/finish", json!({})),
+            Self::MoveAbandoned => ("move/finish", json!({"abandon": true, "confirm": id})),
             _ => ("move", json!({"to": {"server": OTHER}, "deadline_seconds": 10})),
         };
         // Read before: the process may be dead by the time that the schema is changed.
@@ -83,13 +103,29 @@ impl Scenario {
     }
 
     /// Nothing is kept of it on either server.
-    pub async fn clean_move(self, serve: &Serve, id: &str) {
-        let (status, stands) = serve.get(&format!("/v1/tenants/{id}/move")).await;
-        if status == 200 {
-            assert!(stands["keep_until"].is_string(), "{stands}\n{}", serve.output());
-            over(serve, &format!("/v1/tenants/{id}/move/finish"), json!({})).await;
+    pub async fn clean_move(self, rig: &Rig, serve: &Serve, id: &str) {
+        if self == Self::Drain {
+            post(serve, &format!("/v1/servers/{SERVER}/uncordon"), json!({})).await;
         }
-        serve.purge(id).await;
+        for id in self.who_moves(id) {
+            let (status, stands) = serve.get(&format!("/v1/tenants/{id}/move")).await;
+            if status == 200 {
+                assert!(stands["keep_until"].is_string(), "{stands}\n{}", serve.output());
+                over(serve, &format!("/v1/tenants/{id}/move/finish"), json!({})).await;
+            }
+            if self == Self::MoveAbandoned {
+                rig.drop_abandoned(&id, &rig.owner(&id).await).await;
+            }
+            serve.purge(&id).await;
+        }
+    }
+
+    /// Two where all of a server go: whoever takes over finds one that is under way, and one that is not.
+    fn who_moves(self, id: &str) -> Vec<String> {
+        match self {
+            Self::Drain => vec![id.to_owned(), format!("{id}-too")],
+            _ => vec![id.to_owned()],
+        }
     }
 }
 
@@ -99,6 +135,39 @@ impl Rig {
         let (status, body) =
             serve.post("/v1/servers", json!({"id": OTHER, "dsn": other.dsn(ADMIN), "capacity": 50})).await;
         assert_eq!(status, 201, "{body}\n{}", serve.output());
+    }
+
+    pub async fn owner(&self, id: &str) -> String {
+        let sql = "SELECT owner FROM tenant_database WHERE tenant_id = $1";
+        self.sql.query_one(sql, &[&id]).await.expect("the tenant has a database").get(0)
+    }
+
+    /// What a person does on a server that was given up and is back.
+    pub async fn drop_abandoned(&self, id: &str, owner: &str) {
+        let database = format!("made_{}", id.replace('-', "_"));
+        let home = self.server().connect("postgres").await;
+        let there = format!("SELECT datname::text FROM pg_database WHERE datname = '{database}'");
+        if column(&home, &there).await.is_empty() {
+            return;
+        }
+        let inside = self.server().connect(&database).await;
+        for name in column(&inside, SUBSCRIPTIONS).await {
+            for verb in ["DISABLE", "SET (slot_name = NONE)"] {
+                inside.batch_execute(&format!("ALTER SUBSCRIPTION {name} {verb}")).await.expect("end a subscription");
+            }
+            inside.batch_execute(&format!("DROP SUBSCRIPTION {name}")).await.expect("drop a subscription");
+        }
+        drop(inside);
+        home.batch_execute(&format!("DROP DATABASE {database} WITH (FORCE)")).await.expect("drop a database");
+        // Roles of a direction, where nothing is left that names them; then the tenant's.
+        let roles = format!(
+            "SELECT rolname::text FROM pg_roles r WHERE rolname LIKE 'fh\\_back\\_%' AND NOT EXISTS (SELECT FROM pg_shdepend d
+                WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = r.oid)
+             OR starts_with(rolname, '{owner}') OR starts_with(rolname, '{database}_')"
+        );
+        for role in column(&home, &roles).await {
+            home.batch_execute(&format!("DROP ROLE {role}")).await.expect("drop a role");
+        }
     }
 
     /// What the pictures of other scenarios have no eye for: the second server, and what replicates.

@@ -88,13 +88,19 @@ pub enum Scenario {
     MoveRedone,
     MoveBack,
     MoveFinished,
+    /// What it left is given up.
+    MoveAbandoned,
+    /// All tenants of a server go elsewhere.
+    Drain,
+    /// What that would do.
+    DrainCheck,
     /// A pooler on the platform.
     StartPooler,
     RemovePooler,
 }
 
 impl Scenario {
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 38] = [
         Self::Made,
         Self::FromStock,
         Self::Suspend,
@@ -128,6 +134,9 @@ impl Scenario {
         Self::MoveRedone,
         Self::MoveBack,
         Self::MoveFinished,
+        Self::MoveAbandoned,
+        Self::Drain,
+        Self::DrainCheck,
         Self::StartPooler,
         Self::RemovePooler,
     ];
@@ -160,7 +169,9 @@ impl Scenario {
             Self::Adopt => &["tenant.adopt"],
             Self::Move | Self::MoveUnfollowed | Self::MoveRedone => &["tenant.move"],
             Self::MoveBack => &["tenant.roll_back_move"],
-            Self::MoveFinished => &["tenant.finish_move"],
+            Self::MoveFinished | Self::MoveAbandoned => &["tenant.finish_move"],
+            Self::Drain => &["server.drain"],
+            Self::DrainCheck => &["server.drain_check"],
             Self::StartPooler => &["pooler.start"],
             Self::RemovePooler => &["pooler.remove"],
         }
@@ -323,7 +334,7 @@ impl Scenario {
             Self::Check => {}
             _ if self.has_pool() => self.clean_servers(rig, serve, id).await,
             _ if self.is_about_poolers() => self.clean_poolers(rig, serve).await,
-            _ if self.is_move() => self.clean_move(serve, id).await,
+            _ if self.is_move() => self.clean_move(rig, serve, id).await,
             Self::Version => {
                 // One that could not be built left no stock: another version does.
                 let sql = "SELECT count(*) FROM template_build JOIN template USING (name, version) WHERE current AND state = 'failed'";

@@ -320,3 +320,70 @@ async fn move_back_that_could_not_clean_up_is_ended_by_the_loop() {
     serve.purge("acme").await;
     assert_eq!(rig.of_moves().await, nothing);
 }
+
+/// The server that was left never comes back: until somebody says so its tenant can neither move nor be deleted. Then nothing
+/// of the move is left where it is, and what the lost server has is a stray there, should it be found again one day.
+#[tokio::test]
+async fn move_whose_former_server_is_lost_is_ended_when_it_is_given_up() {
+    let (mut rig, serve) = rig(20).await;
+    let nothing = rig.of_moves().await;
+    for id in ["acme", "globex"] {
+        Scenario::MoveAbandoned.prepare_move(&serve, id).await;
+    }
+    let writer = Writer::start(&rig, &serve, "acme").await;
+    rig.apart.as_mut().expect("two servers").kill();
+    writer.more().await;
+    let (status, body) = serve.request(Method::DELETE, "/v1/tenants/acme?purge=true&confirm=acme", None).await;
+    assert_eq!((status, body["code"].as_str()), (409, Some("wrong_state")), "{body}");
+
+    // It waits, and says what there is to do.
+    let finish = "/v1/tenants/acme/move/finish";
+    serve.begin(Method::POST, finish, Some(json!({}))).await;
+    let waiting = rig.newest_id("tenant.finish_move").await;
+    until("it says what to do", async || {
+        let (_, operation) = serve.get(&format!("/v1/operations/{waiting}")).await;
+        let message = operation["error"]["message"].as_str().unwrap_or_default();
+        message.contains("on server one") && message.contains("--finish --abandon --confirm acme")
+    })
+    .await;
+    for body in [json!({"abandon": true}), json!({"abandon": true, "confirm": "globex"})] {
+        let (status, refused) = serve.post(finish, body).await;
+        assert_eq!(refused["code"], "confirmation_required", "{status} {refused}");
+    }
+    for id in ["acme", "globex"] {
+        let body = json!({"abandon": true, "confirm": id});
+        over(&serve, &format!("/v1/tenants/{id}/move/finish"), body).await;
+        assert_eq!(serve.get(&format!("/v1/tenants/{id}/move")).await.0, 404);
+    }
+    assert_eq!(serve.get(&format!("/v1/operations/{waiting}")).await.1["state"], "cancelled");
+    served_by(&rig, &serve, "acme", OTHER).await;
+    let (_, audit) = serve.get("/v1/audit?action=tenant.move.abandoned&limit=10").await;
+    let told = audit["items"].as_array().and_then(|items| items.iter().find(|event| event["subject"] == "tenant:acme"));
+    let told = told.unwrap_or_else(|| panic!("nobody is told: {audit}"));
+    assert_eq!((&told["details"]["server"], &told["details"]["database"]), (&json!(SERVER), &json!("made_acme")));
+    let owner = rig.owner("globex").await;
+    serve.purge("globex").await;
+
+    // Found again: it is nobody's, nobody gets in, and it is in the way of a move there until a person has dropped it.
+    rig.apart.as_mut().expect("two servers").start_again();
+    until("the truth tells", async || {
+        let sql = "UPDATE loop_lease SET next_run_at = now() WHERE name = 'truth'; NOTIFY freehold_loop, 'truth'";
+        rig.sql.batch_execute(sql).await.expect("wake the loop");
+        let (_, drift) = serve.get("/v1/drift?kind=ghost&server=one").await;
+        let items = drift["items"].as_array().cloned().unwrap_or_default();
+        ["made_acme", "made_globex"].iter().all(|name| items.iter().any(|item| item["name"] == *name))
+    })
+    .await;
+    served_by(&rig, &serve, "acme", OTHER).await;
+    let (_, taken) = serve.post("/v1/tenants/acme/move", json!({"to": {"server": SERVER}})).await;
+    assert_eq!(taken["code"], "name_taken", "{taken}");
+    rig.drop_abandoned("acme", &rig.owner("acme").await).await;
+    rig.drop_abandoned("globex", &owner).await;
+    writer.more().await;
+    writer.end(&serve, "acme").await;
+    over(&serve, "/v1/tenants/acme/move", json!({"to": {"server": SERVER}})).await;
+    served_by(&rig, &serve, "acme", SERVER).await;
+    over(&serve, "/v1/tenants/acme/move/finish", json!({})).await;
+    serve.purge("acme").await;
+    assert_eq!(rig.of_moves().await, nothing);
+}

@@ -9,6 +9,7 @@ mod delete;
 mod dev;
 mod diagnose;
 mod docker;
+mod drain;
 mod failover;
 mod hostile;
 mod http;

@@ -25,30 +25,36 @@ pub enum Goal {
     ServerPool(String),
     Plan(String),
     Region(String),
+    /// Any server but the one that it is on.
+    Elsewhere,
 }
 
 /// Refuses what is not there, and what is where the tenant is already. Reads the store alone.
 pub async fn resolve(core: &Core, row: &TenantRow, at: &ServerRow, to: &MoveTo) -> Answer<Goal> {
-    let tenant = &row.id;
+    let (goal, field) = find(core, to).await?;
+    refuse_where_it_is(core, &goal, field, &row.id, at)?;
+    Ok(goal)
+}
+
+/// What is meant, and the field that said so. Refuses what is not there.
+pub async fn find(core: &Core, to: &MoveTo) -> Answer<(Goal, &'static str)> {
     match to {
         MoveTo::Name(name) => {
             text("to.name", name, 63)?;
             let named = named(core, name).await?;
-            let goal = match named.as_slice() {
+            match named.as_slice() {
                 [] => {
                     let message = format!("there is no server, server pool, plan or region {}", shown(name));
-                    return Err(Refused::field("to.name", message));
+                    Err(Refused::field("to.name", message))
                 }
-                [one] => one,
+                [one] => Ok((one.clone(), "to.name")),
                 several => {
                     let kinds: Vec<&str> = several.iter().map(Goal::kind).collect();
                     let message =
                         format!("{name} is a {}: say which, for example {}:{name}", kinds.join(" and a "), kinds[0]);
-                    return Err(Refused::field("to.name", message));
+                    Err(Refused::field("to.name", message))
                 }
-            };
-            refuse_where_it_is(core, goal, "to.name", tenant, at)?;
-            Ok(goal.clone())
+            }
         }
         MoveTo::Server(id) => {
             let found = servers::find(&core.store, id.as_str()).await?.filter(|server| server.state != "removed");
@@ -58,8 +64,7 @@ pub async fn resolve(core: &Core, row: &TenantRow, at: &ServerRow, to: &MoveTo) 
                     format!("there is no server {id}; `freehold server list` shows them"),
                 ));
             }
-            let goal = Goal::Server(id.to_string());
-            refuse_where_it_is(core, &goal, "to.server", tenant, at).map(|()| goal)
+            Ok((Goal::Server(id.to_string()), "to.server"))
         }
         MoveTo::ServerPool(name) => {
             if !core.settings.server_pools.iter().any(|pool| pool.name == *name) {
@@ -68,13 +73,11 @@ pub async fn resolve(core: &Core, row: &TenantRow, at: &ServerRow, to: &MoveTo) 
                     format!("there is no server pool {name} in the settings"),
                 ));
             }
-            let goal = Goal::ServerPool(name.to_string());
-            refuse_where_it_is(core, &goal, "to.server_pool", tenant, at).map(|()| goal)
+            Ok((Goal::ServerPool(name.to_string()), "to.server_pool"))
         }
         MoveTo::Plan(name) => {
             create::plan_of(core, Some(name))?;
-            let goal = Goal::Plan(name.to_string());
-            refuse_where_it_is(core, &goal, "to.plan", tenant, at).map(|()| goal)
+            Ok((Goal::Plan(name.to_string()), "to.plan"))
         }
         MoveTo::Region(region) => {
             text("to.region", region, 63)?;
@@ -84,8 +87,7 @@ pub async fn resolve(core: &Core, row: &TenantRow, at: &ServerRow, to: &MoveTo) 
                     format!("no server and no server pool is in region {}", shown(region)),
                 ));
             }
-            let goal = Goal::Region(region.clone());
-            refuse_where_it_is(core, &goal, "to.region", tenant, at).map(|()| goal)
+            Ok((Goal::Region(region.clone()), "to.region"))
         }
     }
 }
@@ -111,28 +113,22 @@ async fn has_region(core: &Core, region: &str) -> sqlx::Result<bool> {
 }
 
 fn refuse_where_it_is(core: &Core, goal: &Goal, field: &str, tenant: &str, at: &ServerRow) -> Answer<()> {
-    let is_there = match goal {
-        Goal::Server(id) => *id == at.id,
-        Goal::ServerPool(pool) => at.pool.as_ref() == Some(pool),
-        Goal::Plan(plan) => core.plan(plan).server == at.kind(),
-        Goal::Region(region) => at.region.as_ref() == Some(region),
-    };
-    if !is_there {
-        return Ok(());
-    }
     let server = &at.id;
-    let message = match goal {
-        Goal::Server(_) => format!("tenant {tenant} is on server {server}: name another one"),
-        Goal::ServerPool(pool) => {
+    let refused = match goal {
+        Goal::Server(id) if *id == at.id => format!("tenant {tenant} is on server {server}: name another one"),
+        Goal::ServerPool(pool) if at.pool.as_ref() == Some(pool) => {
             format!("tenant {tenant} is on server {server}, which is of server pool {pool}: name another server")
         }
-        Goal::Plan(plan) => format!(
+        Goal::Plan(plan) if core.plan(plan).server == at.kind() => format!(
             "plan {plan} wants a {} server, and tenant {tenant} is on one ({server}): it need not move",
             at.kind
         ),
-        Goal::Region(region) => format!("tenant {tenant} is on server {server}, which is in region {region}"),
+        Goal::Region(region) if at.region.as_ref() == Some(region) => {
+            format!("tenant {tenant} is on server {server}, which is in region {region}")
+        }
+        Goal::Server(_) | Goal::ServerPool(_) | Goal::Plan(_) | Goal::Region(_) | Goal::Elsewhere => return Ok(()),
     };
-    Err(Refused::field(field, message))
+    Err(Refused::field(field, refused))
 }
 
 impl Goal {
@@ -142,6 +138,7 @@ impl Goal {
             Self::ServerPool(_) => "server-pool",
             Self::Plan(_) => "plan",
             Self::Region(_) => "region",
+            Self::Elsewhere => "server",
         }
     }
 }
@@ -159,9 +156,21 @@ pub struct Chosen {
 
 /// The one that a create would choose, had it to be another than where the tenant is.
 pub async fn choose(core: &Core, row: &TenantRow, at: &str, goal: &Goal) -> Result<Chosen, Failure> {
+    let fleet = core.fleet.no_older_than(&core.store, wait::SURE).await?;
+    choose_among(core, row, at, goal, &fleet).await
+}
+
+/// The same of a fleet that the caller brings.
+pub async fn choose_among(
+    core: &Core,
+    row: &TenantRow,
+    at: &str,
+    goal: &Goal,
+    fleet: &[ServerWithUse],
+) -> Result<Chosen, Failure> {
     let plan = core.plan(match goal {
         Goal::Plan(plan) => plan,
-        Goal::Server(_) | Goal::ServerPool(_) | Goal::Region(_) => &row.plan,
+        Goal::Server(_) | Goal::ServerPool(_) | Goal::Region(_) | Goal::Elsewhere => &row.plan,
     });
     let templates = core.catalog.all(&core.store).await?;
     let (template, _) = templates.get(&row.template).ok_or_else(|| {
@@ -169,10 +178,9 @@ pub async fn choose(core: &Core, row: &TenantRow, at: &str, goal: &Goal) -> Resu
     })?;
     let region = match goal {
         Goal::Region(region) => Some(region.as_str()),
-        Goal::Server(_) | Goal::ServerPool(_) | Goal::Plan(_) => row.region.as_deref(),
+        Goal::Server(_) | Goal::ServerPool(_) | Goal::Plan(_) | Goal::Elsewhere => row.region.as_deref(),
     };
     let want = Want { kind: plan.server, region, labels: &row.labels.0, template, rules: &core.settings.placement };
-    let fleet = core.fleet.no_older_than(&core.store, wait::SURE).await?;
     let chosen = |name: String| Chosen { name, server: None, pool: None, against: Vec::new(), goal: goal.clone() };
     if let Goal::Server(id) = goal {
         let found = fleet.iter().find(|server| server.row.id == *id);
@@ -183,7 +191,7 @@ pub async fn choose(core: &Core, row: &TenantRow, at: &str, goal: &Goal) -> Resu
     }
     let pool = match goal {
         Goal::ServerPool(pool) => Some(pool.as_str()),
-        Goal::Server(_) | Goal::Plan(_) | Goal::Region(_) => None,
+        Goal::Server(_) | Goal::Plan(_) | Goal::Region(_) | Goal::Elsewhere => None,
     };
     let others: Vec<ServerWithUse> = fleet
         .iter()
@@ -194,7 +202,7 @@ pub async fn choose(core: &Core, row: &TenantRow, at: &str, goal: &Goal) -> Resu
         return Ok(Chosen { server: Some(best.row.clone()), ..chosen(format!("server {}", best.row.id)) });
     }
     let growth = wait::growth(core).await?;
-    let mut views = pools::views(&core.settings.server_pools, &core.settings.placement, &fleet, &growth);
+    let mut views = pools::views(&core.settings.server_pools, &core.settings.placement, fleet, &growth);
     views.retain(|view| pool.is_none_or(|pool| view.pool.name.as_str() == pool));
     if let Some(view) = pools::choose(&want, &views) {
         let pool = Some((view.pool.name.to_string(), view.pool.postgres));
@@ -203,7 +211,12 @@ pub async fn choose(core: &Core, row: &TenantRow, at: &str, goal: &Goal) -> Resu
     let why = explain::refusal(&want, &others, &views).0.detail;
     Ok(Chosen {
         against: vec![Against::Full(why)],
-        ..chosen(format!("{} {}", goal.kind().replace('-', " "), goal.value()))
+        ..chosen(match goal {
+            Goal::Elsewhere => "any other server".to_owned(),
+            Goal::Server(_) | Goal::ServerPool(_) | Goal::Plan(_) | Goal::Region(_) => {
+                format!("{} {}", goal.kind().replace('-', " "), goal.value())
+            }
+        })
     })
 }
 
@@ -227,11 +240,27 @@ impl Goal {
     fn value(&self) -> &str {
         match self {
             Self::Server(value) | Self::ServerPool(value) | Self::Plan(value) | Self::Region(value) => value,
+            Self::Elsewhere => "",
         }
     }
 }
 
 impl Chosen {
+    /// Why nobody has a slot for it now, where that is so.
+    pub fn no_room(&self) -> Option<String> {
+        let full = self.against.iter().find_map(|against| match against {
+            Against::Full(why) => Some(why.clone()),
+            Against::Disk(_) | Against::Unfit(_) => None,
+        });
+        match (&self.server, &self.pool) {
+            (Some(_), _) => full,
+            (None, Some((pool, _))) => Some(format!(
+                "none of its servers has room now: let server pool {pool} have one more spare (minimum_spare)"
+            )),
+            (None, None) => full.or_else(|| Some("no server has room now".into())),
+        }
+    }
+
     pub fn destination(&self) -> MoveDestination {
         let of = |is: bool| is.then(|| self.goal.value().to_owned());
         let pool = self.pool.as_ref().map(|(name, _)| name.clone());

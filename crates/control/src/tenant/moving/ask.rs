@@ -1,23 +1,27 @@
 //! `…/move`: begins a move, its way back, or its end, and says how it stands.
 
+use std::time::Duration;
+
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use freehold_api::OperationId;
 use freehold_api::id::TenantId;
 use freehold_api::movability::{JudgeMovability, MoveTo};
-use freehold_api::moving::{KEEP_MAX_SECONDS, MoveDigests, MoveTenant, STALL_MAX_SECONDS, STALL_SECONDS, TenantMove};
+use freehold_api::moving::{
+    FinishMove as Finish, KEEP_MAX_SECONDS, MoveDigests, MoveTenant, STALL_MAX_SECONDS, STALL_SECONDS, TenantMove,
+};
 use freehold_api::operation::Operation as OperationBody;
 use freehold_api::problem::Code;
 use freehold_api::tenant::{Tenant, TenantState};
-use freehold_durable::New;
-use serde_json::json;
+use freehold_durable::{Engine, New, Started};
+use serde_json::{Value, json};
 use sqlx::PgConnection;
 
 use super::finish::{self, FinishMove};
 use super::rollback::{self, RollBack};
 use super::store::{self, MoveRow};
 use super::{DEADLINE, How, KIND, Move, Step};
-use crate::audit::record::Event;
+use crate::audit::record::{Actor, Event};
 use crate::http::access::Caller;
 use crate::http::extract::{Id, Json};
 use crate::http::problem::Refused;
@@ -27,6 +31,9 @@ use crate::server::store as servers;
 use crate::tenant::change;
 use crate::tenant::movability::{movability, target};
 use crate::tenant::store::TenantRow;
+
+/// For an attempt to reach a server that does not answer.
+const END: Duration = Duration::from_secs(20);
 
 /// Move a tenant to another server while it is written to; with dry_run, say what that would take
 #[utoipa::path(post, path = "/v1/tenants/{id}/move", tag = "tenants", params(("id" = TenantId, Path, description = "The tenant's id")),
@@ -67,9 +74,31 @@ pub async fn begin(
             format!("{plan} is a plan, and a tenant is not moved to one: it would keep its own; name a server");
         return Err(Refused::field("to.name", message));
     }
-    let actor = caller.actor();
     let mut tx = plane.store.begin().await?;
-    let row = change::lock_idle(&mut tx, &id).await?;
+    let details = json!({"to": body.to, "from": at.id});
+    let started = begin_in(&mut tx, &plane.engine, &id, Asked { goal, how, details }, &caller.actor()).await?;
+    tx.commit().await?;
+    change::finish(&plane, &id, "move", started, wait).await
+}
+
+/// A move, as a person or a drain asks for it.
+pub struct Asked {
+    pub goal: target::Goal,
+    pub how: How,
+    /// For the audit.
+    pub details: Value,
+}
+
+/// In the caller's transaction. What is refused has changed nothing in it.
+pub async fn begin_in(
+    tx: &mut PgConnection,
+    engine: &Engine,
+    id: &TenantId,
+    asked: Asked,
+    actor: &Actor,
+) -> Answer<Started> {
+    let Asked { goal, how, details } = asked;
+    let row = change::lock_idle(&mut *tx, id).await?;
     require_active(&row, "moved")?;
     if let Some(kept) = store::find(&mut *tx, id.as_str()).await? {
         let detail = format!(
@@ -79,12 +108,11 @@ pub async fn begin(
         return Err(Refused::new(Code::WrongState, detail));
     }
     let step = Step::Reserve { goal, how };
-    let new = New { deadline: Some(DEADLINE), ..change::new::<Move>(KIND, id.as_str(), step, &actor) };
-    let started = change::started(id.as_str(), plane.engine.start::<Move>(&mut tx, new).await)?;
-    let event = Event::done(&actor, "tenant.move.begin", format!("tenant:{id}"));
-    event.with(json!({"to": body.to, "from": at.id})).save(&mut *tx).await?;
-    tx.commit().await?;
-    change::finish(&plane, &id, "move", started, wait).await
+    let new = New { deadline: Some(DEADLINE), ..change::new::<Move>(KIND, id.as_str(), step, actor) };
+    let started = change::started(id.as_str(), engine.start::<Move>(&mut *tx, new).await)?;
+    let event = Event::done(actor, "tenant.move.begin", format!("tenant:{id}"));
+    event.with(details).save(tx).await?;
+    Ok(started)
 }
 
 /// How a tenant's move stands
@@ -143,6 +171,7 @@ pub async fn roll_back(
 
 /// End a move's grace now: what the tenant had on its former server is dropped, and with it the way back
 #[utoipa::path(post, path = "/v1/tenants/{id}/move/finish", tag = "tenants", params(("id" = TenantId, Path, description = "The tenant's id")),
+    request_body = Option<Finish>,
     responses(
         (status = 200, description = "The tenant, on one server alone", body = Tenant),
         (status = 202, description = "It is on its way; look at the operation", body = OperationBody)))]
@@ -151,16 +180,47 @@ pub async fn finish(
     caller: Caller,
     Id(id): Id<TenantId>,
     Wait(wait): Wait,
+    Json(body): Json<Finish>,
 ) -> Answer<Response> {
+    let abandon = body.abandon.unwrap_or(false);
+    if abandon {
+        let named_twice = body.confirm.as_deref() == Some(id.as_str());
+        if !named_twice {
+            let detail = format!(
+                "abandoning leaves on the former server what tenant {id} had there: name it again with \"confirm\": \"{id}\" (--confirm {id})"
+            );
+            return Err(Refused::new(Code::ConfirmationRequired, detail));
+        }
+        change::find(&plane, &id).await?;
+        end_waiting(&plane, &id).await?;
+    }
+    let step = if abandon { finish::Step::Sever } else { finish::Step::Unlink };
     let actor = caller.actor();
     let mut tx = plane.store.begin().await?;
     kept(&mut tx, &id).await?;
-    let new = change::new::<FinishMove>(finish::KIND, id.as_str(), finish::Step::Unlink, &actor);
+    let new = change::new::<FinishMove>(finish::KIND, id.as_str(), step, &actor);
     let new = New { deadline: Some(finish::DEADLINE), ..new };
     let started = change::started(id.as_str(), plane.engine.start::<FinishMove>(&mut tx, new).await)?;
-    Event::done(&actor, "tenant.finish_move.begin", format!("tenant:{id}")).save(&mut *tx).await?;
+    let event = Event::done(&actor, "tenant.finish_move.begin", format!("tenant:{id}"));
+    event.with(json!({"abandon": abandon})).save(&mut *tx).await?;
     tx.commit().await?;
     change::finish(&plane, &id, "end the move of", started, wait).await
+}
+
+/// What is at work on it waits for the very server that is given up, and for nothing else: its end, or that of a way back that
+/// was taken.
+async fn end_waiting(plane: &Plane, id: &TenantId) -> Answer<()> {
+    let Some(operation) = change::find(plane, id).await?.operation else { return Ok(()) };
+    let Some(at_work) = plane.engine.get(operation).await? else { return Ok(()) };
+    let waits = match at_work.kind.as_str() {
+        finish::KIND => at_work.step_name != "Sever",
+        rollback::KIND => ["Unlink", "Drop"].contains(&at_work.step_name.as_str()),
+        _ => false,
+    };
+    if waits && at_work.error.is_some() && plane.engine.cancel(operation).await.is_ok() {
+        plane.engine.wait(operation, END).await?;
+    }
+    Ok(())
 }
 
 /// The move whose former side is kept, of a tenant that nobody is at work on.

@@ -49,7 +49,7 @@ mod flip;
 mod follow;
 mod kept;
 mod prepare;
-mod reserve;
+pub mod reserve;
 pub mod rollback;
 mod sides;
 mod stall;

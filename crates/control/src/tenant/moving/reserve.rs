@@ -1,6 +1,6 @@
 //! Judges once more, chooses the server, and takes a slot and the names there. Touches neither server but to look.
 
-use freehold_api::movability::{MoveMethod, MoveSeverity};
+use freehold_api::movability::{Movability, MoveMethod, MoveSeverity};
 use freehold_durable::{Cx, Failure, Outcome};
 
 use super::store;
@@ -21,12 +21,7 @@ const PASSWORD: usize = 40;
 pub async fn run(core: &Core, cx: &Cx, goal: Goal, how: How) -> Result<Outcome<Step>, Failure> {
     let tenant = fence::tenant(cx)?;
     let found = look::look(core, cx, &tenant, Some(&goal), Watch::Nothing).await?;
-    if !found.methods.contains(&MoveMethod::Logical) {
-        let blocks = found.findings.iter().filter(|finding| finding.severity == MoveSeverity::Blocks);
-        let why: Vec<String> =
-            blocks.map(|finding| format!("{} ({})", finding.message, finding.code.as_str())).collect();
-        return Err(Failure::permanent("not_movable", why.join("; ")));
-    }
+    require_movable(&found)?;
     let Some(to) = found.to.and_then(|to| to.server) else {
         let message =
             "none of its servers has room now: name a server, or let the pool have one more spare (minimum_spare)";
@@ -61,6 +56,16 @@ pub async fn run(core: &Core, cx: &Cx, goal: Goal, how: How) -> Result<Outcome<S
             Ok(engine.wake_in(tx, "stock").await?)
         })
     }))
+}
+
+/// By the one method that a move knows.
+pub fn require_movable(found: &Movability) -> Result<(), Failure> {
+    if found.methods.contains(&MoveMethod::Logical) {
+        return Ok(());
+    }
+    let blocks = found.findings.iter().filter(|finding| finding.severity == MoveSeverity::Blocks);
+    let why: Vec<String> = blocks.map(|finding| format!("{} ({})", finding.message, finding.code.as_str())).collect();
+    Err(Failure::permanent("not_movable", why.join("; ")))
 }
 
 /// What is called so at the target is somebody else's: it is neither taken over nor, by an undo, dropped.

@@ -71,7 +71,8 @@ impl Operation for RollBack {
             }
             Step::Drop => {
                 let moving = Moving::find(core, cx).await?;
-                undo::drop_side(core, cx, &moving, moving.serving().1).await?;
+                let dropped = undo::drop_side(core, cx, &moving, moving.serving().1).await;
+                dropped.map_err(|failure| finish::away(&moving, failure))?;
                 undo::drop_retired(core, cx, &moving).await?;
                 Ok(Outcome::step(Step::Forget))
             }

@@ -92,6 +92,11 @@ impl Moving {
         self.open(core, cx, &self.to).await
     }
 
+    /// The side that the tenant is on, and that one alone.
+    pub async fn serves(&self, core: &Core, cx: &Cx) -> Result<Side, Failure> {
+        self.open(core, cx, self.serving().0).await
+    }
+
     pub async fn both(&self, core: &Core, cx: &Cx) -> Result<(Side, Side), Failure> {
         tokio::try_join!(self.source(core, cx), self.target(core, cx))
     }

@@ -89,7 +89,7 @@ pub async fn end_way_there(moving: &Moving, old: &Side, new: &Side) -> Result<()
 }
 
 /// The source's part of it, after the target's.
-async fn end_publishing(moving: &Moving, old: &Side) -> Result<(), Failure> {
+pub async fn end_publishing(moving: &Moving, old: &Side) -> Result<(), Failure> {
     old.unpublish(&moving.there).await.map_err(hands::failure)?;
     if let Some(subscription) = moving.row.plan.subscription {
         old.drop_slots_of_copies(subscription).await.map_err(hands::failure)?;

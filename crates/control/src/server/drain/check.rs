@@ -1,0 +1,175 @@
+//! `server.drain_check`: what a drain would do, and whom it would leave. Looks, and changes nothing. As an operation about no
+//! subject, like a look at one tenant's movability.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use freehold_api::drain::{DrainState, DrainTenant, ServerDrain};
+use freehold_api::id::ServerId;
+use freehold_durable::{Class, Cx, Failure, Operation, Outcome, steps};
+use futures::future::join_all;
+use serde::{Deserialize, Serialize};
+
+use super::Wanted;
+use super::store::{self, Resident};
+use crate::plane::Core;
+use crate::server::store::ServerWithUse;
+use crate::server_pool::wait;
+use crate::tenant::movability::look::{self, Watch};
+use crate::tenant::movability::target::{self, Goal};
+use crate::tenant::moving::reserve;
+use crate::tenant::{report, store as tenants};
+
+/// Above what all of it may take. Whoever was not looked at by then is said to be unknown.
+const WITHIN: Duration = Duration::from_secs(50);
+/// Tenants that are looked at at once.
+const ABREAST: usize = 4;
+
+steps! {
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    pub enum Step {
+        Look { server: ServerId, wanted: Wanted },
+    }
+}
+
+pub struct CheckDrain {
+    pub core: Core,
+}
+
+#[async_trait]
+impl Operation for CheckDrain {
+    type Step = Step;
+
+    fn kind(&self) -> &'static str {
+        "server.drain_check"
+    }
+    fn concurrency(&self) -> usize {
+        2
+    }
+
+    async fn run(&self, cx: &Cx, step: Step) -> Result<Outcome<Step>, Failure> {
+        let Step::Look { server, wanted } = step;
+        let found = plan(&self.core, cx, &server, &wanted).await.map_err(report::at_once)?;
+        let operation = cx.operation;
+        Ok(Outcome::done().recording(move |tx| {
+            Box::pin(async move { Ok(report::save(tx, operation, &format!("server:{server}"), &found).await?) })
+        }))
+    }
+
+    fn undo(&self, _failed: &Step) -> Option<Step> {
+        None
+    }
+}
+
+async fn plan(core: &Core, cx: &Cx, server: &ServerId, wanted: &Wanted) -> Result<ServerDrain, Failure> {
+    let end = tokio::time::Instant::now() + WITHIN;
+    let residents = store::residents(&core.store, server.as_str(), wanted.order).await?;
+    let fleet = core.fleet.no_older_than(&core.store, wait::SURE).await?;
+    // Of its own: who would go somewhere takes a slot there from those after him, and from nobody else.
+    let fleet: Vec<ServerWithUse> = fleet
+        .iter()
+        .map(|known| ServerWithUse {
+            placed: Arc::new(AtomicI64::new(known.placed.load(Ordering::Relaxed))),
+            ..known.clone()
+        })
+        .collect();
+    let mut tenants = Vec::new();
+    for some in residents.chunks(ABREAST) {
+        let mut looks = Vec::new();
+        for resident in some {
+            let placed = place(core, server, wanted, resident, &fleet).await?;
+            looks.push(judge(core, cx, resident, placed));
+        }
+        let judged = tokio::time::timeout_at(end, join_all(looks)).await;
+        let Ok(judged) = judged else { break };
+        for (resident, judged) in some.iter().zip(judged) {
+            tenants.extend(told(resident, judged?, &fleet));
+        }
+    }
+    for resident in &residents[tenants.len()..] {
+        let why = Verdict::Not("unknown".into(), "it was not looked at: there was no time left".into(), None);
+        tenants.extend(told(resident, why, &fleet));
+    }
+    let stock = store::stock(&core.store, server.as_str()).await?;
+    let found = ServerDrain::of(server.clone(), tenants);
+    Ok(ServerDrain { stock: u32::try_from(stock).unwrap_or(u32::MAX), ..found })
+}
+
+enum Verdict {
+    Goes(String),
+    /// Code, reason, and the server whose slot it does not take.
+    Not(String, String, Option<String>),
+}
+
+/// Where it would go, as far as its state and placement go.
+async fn place(
+    core: &Core,
+    server: &ServerId,
+    wanted: &Wanted,
+    resident: &Resident,
+    fleet: &[ServerWithUse],
+) -> Result<Verdict, Failure> {
+    let id = &resident.tenant_id;
+    let not = |code: &str, why: String| Ok(Verdict::Not(code.into(), why, None));
+    if resident.state != "active" {
+        return not("wrong_state", format!("tenant {id} is {}; only an active tenant can be moved", resident.state));
+    }
+    if let Some(other) = &resident.kept_on {
+        let why = format!("what it has on server {other} is still kept: freehold tenant move {id} --finish");
+        return not("wrong_state", why);
+    }
+    let Some(tenant) = tenants::find(&core.store, id).await? else {
+        return not("not_found", format!("tenant {id} is gone"));
+    };
+    let chosen = match target::choose_among(core, &tenant, server.as_str(), &wanted.goal, fleet).await {
+        Ok(chosen) => chosen,
+        Err(failure) if failure.class == Class::Permanent => return not(&failure.code, failure.message),
+        Err(failure) => return Err(failure),
+    };
+    if let Some(why) = chosen.no_room() {
+        return not("no_room", why);
+    }
+    let Some(to) = &chosen.server else { return not("no_room", "no server has room now".into()) };
+    if let Some(known) = fleet.iter().find(|known| known.row.id == to.id) {
+        known.placed.fetch_add(1, Ordering::Relaxed);
+    }
+    Ok(Verdict::Goes(to.id.clone()))
+}
+
+/// What its database says to that.
+async fn judge(core: &Core, cx: &Cx, resident: &Resident, placed: Verdict) -> Result<Verdict, Failure> {
+    let Verdict::Goes(to) = placed else { return Ok(placed) };
+    let goal = Goal::Server(to.clone());
+    match look::look(core, cx, &resident.tenant_id, Some(&goal), Watch::Nothing).await {
+        Ok(found) => Ok(match reserve::require_movable(&found) {
+            Ok(()) => Verdict::Goes(to),
+            Err(failure) => Verdict::Not(failure.code, failure.message, Some(to)),
+        }),
+        Err(failure) if failure.class == Class::Fenced => Err(failure),
+        Err(failure) => Ok(Verdict::Not(failure.code, failure.message, Some(to))),
+    }
+}
+
+fn told(resident: &Resident, verdict: Verdict, fleet: &[ServerWithUse]) -> Option<DrainTenant> {
+    let (state, to, code, message) = match verdict {
+        Verdict::Goes(to) => (DrainState::Waiting, to.parse().ok(), None, None),
+        Verdict::Not(code, why, place) => {
+            // The next one may have it.
+            if let Some(known) = fleet.iter().find(|known| place.as_ref() == Some(&known.row.id)) {
+                known.placed.fetch_sub(1, Ordering::Relaxed);
+            }
+            (DrainState::Left, None, Some(code), Some(why))
+        }
+    };
+    Some(DrainTenant {
+        tenant: resident.tenant_id.parse().ok()?,
+        state,
+        bytes: resident.bytes.and_then(|bytes| u64::try_from(bytes).ok()),
+        to,
+        operation: None,
+        code,
+        message,
+    })
+}

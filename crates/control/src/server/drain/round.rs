@@ -1,0 +1,308 @@
+//! The step that takes as long as all the moves: looks how they stand, begins the next ones, sleeps. What it begins is
+//! recorded with the beginning.
+
+use std::time::Duration;
+
+use freehold_api::drain::DrainState;
+use freehold_api::id::TenantId;
+use freehold_api::moving::STALL_SECONDS;
+use freehold_api::problem::Code;
+use freehold_drivers::server::sql::movable::Host;
+use freehold_durable::{Class, Cx, Failure, Outcome, State};
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+use super::store::{self, Row};
+use super::{NAMED, Step, Wanted, server_of};
+use crate::audit::record::Actor;
+use crate::http::problem::Refused;
+use crate::plane::Core;
+use crate::server::hands;
+use crate::server::store::ServerRow;
+use crate::tenant::movability::target;
+use crate::tenant::moving::{How, ask};
+use crate::tenant::store as tenants;
+
+const LOOK: Duration = Duration::from_millis(250);
+/// How long without a pause in which somebody else may take over, or end it.
+const LOOKING: Duration = Duration::from_secs(20);
+/// When nothing moves and nothing can be begun.
+const IDLE: Duration = Duration::from_secs(5);
+const STATEMENT: Duration = Duration::from_secs(15);
+/// What a move takes at its source: its own slot, and those of the tables that are copied at the moment.
+const SLOTS: u64 = 2;
+
+pub async fn run(core: &Core, cx: &Cx, wanted: Wanted) -> Result<Outcome<Step>, Failure> {
+    let end = Instant::now() + LOOKING;
+    loop {
+        let round = look(core, cx, &wanted).await?;
+        if round.is_over() {
+            return Ok(Outcome::step(Step::Settle { wanted }));
+        }
+        let is_idle = round.moving.is_empty();
+        if is_idle || Instant::now() > end || cx.cancel_requested().await? {
+            let pause = if is_idle { IDLE } else { LOOK };
+            return Ok(Outcome::again(pause, Step::Move { wanted }).waiting_for("draining", round.told()));
+        }
+        sleep(LOOK).await;
+    }
+}
+
+/// The server that is drained, as long as that makes sense.
+pub async fn server(core: &Core, cx: &Cx) -> Result<ServerRow, Failure> {
+    let id = cx.subject.as_deref().and_then(server_of);
+    let id = id.ok_or_else(|| Failure::permanent("bad_subject", "the operation is not about a server's drain"))?;
+    let server = hands::server(core, id).await?;
+    match server.state.as_str() {
+        "cordoned" => Ok(server),
+        "maintenance" | "failed" => {
+            let message = format!("server {id} is {}: its drain goes on once it is cordoned again", server.state);
+            Err(Failure::transient("wrong_state", message))
+        }
+        state => {
+            let message = format!(
+                "server {id} is {state}, and a drain goes on only while it is cordoned: nobody else is moved, and moves that \
+                 are under way go on to their end"
+            );
+            Err(Failure::permanent("wrong_state", message))
+        }
+    }
+}
+
+struct Round {
+    moving: Vec<String>,
+    waiting: usize,
+    moved: usize,
+    left: usize,
+    /// Why whoever waits does.
+    hindered: Option<String>,
+}
+
+impl Round {
+    fn is_over(&self) -> bool {
+        self.moving.is_empty() && self.waiting == 0
+    }
+
+    fn told(&self) -> String {
+        let Self { moving, waiting, moved, left, .. } = self;
+        let all = moving.len() + waiting + moved + left;
+        let named: Vec<&str> = moving.iter().take(NAMED).map(String::as_str).collect();
+        let mut told = format!("{moved} of {all} tenants are elsewhere");
+        if !named.is_empty() {
+            told.push_str(&format!(", {} on their way ({})", moving.len(), named.join(", ")));
+        }
+        if *waiting > 0 {
+            told.push_str(&format!(", {waiting} to come"));
+        }
+        if *left > 0 {
+            told.push_str(&format!(", {left} cannot be moved"));
+        }
+        match &self.hindered {
+            Some(why) if *waiting > 0 => format!("{told}: {why}"),
+            _ => told,
+        }
+    }
+}
+
+async fn look(core: &Core, cx: &Cx, wanted: &Wanted) -> Result<Round, Failure> {
+    let server = server(core, cx).await?;
+    if store::drop_stock(&core.store, &server.id).await?.1 > 0 {
+        cx.engine().wake("stock");
+    }
+    let rows = listed(core, cx, &server.id, wanted).await?;
+    let id = server.id.as_str();
+    let of = |state| rows.iter().filter(move |row| row.stands(id) == state);
+    let mut round = Round {
+        moving: of(DrainState::Moving).map(|row| row.tenant_id.clone()).collect(),
+        waiting: of(DrainState::Waiting).count(),
+        moved: of(DrainState::Moved).count(),
+        left: of(DrainState::Left).count(),
+        hindered: None,
+    };
+    let (done, total) =
+        rows.iter().map(|row| row.bytes_done(id)).fold((0, 0), |(done, total), (part, all)| (done + part, total + all));
+    match total {
+        0 => cx.progress((round.moved + round.left) as u64, rows.len() as u64, "tenants").await?,
+        total => cx.progress(done, total, "bytes").await?,
+    }
+    let at_once = usize::try_from(wanted.at_once).unwrap_or(1);
+    if round.waiting == 0 || round.moving.len() >= at_once {
+        return Ok(round);
+    }
+    let room = room_at_source(core, cx, &server, round.moving.len()).await?;
+    if room == 0 {
+        round.hindered = Some(format!(
+            "server {} has too few replication slots, senders or workers for logical replication left; those of sides that \
+             are kept are free once their moves are finished",
+            server.id
+        ));
+    }
+    let most = (at_once - round.moving.len()).min(room);
+    let mut begun = 0;
+    for row in of(DrainState::Waiting) {
+        if begun == most {
+            break;
+        }
+        match begin(core, cx, &server, wanted, row, &round).await? {
+            Begun::Moves => {
+                begun += 1;
+                round.waiting -= 1;
+                round.moving.push(row.tenant_id.clone());
+            }
+            Begun::Left => {
+                round.waiting -= 1;
+                round.left += 1;
+            }
+            Begun::Later(why) => round.hindered = Some(why),
+        }
+    }
+    Ok(round)
+}
+
+/// With those that came since, and with those whom somebody was faster than.
+async fn listed(core: &Core, cx: &Cx, server: &str, wanted: &Wanted) -> Result<Vec<Row>, Failure> {
+    let mut tx = core.store.begin().await?;
+    store::list(&mut tx, server).await?;
+    for row in store::rows(&mut *tx, server, wanted.order).await? {
+        if let Some(by) = row.came_too_late(server) {
+            store::again(&mut tx, server, &row.tenant_id, by).await?;
+        }
+    }
+    let rows = store::rows(&mut *tx, server, wanted.order).await?;
+    cx.still_mine_in(&mut tx).await?;
+    tx.commit().await?;
+    Ok(rows)
+}
+
+/// How many more moves it bears. Those that were begun may not have taken yet what they need.
+async fn room_at_source(core: &Core, cx: &Cx, server: &ServerRow, moving: usize) -> Result<usize, Failure> {
+    let admin = hands::admin(core, cx, server, None).await?;
+    admin.only_look(STATEMENT).await.map_err(hands::failure)?;
+    let host = admin.movable_host(&[]).await.map_err(hands::failure)?;
+    admin.close().await;
+    Ok(room(&host).saturating_sub(moving))
+}
+
+/// A side that is left follows by a worker there.
+fn room(host: &Host) -> usize {
+    let free = |(most, taken): (u64, u64)| most.saturating_sub(taken);
+    let moves = (free(host.slots) / SLOTS).min(free(host.senders) / SLOTS).min(free(host.logical_workers));
+    usize::try_from(moves).unwrap_or(usize::MAX)
+}
+
+enum Begun {
+    Moves,
+    /// It cannot be moved.
+    Left,
+    /// It is looked at again.
+    Later(String),
+}
+
+async fn begin(
+    core: &Core,
+    cx: &Cx,
+    server: &ServerRow,
+    wanted: &Wanted,
+    row: &Row,
+    round: &Round,
+) -> Result<Begun, Failure> {
+    let id: TenantId =
+        row.tenant_id.parse().map_err(|_| Failure::stuck("store_incomplete", "a tenant's id in the store is no id"))?;
+    let Some(tenant) = tenants::find(&core.store, id.as_str()).await? else {
+        return Ok(Begun::Later(format!("tenant {id} is gone")));
+    };
+    if tenant.state == "active"
+        && let Some(why) = no_room(core, &tenant, server, wanted).await?
+    {
+        // A slot comes free where a move comes to nothing, or with a server that is being made.
+        if !round.moving.is_empty() || is_growing(core).await? {
+            return Ok(Begun::Later(format!("no room for tenant {id}: {why}")));
+        }
+        return leave(core, cx, server, row, "no_room", &why).await;
+    }
+    let how = How { stall_ms: STALL_SECONDS * 1000, keep_seconds: wanted.keep_seconds };
+    let actor = Actor::operation(cx.operation, None);
+    let details = json!({"to": wanted.goal, "from": server.id, "drain": cx.operation});
+    let asked = ask::Asked { goal: wanted.goal.clone(), how, details };
+    let mut tx = core.store.begin().await?;
+    match ask::begin_in(&mut tx, &cx.engine(), &id, asked, &actor).await {
+        Ok(started) => {
+            if !store::moves(&mut tx, &server.id, id.as_str(), started.id).await? {
+                return Ok(Begun::Later(format!("tenant {id} is being moved")));
+            }
+            cx.still_mine_in(&mut tx).await?;
+            tx.commit().await?;
+            cx.fault("begun")?;
+            cx.engine().go(started);
+            Ok(Begun::Moves)
+        }
+        Err(Refused(problem)) => {
+            drop(tx);
+            match problem.code {
+                Code::Busy if is_stuck(&tenant, cx).await? => {
+                    leave(core, cx, server, row, "busy", &problem.detail).await
+                }
+                Code::Busy | Code::NotFound => Ok(Begun::Later(problem.detail)),
+                Code::StoreUnavailable | Code::Internal | Code::Timeout => {
+                    Err(Failure::transient(problem.code.as_str(), problem.detail))
+                }
+                code => leave(core, cx, server, row, code.as_str(), &problem.detail).await,
+            }
+        }
+    }
+}
+
+/// What is wrong with the tenant besides is its move's to say.
+async fn no_room(
+    core: &Core,
+    tenant: &tenants::TenantRow,
+    server: &ServerRow,
+    wanted: &Wanted,
+) -> Result<Option<String>, Failure> {
+    match target::choose(core, tenant, &server.id, &wanted.goal).await {
+        Ok(chosen) => Ok(chosen.no_room()),
+        Err(failure) if failure.class == Class::Permanent => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Only a person ends what is at work on it.
+async fn is_stuck(tenant: &tenants::TenantRow, cx: &Cx) -> Result<bool, Failure> {
+    let Some(operation) = tenant.operation else { return Ok(false) };
+    let found = cx.engine().get(operation).await?;
+    Ok(found.is_some_and(|row| row.state == State::Stuck))
+}
+
+async fn is_growing(core: &Core) -> Result<bool, Failure> {
+    let fleet = core.fleet.rows(&core.store).await?;
+    Ok(fleet.iter().any(|server| server.row.state == "provisioning"))
+}
+
+async fn leave(core: &Core, cx: &Cx, server: &ServerRow, row: &Row, code: &str, why: &str) -> Result<Begun, Failure> {
+    let mut tx = core.store.begin().await?;
+    store::leave(&mut tx, &server.id, &row.tenant_id, code, why).await?;
+    cx.still_mine_in(&mut tx).await?;
+    tx.commit().await?;
+    tracing::info!(server = server.id, tenant = row.tenant_id, code, why, "it stays where it is");
+    Ok(Begun::Left)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(slots: (u64, u64), senders: (u64, u64), logical_workers: (u64, u64)) -> Host {
+        Host { slots, senders, logical_workers, ..Host::default() }
+    }
+
+    #[test]
+    fn what_is_scarcest_at_the_source_says_how_many_move() {
+        assert_eq!(room(&host((64, 0), (64, 0), (32, 0))), 32);
+        assert_eq!(room(&host((10, 0), (64, 0), (32, 0))), 5);
+        assert_eq!(room(&host((10, 9), (64, 0), (32, 0))), 0);
+        assert_eq!(room(&host((64, 0), (64, 61), (32, 0))), 1);
+        assert_eq!(room(&host((64, 0), (64, 0), (4, 4))), 0);
+        // More taken than there are, as after a setting was lowered.
+        assert_eq!(room(&host((2, 5), (64, 0), (4, 0))), 0);
+    }
+}
