@@ -28,6 +28,10 @@ pub use port::{Port, Ports};
 pub use process::{Running, is_stopped, processes_under};
 pub use told::Told;
 
+/// Everything that a tenant can have in its database, for whoever carries it elsewhere. Its role `zoo_reporting` is the
+/// reader of the tenant's; hstore is there before.
+pub const ZOO: &str = include_str!("zoo.sql");
+
 /// Whether tests are to take the whole instead of a sample: `make soak`.
 pub fn is_soak() -> bool {
     std::env::var("FREEHOLD_SOAK").is_ok_and(|value| value == "1")

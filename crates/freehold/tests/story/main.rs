@@ -29,3 +29,4 @@ mod stats;
 mod suspend;
 mod tansucloud;
 mod templates;
+mod zoo;
