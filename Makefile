@@ -28,7 +28,7 @@ test: engines ## Every test, on real PostgreSQL 15 to 18 and PgBouncer 1.18 and 
 soak: engines ## Every kill and every failure at every step of every operation, and thousands of tenants, where `make test` takes a sample
 	@command -v cargo-nextest >/dev/null || $(CARGO) install --locked cargo-nextest
 	FREEHOLD_SOAK=1 $(CARGO) nextest run --locked --profile soak -p freehold \
-		-E 'binary(fault) or test(/who_works_notices|tenants_are_spread/)'
+		-E 'binary(fault) or test(/who_works_notices|tenants_are_spread|pgbench_notices/)'
 
 bench: engines ## Side by side: the floor, Freehold, what people use today; a table, and JSON beside it
 	$(CARGO) build --locked --release -p freehold -p freehold-bench

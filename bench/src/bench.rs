@@ -31,6 +31,11 @@ impl Bench {
         Self::start_as(Plane::dev(binary).pooler("1.18"), stock).await
     }
 
+    /// Two servers and a pooler of this version.
+    pub async fn start_two(binary: &Path, pooler: &str, stock: &[(&str, u32)]) -> Res<Self> {
+        Self::start_as(Plane::dev(binary).pooler(pooler).arg("--servers").arg("2"), stock).await
+    }
+
     async fn start_as(plane: PlaneBuilder, stock: &[(&str, u32)]) -> Res<Self> {
         let directory = Directory::new();
         let settings = directory.path().join("settings.toml");
@@ -74,16 +79,29 @@ impl Bench {
     }
 
     pub fn postgres_port(&self) -> Res<u16> {
-        let text = std::fs::read_to_string(self.plane.data_dir().join("dev.toml"))?;
-        let table: toml::Table = text.parse()?;
-        let port = table.get("postgres_port").and_then(toml::Value::as_integer);
+        let port = self.remembered()?.get("postgres_port").and_then(toml::Value::as_integer);
         Ok(u16::try_from(port.ok_or("dev.toml has no postgres_port")?)?)
+    }
+
+    /// Of `local-1` and `local-2`.
+    pub fn ports(&self) -> Res<[u16; 2]> {
+        let remembered = self.remembered()?;
+        let second = remembered.get("server").and_then(|others| others.get(0)?.get("port")?.as_integer());
+        Ok([self.postgres_port()?, u16::try_from(second.ok_or("dev.toml has no second server")?)?])
+    }
+
+    fn remembered(&self) -> Res<toml::Table> {
+        Ok(std::fs::read_to_string(self.plane.data_dir().join("dev.toml"))?.parse()?)
     }
 
     /// The superuser, over the private socket, as Freehold's own sessions are.
     pub async fn admin(&self, database: &str) -> Res<Client> {
+        self.admin_at(self.postgres_port()?, database).await
+    }
+
+    pub async fn admin_at(&self, port: u16, database: &str) -> Res<Client> {
         let mut config = Config::new();
-        config.host_path(self.socket()).port(self.postgres_port()?).user(ADMIN).dbname(database);
+        config.host_path(self.socket()).port(port).user(ADMIN).dbname(database);
         connect(&config).await
     }
 
@@ -110,6 +128,12 @@ impl Bench {
             return Err(format!("POST {path}: {status}: {text}").into());
         }
         Ok((status, serde_json::from_str(&text)?))
+    }
+
+    pub async fn delete(&self, path: &str) -> Res<()> {
+        let url = format!("{}{path}", self.plane.url());
+        let request = self.http.delete(url).bearer_auth(self.plane.api_key()).header("prefer", "wait=60");
+        Ok(request.send().await?.error_for_status().map(drop)?)
     }
 
     /// Answers the connection's direct endpoint.
@@ -146,9 +170,7 @@ impl Bench {
     }
 
     pub async fn thaw(&self) -> Res<()> {
-        let url = format!("{}/v1/freezes/stock", self.plane.url());
-        let response = self.http.delete(url).bearer_auth(self.plane.api_key()).send().await?;
-        Ok(response.error_for_status().map(drop)?)
+        self.delete("/v1/freezes/stock").await
     }
 
     /// Until so many are ready, or the time is up; answers how many are.

@@ -12,6 +12,7 @@ mod floor;
 mod hand;
 mod idle;
 mod listing;
+mod moves;
 mod pooled;
 mod refill;
 mod reload;
@@ -70,6 +71,8 @@ enum Part {
     Listing,
     /// CPU and memory of an idle plane with 1,000 tenants, then first query and refill with 3,000
     Fleet,
+    /// What those who write wait for when their tenant moves to another server, and how long that takes
+    Moves,
     /// Creates per second on one and on four servers; a create and its placement with 1,000 servers in the store
     Servers,
 }
@@ -92,6 +95,12 @@ pub struct Scale {
     pub idle_tenants: u32,
     pub idle: Duration,
     pub servers: u32,
+    /// Megabytes of a tenant, and how often it is moved.
+    pub moved: &'static [(u64, usize)],
+    /// The size that a picture is made of.
+    pub pictured: u64,
+    pub each_of_four: u64,
+    pub fours: usize,
     pub many: u32,
     pub many_rounds: usize,
     /// How long a fill may take.
@@ -116,6 +125,10 @@ impl Scale {
             idle_tenants: 100,
             idle: Duration::from_secs(20),
             servers: 1_000,
+            moved: &[(30, 2), (150, 1)],
+            pictured: 150,
+            each_of_four: 30,
+            fours: 1,
             many: 200,
             many_rounds: 2,
             patience: Duration::from_secs(120),
@@ -139,6 +152,10 @@ impl Scale {
             idle_tenants: 1_000,
             idle: Duration::from_secs(60),
             servers: 1_000,
+            moved: &[(100, 6), (1_000, 3), (3_000, 2)],
+            pictured: 1_000,
+            each_of_four: 100,
+            fours: 2,
             many: 3_000,
             many_rounds: 3,
             patience: Duration::from_secs(600),
@@ -173,7 +190,7 @@ async fn run(args: Args) -> Res<ExitCode> {
     }
     let scale = if args.quick { Scale::quick() } else { Scale::full() };
     let parts = match args.only.as_slice() {
-        // Reloads, the idle plane and the large fleet are in the full run only.
+        // Reloads, the idle plane, the large fleet and moves are in the full run only.
         [] if args.quick => vec![Part::Create, Part::Sustained, Part::Pooled, Part::Listing],
         [] => Part::value_variants().to_vec(),
         only => only.to_vec(),
@@ -192,6 +209,7 @@ async fn run(args: Args) -> Res<ExitCode> {
             Part::Reload => reload::run(&scale, &mut report).await,
             Part::Listing => listing::run(&binary, &scale, &mut report).await,
             Part::Fleet => fleet::run(&binary, &scale, &mut report).await,
+            Part::Moves => moves::run(&binary, &scale, &mut report).await,
             Part::Servers => servers::run(&binary, &scale, &mut report).await,
         };
         if let Err(error) = done {

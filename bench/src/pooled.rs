@@ -97,7 +97,7 @@ async fn per_second(endpoint: &Value, time: Duration) -> Res<f64> {
     rate.ok_or_else(|| format!("pgbench told no tps: {said}").into())
 }
 
-async fn pgbench(endpoint: &Value, arguments: &[&str]) -> Res<String> {
+pub async fn pgbench(endpoint: &Value, arguments: &[&str]) -> Res<String> {
     let program = PGBENCH.into_iter().find(|path| Path::new(path).exists()).ok_or("pgbench is not installed")?;
     let text = |name: &str| endpoint[name].as_str().unwrap_or_default();
     let output = Command::new(program)

@@ -15,6 +15,7 @@ mod pgcat;
 mod plane;
 mod port;
 mod process;
+mod told;
 
 pub use cluster::{ADMIN, ADMIN_PASSWORD, Cluster, ClusterBuilder};
 pub use directory::Directory;
@@ -25,6 +26,11 @@ pub use pgcat::{PgcatConsole, World};
 pub use plane::{Answer, Plane, PlaneBuilder, as_tenant, http_client};
 pub use port::{Port, Ports};
 pub use process::{Running, is_stopped, processes_under};
+pub use told::Told;
+
+/// Everything that a tenant can have in its database, for whoever carries it elsewhere. Its role `zoo_reporting` is the
+/// reader of the tenant's; hstore is there before.
+pub const ZOO: &str = include_str!("zoo.sql");
 
 /// Whether tests are to take the whole instead of a sample: `make soak`.
 pub fn is_soak() -> bool {

@@ -1,9 +1,10 @@
 //! There, and back, while it is written to.
 
 use freehold_drivers::server::sql::moving::find_pg_dump;
+use freehold_testkit::ZOO;
 
 use crate::recipe::{Move, flip, follow_back, go_over, prepare, retire};
-use crate::world::{World, ZOO, ask, engines};
+use crate::world::{World, ask, engines};
 use crate::writer::Writers;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

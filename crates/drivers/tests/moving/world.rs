@@ -9,8 +9,6 @@ use freehold_drivers::server::sql::moving::{DumpBinary, Login, Side, Tenant, fin
 use freehold_drivers::server::sql::{Admin, CreateDatabase, Dsn, ExtraRole, Limits, OwnDatabase, Roles, Session};
 use freehold_testkit::{ADMIN, Cluster, ClusterBuilder, engine};
 
-pub const ZOO: &str = include_str!("zoo.sql");
-
 pub struct World {
     pub old: Cluster,
     pub new: Cluster,

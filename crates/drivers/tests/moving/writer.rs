@@ -1,35 +1,33 @@
 //! Clients that write all the time, to whoever serves, and remember what they were told is committed.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use freehold_drivers::server::sql::{Dsn, Session};
+use freehold_testkit::Told;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use crate::world::ask;
 
 #[derive(Default)]
-struct Told {
-    committed: BTreeSet<i64>,
-    /// The answer did not come.
-    unknown: BTreeSet<i64>,
+struct Wrote {
+    told: Told,
     failed: Vec<String>,
     over: bool,
 }
 
 pub struct Writers {
     serves: Arc<Mutex<Dsn>>,
-    told: Arc<Mutex<Told>>,
+    wrote: Arc<Mutex<Wrote>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl Writers {
     pub fn start(dsn: Dsn, count: i64) -> Self {
-        let (serves, told) = (Arc::new(Mutex::new(dsn)), Arc::new(Mutex::new(Told::default())));
-        let tasks = (0..count).map(|who| tokio::spawn(write(who, serves.clone(), told.clone()))).collect();
-        Self { serves, told, tasks }
+        let (serves, wrote) = (Arc::new(Mutex::new(dsn)), Arc::new(Mutex::new(Wrote::default())));
+        let tasks = (0..count).map(|who| tokio::spawn(write(who, serves.clone(), wrote.clone()))).collect();
+        Self { serves, wrote, tasks }
     }
 
     pub fn go_to(&self, dsn: Dsn) {
@@ -45,15 +43,15 @@ impl Writers {
             }
             sleep(Duration::from_millis(10)).await;
         }
-        panic!("the writers do not get on: {:?}", self.told.lock().unwrap().failed);
+        panic!("the writers do not get on: {:?}", self.wrote.lock().unwrap().failed);
     }
 
     pub fn committed(&self) -> usize {
-        self.told.lock().unwrap().committed.len()
+        self.wrote.lock().unwrap().told.committed.len()
     }
 
     pub async fn stop(&mut self) {
-        self.told.lock().unwrap().over = true;
+        self.wrote.lock().unwrap().over = true;
         for task in self.tasks.drain(..) {
             task.await.unwrap();
         }
@@ -61,32 +59,27 @@ impl Writers {
 
     /// Every commit once, in the table with a key and in the one without; nothing else; what a trigger counted, once.
     pub async fn check(&self, serving: &Session) {
-        let (committed, unknown) = {
-            let told = self.told.lock().unwrap();
-            assert_eq!(told.failed, Vec::<String>::new());
-            assert!(told.committed.len() > 50, "{}", told.committed.len());
-            (told.committed.clone(), told.unknown.clone())
+        let told = {
+            let wrote = self.wrote.lock().unwrap();
+            assert_eq!(wrote.failed, Vec::<String>::new());
+            wrote.told.clone()
         };
+        assert!(told.committed.len() > 50, "{}", told.committed.len());
         for table in ["ledger", "\"keyless\"", "audited"] {
             let ids =
                 ask(serving, &format!("select coalesce(string_agg(id::text, ',' order by id), '') from {table}")).await;
             let ids: Vec<i64> = ids.split(',').filter(|id| !id.is_empty()).map(|id| id.parse().unwrap()).collect();
-            let set: BTreeSet<i64> = ids.iter().copied().collect();
-            assert_eq!(set.len(), ids.len(), "{table} has something twice");
-            let lost: Vec<_> = committed.difference(&set).collect();
-            assert!(lost.is_empty(), "{table} lost {lost:?}");
-            let made_up: Vec<_> = set.difference(&committed).filter(|id| !unknown.contains(id)).collect();
-            assert!(made_up.is_empty(), "{table} has {made_up:?}");
+            told.compare(table, &ids).unwrap();
         }
         let counted = ask(serving, "select sum(n) = (select count(*) from ledger) from counters").await;
         assert_eq!(counted, "t");
     }
 }
 
-async fn write(who: i64, serves: Arc<Mutex<Dsn>>, told: Arc<Mutex<Told>>) {
+async fn write(who: i64, serves: Arc<Mutex<Dsn>>, wrote: Arc<Mutex<Wrote>>) {
     let mut session: Option<Session> = None;
     let mut id = who * 1_000_000;
-    while !told.lock().unwrap().over {
+    while !wrote.lock().unwrap().over {
         let Some(open) = session.as_ref().filter(|session| !session.is_closed()) else {
             let dsn = serves.lock().unwrap().clone();
             session = Session::connect(&dsn, None, "app", &[]).await.ok();
@@ -106,13 +99,13 @@ async fn write(who: i64, serves: Arc<Mutex<Dsn>>, told: Arc<Mutex<Told>>) {
              update counters set n = n + 1 where who = {who}; commit"
         );
         match open.execute_script(&sql).await {
-            Ok(()) => drop(told.lock().unwrap().committed.insert(id)),
+            Ok(()) => drop(wrote.lock().unwrap().told.committed.insert(id)),
             Err(error) if error.sqlstate.as_deref() == Some("57P01") || error.sqlstate.is_none() => {
-                told.lock().unwrap().unknown.insert(id);
+                wrote.lock().unwrap().told.unknown.insert(id);
                 session = None;
             }
             Err(error) => {
-                told.lock().unwrap().failed.push(error.to_string());
+                wrote.lock().unwrap().failed.push(error.to_string());
                 return;
             }
         }

@@ -12,11 +12,13 @@ mod fake;
 mod hold;
 mod many;
 mod moves;
+mod pgbench;
 mod platform;
 mod rotation;
 mod serve;
 mod small_disk;
 mod story;
+mod under_load;
 
 macro_rules! stories {
     ($($place:ident :: $story:ident),* $(,)?) => {
@@ -67,4 +69,6 @@ stories!(
     story::every_pair_of_tenants_stays_apart,
     story::suspended_resumed_and_purged,
     story::who_dies_costs_a_reconnect_at_most,
+    under_load::pgbench_notices_nothing_of_a_rollback,
+    under_load::pgbench_notices_nothing_of_many_moves,
 );

@@ -30,3 +30,4 @@ mod stats;
 mod suspend;
 mod tansucloud;
 mod templates;
+mod zoo;

@@ -1,11 +1,11 @@
-//! Large objects, which no publication carries: copied under the fence, as the maintenance login, with their numbers and
-//! privileges. Afterwards both sides have the same ones.
+//! Large objects, which no publication carries: copied under the fence, as the maintenance login, with their numbers,
+//! privileges and comments. Afterwards both sides have the same ones.
 
 use tokio_postgres::types::Type;
 
 use super::side::Side;
 use crate::server::sql::error::{SqlError, SqlErrorKind};
-use crate::server::sql::quote::ident;
+use crate::server::sql::quote::{ident, literal};
 
 /// Of one at a time.
 const CHUNK: i32 = 1 << 20;
@@ -81,6 +81,7 @@ impl Side {
             carried.objects += 1;
         }
         self.grant_large_objects(source, doing).await?;
+        self.comment_large_objects(source, doing).await?;
         Ok(carried)
     }
 
@@ -93,6 +94,15 @@ impl Side {
             let to = if grantee.is_empty() { "PUBLIC".to_owned() } else { ident(&grantee) };
             let option = if grantable { " WITH GRANT OPTION" } else { "" };
             self.run(doing, &format!("GRANT {privilege} ON LARGE OBJECT {oid} TO {to}{option}")).await?;
+        }
+        Ok(())
+    }
+
+    async fn comment_large_objects(&self, source: &Side, doing: &str) -> Result<(), SqlError> {
+        let sql = "select objoid, description from pg_description where classoid = 'pg_largeobject'::regclass";
+        for row in source.admin.rows(doing, sql, &[]).await? {
+            let (oid, comment): (u32, String) = (row.get(0), row.get(1));
+            self.run(doing, &format!("COMMENT ON LARGE OBJECT {oid} IS {}", literal(&comment))).await?;
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ pub struct DumpBinary {
     pub major: i32,
 }
 
-/// In `dirs` first, then where the servers' own programs are. Of those that fit, the oldest: it says least that the
+/// In `dirs` first, then where the servers' own programs are, then in PATH. Of those that fit, the oldest: it says least that the
 /// target does not know.
 pub fn find_pg_dump(dirs: &[PathBuf], source_version_num: i32) -> Result<DumpBinary, SqlError> {
     let needed = source_version_num / 10_000;
@@ -20,10 +20,11 @@ pub fn find_pg_dump(dirs: &[PathBuf], source_version_num: i32) -> Result<DumpBin
     let mut places: Vec<PathBuf> = dirs.to_vec();
     places.extend(find_binaries(None).ok().map(|found| found.dir));
     places.extend(installed.map(|entry| entry.path().join("bin")));
+    places.extend(std::env::var_os("PATH").iter().flat_map(std::env::split_paths));
     let found = places.iter().filter_map(|dir| ask(&dir.join("pg_dump")));
     found.filter(|found| found.major >= needed).min_by_key(|found| found.major).ok_or_else(|| {
         let message = format!(
-            "there is no pg_dump of PostgreSQL {needed} or later: install it (apt-get install postgresql-client-{needed}), or name its directory"
+            "there is no pg_dump of PostgreSQL {needed} or later: install it (apt-get install postgresql-client-{needed}), or add its directory to PATH"
         );
         SqlError::new("look for pg_dump", SqlErrorKind::Missing, message)
     })

@@ -108,5 +108,5 @@ select setval('tickets', 1000);
 
 select lo_from_bytea(4711, 'large');
 select lo_from_bytea(4712, decode(repeat('00ff', 700000), 'hex'));
-comment on large object 4711 is 'not carried';
+comment on large object 4711 is 'it''s carried';
 grant select on large object 4712 to zoo_reporting;
