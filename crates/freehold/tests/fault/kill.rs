@@ -101,6 +101,8 @@ impl Runs {
                 Scenario::MoveUnfollowed,
                 Scenario::MoveRedone,
                 Scenario::MoveFinished,
+                // An extension that it made stays.
+                Scenario::Plan,
             ]
             .contains(&self.scenario);
             if about && !changes {
@@ -178,6 +180,9 @@ kill_tests! {
     kill_tenant_move_of_a_changing_schema: MoveRedone, 1, 1;
     kill_tenant_move_back: MoveBack, 3, 1;
     kill_tenant_move_finish: MoveFinished, 3, 0;
+    kill_tenant_plan: Plan, 3, 2;
+    kill_tenant_plan_that_moves: PlanMoved, 3, 2;
+    kill_tenant_plan_that_moved_back: PlanMovedBack, 2, 1;
     kill_pooler_start: StartPooler, 4, 2;
     kill_pooler_remove: RemovePooler, 2, 1;
 }

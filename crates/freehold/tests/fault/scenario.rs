@@ -88,13 +88,18 @@ pub enum Scenario {
     MoveRedone,
     MoveBack,
     MoveFinished,
+    /// Another plan on the same server.
+    Plan,
+    /// Another plan, of another kind of server.
+    PlanMoved,
+    PlanMovedBack,
     /// A pooler on the platform.
     StartPooler,
     RemovePooler,
 }
 
 impl Scenario {
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 38] = [
         Self::Made,
         Self::FromStock,
         Self::Suspend,
@@ -111,6 +116,7 @@ impl Scenario {
         Self::Terminate,
         Self::Diagnose,
         Self::Movability,
+        Self::Plan,
         Self::AdoptCheck,
         Self::Adopt,
         Self::Register,
@@ -128,6 +134,8 @@ impl Scenario {
         Self::MoveRedone,
         Self::MoveBack,
         Self::MoveFinished,
+        Self::PlanMoved,
+        Self::PlanMovedBack,
         Self::StartPooler,
         Self::RemovePooler,
     ];
@@ -158,8 +166,9 @@ impl Scenario {
             Self::Movability => &["tenant.movability"],
             Self::AdoptCheck => &["tenant.adopt_check"],
             Self::Adopt => &["tenant.adopt"],
-            Self::Move | Self::MoveUnfollowed | Self::MoveRedone => &["tenant.move"],
-            Self::MoveBack => &["tenant.roll_back_move"],
+            Self::Move | Self::MoveUnfollowed | Self::MoveRedone | Self::PlanMoved => &["tenant.move"],
+            Self::MoveBack | Self::PlanMovedBack => &["tenant.roll_back_move"],
+            Self::Plan => &["tenant.plan"],
             Self::MoveFinished => &["tenant.finish_move"],
             Self::StartPooler => &["pooler.start"],
             Self::RemovePooler => &["pooler.remove"],
@@ -170,8 +179,8 @@ impl Scenario {
     /// there is one.
     pub fn breaks_at(self, steps: &[String]) -> Option<&String> {
         let before = match self {
-            Self::Move | Self::MoveRedone => "Ready",
-            Self::MoveBack => "Sync",
+            Self::Move | Self::MoveRedone | Self::PlanMoved => "Ready",
+            Self::MoveBack | Self::PlanMovedBack => "Sync",
             _ => return steps.last(),
         };
         steps.iter().find(|step| *step == before)
@@ -223,7 +232,7 @@ impl Scenario {
         match self {
             _ if self.has_pool() => self.prepare_server(serve).await,
             _ if self.is_about_poolers() => self.prepare_pooler(serve).await,
-            _ if self.is_move() => self.prepare_move(serve, id).await,
+            _ if self.is_move() => self.prepare_move(rig, serve, id).await,
             Self::AddAgain | Self::Forget => {
                 let (status, body) = serve.post("/v1/servers", another(rig)).await;
                 assert_eq!(status, 201, "{body}\n{}", serve.output());
@@ -242,7 +251,8 @@ impl Scenario {
             | Self::Sessions
             | Self::Terminate
             | Self::Diagnose
-            | Self::Movability => {
+            | Self::Movability
+            | Self::Plan => {
                 let template = if self == Self::RotateInPlace { "fixed" } else { "made" };
                 let (status, body) = serve.post("/v1/tenants", json!({"id": id, "template": template})).await;
                 assert_eq!(status, 201, "{body}\n{}", serve.output());
@@ -297,6 +307,7 @@ impl Scenario {
             Self::Terminate => (Method::POST, tenant("sessions/terminate"), Some(json!({"idle_for_seconds": 60}))),
             Self::Diagnose => (Method::POST, tenant("diagnose"), Some(json!({}))),
             Self::Movability => (Method::POST, tenant("movability"), Some(json!({}))),
+            Self::Plan => (Method::POST, tenant("plan"), Some(json!({"plan": "big"}))),
             Self::AdoptCheck => (Method::POST, tenant("adopt"), Some(legacy::adopt(id, true))),
             Self::Adopt => (Method::POST, tenant("adopt"), Some(legacy::adopt(id, false))),
             other => unreachable!("{other:?} is about servers of pools"),
@@ -359,6 +370,7 @@ impl Scenario {
             | Self::Terminate
             | Self::Diagnose
             | Self::Movability
+            | Self::Plan
             | Self::AdoptCheck
             | Self::Adopt => {
                 if serve.get(&format!("/v1/tenants/{id}")).await.0 == 200 {
