@@ -16,6 +16,7 @@ pub mod operation;
 pub mod page;
 pub mod placement;
 pub mod plan;
+pub mod plan_change;
 pub mod pooler;
 pub mod problem;
 pub mod server;

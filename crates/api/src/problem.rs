@@ -52,6 +52,8 @@ codes! {
     /// The request is malformed: not JSON, a bad header, a bad cursor.
     BadRequest = "bad_request", 400, "Bad request";
     Unauthenticated = "unauthenticated", 401, "No valid API key";
+    /// Of an edge: what was asked for is to be paid first.
+    PaymentRequired = "payment_required", 402, "Payment required";
     /// The key lacks a scope, or is bound to other tenants.
     Denied = "denied", 403, "Not allowed";
     NotFound = "not_found", 404, "Not found";
@@ -65,6 +67,10 @@ codes! {
     NameTaken = "name_taken", 409, "Name is taken";
     /// The thing is in a state from which this cannot be done.
     WrongState = "wrong_state", 409, "Not possible in this state";
+    /// The tenant has the plan that was asked for.
+    SamePlan = "same_plan", 409, "The tenant has this plan";
+    /// The tenant's database is larger than the plan allows.
+    QuotaExceeded = "quota_exceeded", 409, "More in use than the plan allows";
     /// Another operation works on the same thing.
     Busy = "busy", 409, "Another operation is in flight";
     ServerExists = "server_exists", 409, "Server exists with other values";

@@ -9,6 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::id::{OperationId, PlanName, ServerId, TemplateName, TenantId};
 use crate::movability::{MovableBy, TenantMovability};
+use crate::plan_change::PlanChange;
 use crate::stats::TenantUsage;
 
 pub type Labels = BTreeMap<String, String>;
@@ -63,6 +64,9 @@ pub struct Tenant {
     /// The login of before, for as long as a rotation leaves both in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retiring: Option<RetiringLogin>,
+    /// Another plan that it gets when its time has come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan_change: Option<PlanChange>,
     /// What it uses of what its plan grants; only where one tenant is shown, and once its database was looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<TenantUsage>,

@@ -36,6 +36,7 @@ mod events;
 mod follow;
 mod moves;
 mod operations;
+mod plans;
 mod request;
 mod retry;
 mod servers;

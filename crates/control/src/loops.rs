@@ -19,6 +19,7 @@ use crate::stock::note::Note;
 use crate::tenant::credential::due::RetireDue;
 use crate::tenant::movability::nightly::Nightly;
 use crate::tenant::moving::finish::FinishDue;
+use crate::tenant::plan::due::ChangeDue;
 use crate::tenant::purge::PurgeDue;
 use crate::tenant::report;
 use crate::truth::Truth;
@@ -36,6 +37,7 @@ pub fn register(engine: Builder, core: &Core) -> Builder {
         .register_loop(PurgeDue { core: core() })
         .register_loop(RetireDue { core: core() })
         .register_loop(FinishDue { core: core() })
+        .register_loop(ChangeDue { core: core() })
         .register_loop(Grow { core: core() })
         .register_loop(Keep { core: core() })
         .register_loop(External::new(core()))

@@ -16,6 +16,7 @@ use crate::tenant::delete::{Deleting, Undeleting};
 use crate::tenant::diagnose::Diagnose;
 use crate::tenant::movability::JudgeMove;
 use crate::tenant::moving::{Move, finish::FinishMove, rollback::RollBack};
+use crate::tenant::plan::set::SetPlan;
 use crate::tenant::provision::Provision;
 use crate::tenant::purge::Purge;
 use crate::tenant::sessions::{Look, Terminate};
@@ -40,6 +41,7 @@ pub fn register(engine: Builder, core: &Core) -> Builder {
         .register(Move { core: core() })
         .register(RollBack { core: core() })
         .register(FinishMove { core: core() })
+        .register(SetPlan { core: core() })
         .register(Look { core: core() })
         .register(Terminate { core: core() })
         .register(BuildStock { core: core() })

@@ -43,6 +43,8 @@ pub fn api(plane: Plane) -> (Router, utoipa::openapi::OpenApi) {
         .routes(open(SEE, Bound::ToPath, routes!(tenant::moving::ask::show)))
         .routes(open(&[Operate], Bound::Never, routes!(tenant::moving::ask::roll_back)))
         .routes(open(&[Operate], Bound::Never, routes!(tenant::moving::ask::finish)))
+        .routes(open(&[Provision, Operate], Bound::ToPath, routes!(tenant::plan::ask::change)))
+        .routes(open(&[Provision, Operate], Bound::ToPath, routes!(tenant::plan::ask::cancel)))
         .routes(open(SEE, Bound::ToPath, routes!(tenant::sessions::list)))
         .routes(open(&[Provision, Operate], Bound::ToPath, routes!(tenant::sessions::terminate)))
         .routes(open(SEE, Bound::ToPath, routes!(stats::show::tenant)))

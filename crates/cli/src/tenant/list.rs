@@ -59,7 +59,11 @@ pub async fn list(args: List, cx: &mut Cx) -> Outcome {
         let name = if tenant.name == tenant.id.as_str() { "-".to_owned() } else { tenant.name };
         let state = tenant.state.as_str().to_owned();
         let since = cx.out.time(tenant.state_since);
-        vec![tenant.id.to_string(), name, tenant.plan.to_string(), state, since, server, tenant.template.to_string()]
+        let plan = match &tenant.plan_change {
+            Some(change) => format!("{} ({} {})", tenant.plan, change.plan, cx.out.time(change.at)),
+            None => tenant.plan.to_string(),
+        };
+        vec![tenant.id.to_string(), name, plan, state, since, server, tenant.template.to_string()]
     });
     cx.out.table(Rows {
         header: &["ID", "NAME", "PLAN", "STATE", "SINCE", "SERVER", "TEMPLATE"],

@@ -8,6 +8,7 @@ mod diagnose;
 mod list;
 mod movability;
 mod moving;
+mod plan;
 mod remove;
 mod sessions;
 
@@ -54,6 +55,8 @@ pub enum Verb {
     Movability(movability::MovabilityArgs),
     /// Move it to another server while it is written to, or back; without an option, show how its move stands
     Move(moving::MoveArgs),
+    /// Give it another plan, now or at a time; without a plan, show the one that it has and the one that it gets
+    Plan(plan::PlanArgs),
     /// List who is connected to its database
     Sessions(sessions::Sessions),
     /// End sessions in its database
@@ -83,6 +86,7 @@ pub async fn run(verb: Verb, cx: &mut Cx) -> Outcome {
         Verb::Diagnose { id } => diagnose::diagnose(id, cx).await,
         Verb::Movability(args) => movability::movability(args, cx).await,
         Verb::Move(args) => moving::run(args, cx).await,
+        Verb::Plan(args) => plan::run(args, cx).await,
         Verb::Sessions(args) => sessions::list(args, cx).await,
         Verb::TerminateSessions(args) => sessions::terminate(args, cx).await,
         Verb::Delete(args) => remove::delete(args, cx).await,
@@ -116,6 +120,7 @@ pub(crate) fn tell_with(cx: &Cx, body: &Value, url: Option<String>) -> Result<()
         ("state", Some(state)),
         ("since", Some(cx.out.time(tenant.state_since))),
         ("plan", Some(tenant.plan.to_string())),
+        ("then", tenant.plan_change.as_ref().map(|change| plan::told(cx, change))),
         ("region", tenant.region),
         ("server", tenant.server.map(|server| server.to_string())),
         ("size", tenant.usage.as_ref().and_then(size)),

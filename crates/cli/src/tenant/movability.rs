@@ -37,6 +37,11 @@ pub async fn judge(id: TenantId, to: Option<Destination>, cx: &mut Cx) -> Outcom
     } else {
         tell(cx, &found);
     }
+    judged(&found)
+}
+
+/// What a program is to know of it.
+pub fn judged(found: &Movability) -> Outcome {
     match found.methods.first() {
         None => Err(Failure::Findings(Severity::High)),
         Some(MoveMethod::Dump) => Err(Failure::Findings(Severity::Medium)),
@@ -47,7 +52,7 @@ pub async fn judge(id: TenantId, to: Option<Destination>, cx: &mut Cx) -> Outcom
     }
 }
 
-fn tell(cx: &Cx, found: &Movability) {
+pub fn tell(cx: &Cx, found: &Movability) {
     for (severity, heading) in
         [(MoveSeverity::Blocks, "blocks"), (MoveSeverity::Slows, "slows"), (MoveSeverity::Note, "notes")]
     {

@@ -14,7 +14,7 @@ use crate::tenant::placement::pools::{Growth, Waiters};
 /// Who waits for which pool, and which pools could not start a server a moment ago.
 pub async fn growth(store: &PgPool, labels: &[String]) -> sqlx::Result<Growth> {
     let sql = "SELECT pool, plan, template, region, labels, count(*) FROM (
-            SELECT waiting_for AS pool, plan, template, region, coalesce((SELECT jsonb_object_agg(l.key, l.value) FROM tenant_label l
+            SELECT waiting_for AS pool, coalesce(waiting_plan, plan) AS plan, template, region, coalesce((SELECT jsonb_object_agg(l.key, l.value) FROM tenant_label l
                 WHERE l.tenant_id = t.id AND l.key = ANY($1)), '{}') AS labels
             FROM tenant t WHERE waiting_for IS NOT NULL) w GROUP BY pool, plan, template, region, labels";
     type Row = (String, String, String, Option<String>, Json<Labels>, i64);

@@ -18,6 +18,7 @@ use crate::stats::show as stats;
 use crate::stock::show as stock;
 use crate::tenant::credential::store as credentials;
 use crate::tenant::movability::store as movability;
+use crate::tenant::plan::store as plans;
 use crate::truth::{show as truth_show, store as truth};
 
 static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
@@ -82,6 +83,11 @@ async fn counts(plane: &Plane, scrape: &mut Scrape) -> Answer<()> {
         let help = "Active tenants by the best method that a move of them has left.";
         scrape.gauge("freehold_tenants_movable", help, &[("method", method)], count as f64);
     }
+    let (kept, waiting) = plans::counts(&plane.store).await?;
+    let help = "Changes of plan that are kept for their time.";
+    scrape.gauge("freehold_plan_changes", help, &[], kept as f64);
+    let help = "Changes of plan whose time has come, and that wait.";
+    scrape.gauge("freehold_plan_changes_waiting", help, &[], waiting as f64);
     let (retiring, overdue) = credentials::count(&plane.store).await?;
     let help = "Logins in their grace after a rotation.";
     scrape.gauge("freehold_credentials_retiring", help, &[], retiring as f64);

@@ -17,6 +17,7 @@ use crate::server_pool::list as pools;
 use crate::stats::show as stats;
 use crate::stock::show as stock;
 use crate::tenant::movability::store as movability;
+use crate::tenant::plan::store as plans;
 use crate::truth::{show as truth_show, store as truth};
 
 /// What is wrong, worst first, each with the next command to type
@@ -108,6 +109,10 @@ pub async fn show(State(plane): State<Plane>) -> Answer<Json<Status>> {
         let message =
             format!("{immovable} tenants cannot be moved to another server, and {by_dump} only with writes stopped");
         concern(Severity::Low, "tenants_immovable", message, "freehold tenant list --movable none".into());
+    }
+    if let Some((tenant, why, count)) = plans::overdue(&plane.store).await? {
+        let message = format!("{count} changes of plan wait since an hour or more; of tenant {tenant}: {why}");
+        concern(Severity::Medium, "plan_changes_wait", message, format!("freehold tenant plan {tenant}"));
     }
     for freeze in &frozen {
         concern(

@@ -308,10 +308,10 @@ pub async fn refused_tenants(store: &PgPool, server: &str) -> sqlx::Result<Refus
     Ok(RefusedTenants { refused: take(|row| row.1), in_flight: take(|row| row.2) })
 }
 
-/// Whether a database was claimed or moved, or its tenant changed state or is being changed, since the row was read.
+/// Whether a database was claimed or moved, has another plan, or its tenant changed state or is being changed, since the row was read.
 pub async fn changed_since(store: &PgPool, row: &DatabaseRow) -> sqlx::Result<bool> {
     let sql = "SELECT NOT EXISTS (SELECT FROM tenant_database d LEFT JOIN tenant t ON t.id = d.tenant_id
-        WHERE d.id = $1 AND d.state = $2 AND d.tenant_id IS NOT DISTINCT FROM $3 AND d.server_id = $4
+        WHERE d.id = $1 AND d.state = $2 AND d.tenant_id IS NOT DISTINCT FROM $3 AND d.server_id = $4 AND d.plan = $5
           AND (t.id IS NULL OR t.state_since < now() - interval '5 seconds')
           AND NOT EXISTS (SELECT FROM operation o WHERE o.subject = 'tenant:' || d.tenant_id AND o.state NOT IN ('succeeded', 'failed', 'cancelled')))";
     sqlx::query_scalar(sql)
@@ -319,6 +319,7 @@ pub async fn changed_since(store: &PgPool, row: &DatabaseRow) -> sqlx::Result<bo
         .bind(&row.state)
         .bind(&row.tenant_id)
         .bind(&row.server_id)
+        .bind(&row.plan)
         .fetch_one(store)
         .await
 }

@@ -70,10 +70,18 @@ pub async fn begin_due<O: Durable>(
 
 /// Refuses while an operation works on the tenant: what its state says now may not be true in a moment.
 pub async fn require_idle(tx: &mut PgConnection, row: &TenantRow) -> Answer<()> {
-    let Some(operation) = row.operation else { return Ok(()) };
+    match at_work(tx, row).await? {
+        None => Ok(()),
+        Some((operation, kind)) => Err(busy(&row.id, operation, &kind)),
+    }
+}
+
+/// The operation that works on the tenant, with its kind.
+pub async fn at_work(tx: &mut PgConnection, row: &TenantRow) -> Answer<Option<(Uuid, String)>> {
+    let Some(operation) = row.operation else { return Ok(None) };
     let sql = "SELECT kind FROM operation WHERE id = $1";
     let kind: Option<String> = sqlx::query_scalar(sql).bind(operation).fetch_optional(tx).await?;
-    Err(busy(&row.id, operation, &kind.unwrap_or_default()))
+    Ok(Some((operation, kind.unwrap_or_default())))
 }
 
 pub fn started(id: &str, result: Result<Started, StartError>) -> Answer<Started> {

@@ -17,6 +17,7 @@ pub mod moving;
 pub mod patch;
 pub mod place;
 pub mod placement;
+pub mod plan;
 pub mod provision;
 pub mod purge;
 pub mod report;

@@ -1,6 +1,7 @@
 //! All SQL about tenants.
 
 use freehold_api::OperationId;
+use freehold_api::plan_change::PlanChange;
 use freehold_api::tenant::{CreateTenant, Labels, PatchTenant, RetiringLogin, Tenant, TenantState};
 use jiff_sqlx::Timestamp;
 use sqlx::types::Json;
@@ -39,6 +40,11 @@ pub struct TenantRow {
     /// The login of before, until its grace is over.
     #[sqlx(default)]
     pub retiring: Option<Json<RetiringLogin>>,
+    /// Another plan, until its time.
+    #[sqlx(default)]
+    pub plan_change: Option<Json<PlanChange>>,
+    /// The pool whose next server it waits for.
+    pub waiting_for: Option<String>,
 }
 
 /// Whose request makes a tenant, and which of his.
@@ -97,6 +103,7 @@ impl From<TenantRow> for Tenant {
             movability: None,
             operation: row.operation.map(OperationId),
             retiring: row.retiring.map(|retiring| retiring.0),
+            plan_change: row.plan_change.map(|change| change.0),
             created_at: row.created_at.to_jiff(),
             updated_at: row.updated_at.to_jiff(),
         }
@@ -111,7 +118,11 @@ macro_rules! select {
                 (SELECT o.id FROM operation o WHERE o.subject = 'tenant:' || t.id
                     AND o.state NOT IN ('succeeded', 'failed', 'cancelled')) AS operation,
                 (SELECT jsonb_build_object('user', l.role, 'until', l.retire_at) FROM tenant_database d
-                    JOIN login l ON l.database_id = d.id AND l.purpose = 'retiring' WHERE d.tenant_id = t.id) AS retiring
+                    JOIN login l ON l.database_id = d.id AND l.purpose = 'retiring' WHERE d.tenant_id = t.id) AS retiring,
+                (SELECT jsonb_build_object('plan', c.plan, 'step', c.step, 'at', c.due_at, 'requested_at', c.requested_at,
+                    'operation', c.operation, 'waits', CASE WHEN c.waits_code IS NOT NULL THEN jsonb_build_object(
+                        'code', c.waits_code, 'message', c.waits_message, 'until', c.retry_at) END)
+                    FROM plan_change c WHERE c.tenant_id = t.id) AS plan_change
              FROM tenant t ",
             $tail
         )
@@ -222,6 +233,17 @@ pub async fn wait_for(tx: &mut PgConnection, id: &str, awaited: &Awaited) -> sql
         WHERE id = $1 AND state = 'creating' AND (waiting_for, state_reason) IS DISTINCT FROM ($2, $3)";
     sqlx::query(sql).bind(id).bind(awaited.pool.as_str()).bind(awaited.message()).execute(tx).await?;
     Ok(())
+}
+
+/// The same of one that has a server, and goes to another for the sake of this plan.
+pub async fn wait_as(tx: &mut PgConnection, id: &str, plan: &str, awaited: &Awaited) -> sqlx::Result<()> {
+    let sql = "UPDATE tenant SET waiting_for = $2, waiting_plan = $3 WHERE id = $1 AND state <> 'creating'";
+    sqlx::query(sql).bind(id).bind(awaited.pool.as_str()).bind(plan).execute(tx).await.map(drop)
+}
+
+pub async fn wait_no_more(tx: &mut PgConnection, id: &str) -> sqlx::Result<()> {
+    let sql = "UPDATE tenant SET waiting_for = NULL, waiting_plan = NULL WHERE id = $1 AND waiting_plan IS NOT NULL";
+    sqlx::query(sql).bind(id).execute(tx).await.map(drop)
 }
 
 pub async fn activate(tx: &mut PgConnection, id: &str, missing: &[String]) -> sqlx::Result<()> {

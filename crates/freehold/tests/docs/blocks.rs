@@ -157,6 +157,11 @@ fn blocks_of_move_run() {
 }
 
 #[test]
+fn blocks_of_plans_run() {
+    run("docs/plans.md");
+}
+
+#[test]
 fn blocks_of_api_run() {
     run("docs/api.md");
 }

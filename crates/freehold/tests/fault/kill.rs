@@ -103,6 +103,8 @@ impl Runs {
                 Scenario::MoveFinished,
                 Scenario::MoveAbandoned,
                 Scenario::Drain,
+                // An extension that it made stays.
+                Scenario::Plan,
             ]
             .contains(&self.scenario);
             if about && !changes {
@@ -183,6 +185,9 @@ kill_tests! {
     kill_tenant_move_finish_without_the_former_server: MoveAbandoned, 3, 0;
     kill_server_drain: Drain, 5, 0;
     kill_server_drain_check: DrainCheck, 1, 0;
+    kill_tenant_plan: Plan, 3, 2;
+    kill_tenant_plan_that_moves: PlanMoved, 3, 2;
+    kill_tenant_plan_that_moved_back: PlanMovedBack, 2, 1;
     kill_pooler_start: StartPooler, 4, 2;
     kill_pooler_remove: RemovePooler, 2, 1;
 }

@@ -18,6 +18,12 @@ per_template = 0
 [[plan]]
 name = "standard"
 default = true
+[[plan]]
+name = "own"
+rank = 1
+server = "dedicated"
+connection_limit = 50
+extensions = ["citext"]
 "#;
 pub const OTHER: &str = "two";
 
@@ -53,11 +59,19 @@ impl Scenario {
                 | Self::MoveAbandoned
                 | Self::Drain
                 | Self::DrainCheck
+                | Self::PlanMoved
+                | Self::PlanMovedBack
         )
     }
 
+    /// Whether another plan, of another kind of server, is what it moves for.
+    fn is_about_plan(self) -> bool {
+        matches!(self, Self::PlanMoved | Self::PlanMovedBack)
+    }
+
     /// A tenant on the first server; for what comes after a move, moved.
-    pub async fn prepare_move(self, serve: &Serve, id: &str) {
+    pub async fn prepare_move(self, rig: &Rig, serve: &Serve, id: &str) {
+        rig.is_for_one(self.is_about_plan()).await;
         post(serve, &format!("/v1/servers/{OTHER}/cordon"), json!({})).await;
         for id in self.who_moves(id) {
             let (status, body) = serve.post("/v1/tenants", json!({"id": id, "template": "made"})).await;
@@ -69,6 +83,9 @@ impl Scenario {
         if matches!(self, Self::MoveBack | Self::MoveFinished | Self::MoveAbandoned) {
             over(serve, &format!("/v1/tenants/{id}/move"), json!({"to": {"server": OTHER}})).await;
         }
+        if self == Self::PlanMovedBack {
+            over(serve, &format!("/v1/tenants/{id}/plan"), json!({"plan": "own"})).await;
+        }
     }
 
     pub async fn act_on_move(self, rig: &Rig, serve: &Serve, id: &str) {
@@ -77,7 +94,8 @@ impl Scenario {
             return serve.begin(Method::POST, &format!("/v1/servers/{SERVER}/drain"), Some(body)).await;
         }
         let (path, body) = match self {
-            Self::MoveBack => ("move/rollback", json!({})),
+            Self::MoveBack | Self::PlanMovedBack => ("move/rollback", json!({})),
+            Self::PlanMoved => ("plan", json!({"plan": "own"})),
             Self::MoveFinished => ("move/finish", json!({})),
             Self::MoveAbandoned => ("move/finish", json!({"abandon": true, "confirm": id})),
             _ => ("move", json!({"to": {"server": OTHER}, "deadline_seconds": 10})),
@@ -130,6 +148,19 @@ impl Scenario {
 }
 
 impl Rig {
+    /// The other server, which is registered as one for many, becomes one for a single tenant, or is one for many again.
+    async fn is_for_one(&self, one: bool) {
+        let kind = if one { "dedicated" } else { "shared" };
+        // It would have a database ready there, at its own time.
+        let sql = "INSERT INTO \"freeze\" (target, by) VALUES ('stock', 'test') ON CONFLICT DO NOTHING";
+        self.sql.batch_execute(sql).await.expect("freeze the loop");
+        let sql = "UPDATE server SET kind = $2 WHERE id = $1 AND kind <> $2";
+        if self.sql.execute(sql, &[&OTHER, &kind]).await.expect("change the server's kind") > 0 {
+            // For longer than a look at the fleet is held to be new.
+            tokio::time::sleep(Duration::from_millis(600)).await;
+        }
+    }
+
     pub async fn add_other(&self, serve: &Serve) {
         let other = self.second.as_ref().expect("the rig has two servers");
         let (status, body) =
@@ -181,13 +212,14 @@ impl Rig {
                 column(&home, "SELECT format('subscription %s enabled=%s', subname, subenabled) FROM pg_subscription")
                     .await,
             );
-            found.extend(column(&home, "SELECT format('role %s login=%s', rolname, rolcanlogin) FROM pg_roles WHERE rolname LIKE 'fh\\_%' OR rolname LIKE 'made\\_%'").await);
+            found.extend(column(&home, "SELECT format('role %s login=%s limit=%s', rolname, rolcanlogin, rolconnlimit) FROM pg_roles WHERE rolname LIKE 'fh\\_%' OR rolname LIKE 'made\\_%'").await);
             let databases =
                 column(&home, "SELECT datname::text FROM pg_database WHERE datallowconn AND datname LIKE 'made\\_%'")
                     .await;
             for database in databases {
                 let inside = cluster.connect(&database).await;
                 found.push(format!("database {database}"));
+                found.extend(column(&inside, "SELECT 'extension ' || extname FROM pg_extension").await);
                 found.extend(column(&inside, "SELECT 'publication ' || pubname FROM pg_publication").await);
                 found.extend(column(&inside, "SELECT format('%s identity=%s', relname, relreplident) FROM pg_class WHERE relkind = 'r' AND relname IN ('keyless', 'info', 'late')").await);
                 found.extend(

@@ -94,13 +94,18 @@ pub enum Scenario {
     Drain,
     /// What that would do.
     DrainCheck,
+    /// Another plan on the same server.
+    Plan,
+    /// Another plan, of another kind of server.
+    PlanMoved,
+    PlanMovedBack,
     /// A pooler on the platform.
     StartPooler,
     RemovePooler,
 }
 
 impl Scenario {
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 41] = [
         Self::Made,
         Self::FromStock,
         Self::Suspend,
@@ -117,6 +122,7 @@ impl Scenario {
         Self::Terminate,
         Self::Diagnose,
         Self::Movability,
+        Self::Plan,
         Self::AdoptCheck,
         Self::Adopt,
         Self::Register,
@@ -137,6 +143,8 @@ impl Scenario {
         Self::MoveAbandoned,
         Self::Drain,
         Self::DrainCheck,
+        Self::PlanMoved,
+        Self::PlanMovedBack,
         Self::StartPooler,
         Self::RemovePooler,
     ];
@@ -167,9 +175,10 @@ impl Scenario {
             Self::Movability => &["tenant.movability"],
             Self::AdoptCheck => &["tenant.adopt_check"],
             Self::Adopt => &["tenant.adopt"],
-            Self::Move | Self::MoveUnfollowed | Self::MoveRedone => &["tenant.move"],
-            Self::MoveBack => &["tenant.roll_back_move"],
+            Self::Move | Self::MoveUnfollowed | Self::MoveRedone | Self::PlanMoved => &["tenant.move"],
+            Self::MoveBack | Self::PlanMovedBack => &["tenant.roll_back_move"],
             Self::MoveFinished | Self::MoveAbandoned => &["tenant.finish_move"],
+            Self::Plan => &["tenant.plan"],
             Self::Drain => &["server.drain"],
             Self::DrainCheck => &["server.drain_check"],
             Self::StartPooler => &["pooler.start"],
@@ -181,8 +190,8 @@ impl Scenario {
     /// there is one.
     pub fn breaks_at(self, steps: &[String]) -> Option<&String> {
         let before = match self {
-            Self::Move | Self::MoveRedone => "Ready",
-            Self::MoveBack => "Sync",
+            Self::Move | Self::MoveRedone | Self::PlanMoved => "Ready",
+            Self::MoveBack | Self::PlanMovedBack => "Sync",
             _ => return steps.last(),
         };
         steps.iter().find(|step| *step == before)
@@ -234,7 +243,7 @@ impl Scenario {
         match self {
             _ if self.has_pool() => self.prepare_server(serve).await,
             _ if self.is_about_poolers() => self.prepare_pooler(serve).await,
-            _ if self.is_move() => self.prepare_move(serve, id).await,
+            _ if self.is_move() => self.prepare_move(rig, serve, id).await,
             Self::AddAgain | Self::Forget => {
                 let (status, body) = serve.post("/v1/servers", another(rig)).await;
                 assert_eq!(status, 201, "{body}\n{}", serve.output());
@@ -253,7 +262,8 @@ impl Scenario {
             | Self::Sessions
             | Self::Terminate
             | Self::Diagnose
-            | Self::Movability => {
+            | Self::Movability
+            | Self::Plan => {
                 let template = if self == Self::RotateInPlace { "fixed" } else { "made" };
                 let (status, body) = serve.post("/v1/tenants", json!({"id": id, "template": template})).await;
                 assert_eq!(status, 201, "{body}\n{}", serve.output());
@@ -308,6 +318,7 @@ impl Scenario {
             Self::Terminate => (Method::POST, tenant("sessions/terminate"), Some(json!({"idle_for_seconds": 60}))),
             Self::Diagnose => (Method::POST, tenant("diagnose"), Some(json!({}))),
             Self::Movability => (Method::POST, tenant("movability"), Some(json!({}))),
+            Self::Plan => (Method::POST, tenant("plan"), Some(json!({"plan": "big"}))),
             Self::AdoptCheck => (Method::POST, tenant("adopt"), Some(legacy::adopt(id, true))),
             Self::Adopt => (Method::POST, tenant("adopt"), Some(legacy::adopt(id, false))),
             other => unreachable!("{other:?} is about servers of pools"),
@@ -370,6 +381,7 @@ impl Scenario {
             | Self::Terminate
             | Self::Diagnose
             | Self::Movability
+            | Self::Plan
             | Self::AdoptCheck
             | Self::Adopt => {
                 if serve.get(&format!("/v1/tenants/{id}")).await.0 == 200 {

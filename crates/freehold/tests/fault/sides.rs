@@ -95,7 +95,7 @@ async fn move_goes_on_when_a_server_that_died_is_back() {
     let nothing = rig.of_moves().await;
     for (n, death) in [forgets].into_iter().chain(sample(&others, 1)).enumerate() {
         let id = format!("dies-{n}");
-        Scenario::Move.prepare_move(&serve, &id).await;
+        Scenario::Move.prepare_move(&rig, &serve, &id).await;
         let writer = Writer::start(&rig, &serve, &id).await;
         writer.more().await;
         if death.kind == BACK {
@@ -155,7 +155,7 @@ async fn over_by_itself(rig: &Rig, serve: &Serve, kind: &str, what: &str) {
 #[tokio::test]
 async fn move_whose_process_dies_before_it_lets_the_tenant_in_is_ended_by_another() {
     let (rig, mut serve) = rig(2).await;
-    Scenario::Move.prepare_move(&serve, "acme").await;
+    Scenario::Move.prepare_move(&rig, &serve, "acme").await;
     let writer = Writer::start(&rig, &serve, "acme").await;
     restarted(&rig, &mut serve, "tenant.move/Flip/turned=kill*1").await;
     let other = rig.serve("tenant.move/Flip/turned=kill*1").await;
@@ -194,7 +194,7 @@ async fn move_whose_commit_was_not_answered_asks_the_store() {
         )
         .await
         .expect("make the flip wait");
-    Scenario::Move.prepare_move(&serve, "acme").await;
+    Scenario::Move.prepare_move(&rig, &serve, "acme").await;
     let writer = Writer::start(&rig, &serve, "acme").await;
     writer.more().await;
     for (path, kind, serves) in [("move", "tenant.move", OTHER), ("move/rollback", "tenant.roll_back_move", SERVER)] {
@@ -220,7 +220,7 @@ async fn move_whose_commit_was_not_answered_asks_the_store() {
 #[tokio::test]
 async fn move_given_up_leaves_no_fence_that_comes_late() {
     let (rig, mut serve) = rig(20).await;
-    Scenario::Move.prepare_move(&serve, "acme").await;
+    Scenario::Move.prepare_move(&rig, &serve, "acme").await;
     restarted(&rig, &mut serve, "tenant.move/Flip/opened=sleep:2500*1").await;
     let body = json!({"to": {"server": OTHER}, "deadline_seconds": 1});
     serve.begin(Method::POST, "/v1/tenants/acme/move", Some(body)).await;
@@ -259,7 +259,7 @@ async fn move_given_up_leaves_no_fence_that_comes_late() {
 #[tokio::test]
 async fn move_back_knows_what_was_rotated_meanwhile() {
     let (rig, serve) = rig(20).await;
-    Scenario::Move.prepare_move(&serve, "acme").await;
+    Scenario::Move.prepare_move(&rig, &serve, "acme").await;
     let home = rig.server().connect("postgres").await;
     let roles = async || {
         let sql = "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'made\\_acme%' OR rolname LIKE 'fh\\_%'";
@@ -305,7 +305,7 @@ async fn move_back_knows_what_was_rotated_meanwhile() {
 async fn move_back_that_could_not_clean_up_is_ended_by_the_loop() {
     let (rig, mut serve) = rig(20).await;
     let nothing = rig.of_moves().await;
-    Scenario::MoveBack.prepare_move(&serve, "acme").await;
+    Scenario::MoveBack.prepare_move(&rig, &serve, "acme").await;
     restarted(&rig, &mut serve, "tenant.roll_back_move/Drop/before=permanent*1").await;
     serve.begin(Method::POST, "/v1/tenants/acme/move/rollback", Some(json!({}))).await;
     rig.until_operation(BACK, "failed").await;
@@ -328,7 +328,7 @@ async fn move_whose_former_server_is_lost_is_ended_when_it_is_given_up() {
     let (mut rig, serve) = rig(20).await;
     let nothing = rig.of_moves().await;
     for id in ["acme", "globex"] {
-        Scenario::MoveAbandoned.prepare_move(&serve, id).await;
+        Scenario::MoveAbandoned.prepare_move(&rig, &serve, id).await;
     }
     let writer = Writer::start(&rig, &serve, "acme").await;
     rig.apart.as_mut().expect("two servers").kill();

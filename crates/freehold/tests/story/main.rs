@@ -16,6 +16,7 @@ mod http;
 mod idempotency;
 mod movability;
 mod operations;
+mod plan_change;
 mod plans;
 mod pooler_plane;
 mod rotate;

@@ -44,6 +44,7 @@ async fn routes(plane: &Plane, ids: &BTreeMap<&str, String>) -> Vec<Route> {
             // Well-formed where the handler itself looks at whom it is about.
             let body = (method != "get" && method != "delete").then(|| match template.as_str() {
                 "/v1/tenants" => json!({"id": THEIRS}),
+                "/v1/tenants/{id}/plan" => json!({"plan": "standard", "dry_run": true}),
                 "/v1/operations/{id}/resolve" => json!({"as": "undone", "reason": "hostile"}),
                 _ => json!({}),
             });

@@ -169,7 +169,7 @@ async fn ensure(At { plane, edge }: &At, caller: &Caller, wanted: &Wanted) -> An
 }
 
 /// The plan that is called like the tier.
-fn plan_of<'a>(plane: &'a Plane, tier: &str) -> Answer<&'a Plan> {
+pub fn plan_of<'a>(plane: &'a Plane, tier: &str) -> Answer<&'a Plan> {
     let name: PlanName = tier.parse().map_err(|error| Refused::field("plan_tier", format!("{error}")))?;
     create::plan_of(&plane.core, Some(&name))
 }
@@ -195,14 +195,18 @@ async fn require_dedicated(plane: &Plane, plan: &Plan) -> Answer<()> {
 
 /// Nobody is handed another customer's credentials.
 fn agrees(row: &TenantRow, customer: &str, plan: &Plan) -> Answer<()> {
-    let differs = if row.labels.get("customer").is_none_or(|found| found != customer) {
-        "belongs to another customer"
-    } else if row.plan != plan.name.as_str() {
-        "has another plan_tier"
-    } else {
-        return Ok(());
-    };
-    Err(Refused::new(Code::TenantExists, format!("instance {} {differs}", row.id)))
+    require_customer(row, customer)?;
+    match row.plan == plan.name.as_str() {
+        true => Ok(()),
+        false => Err(Refused::new(Code::TenantExists, format!("instance {} has another plan_tier", row.id))),
+    }
+}
+
+pub fn require_customer(row: &TenantRow, customer: &str) -> Answer<()> {
+    match row.labels.get("customer").is_some_and(|found| found == customer) {
+        true => Ok(()),
+        false => Err(Refused::new(Code::TenantExists, format!("instance {} belongs to another customer", row.id))),
+    }
 }
 
 /// What is there of it, once what is at work on it is over or has had its time.

@@ -8,6 +8,7 @@ mod allocate;
 mod deallocate;
 mod grow;
 mod pools;
+mod upgrade;
 
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
@@ -47,6 +48,7 @@ pub fn router(plane: Plane, edge: &Edge) -> Router {
         .route(&at("/allocate"), open(ALLOCATES, Bound::ByVerb, post(allocate::allocate)))
         .route(&at("/allocate/{instance_id}"), open(ALLOCATES, Bound::ByVerb, delete(deallocate::deallocate)))
         .route(&at("/provision-dedicated"), open(ALLOCATES, Bound::ByVerb, post(allocate::provision_dedicated)))
+        .route(&at("/upgrade"), open(ALLOCATES, Bound::ByVerb, post(upgrade::upgrade)))
         .route(&at("/admin/pools"), open(SEES, Bound::Never, get(pools::list)))
         .route(&at("/admin/pools/{id}"), open(SEES, Bound::Never, get(pools::show)))
         .route(&at("/admin/pools/{id}/health-check"), open(OPERATES, Bound::Never, post(pools::check)))

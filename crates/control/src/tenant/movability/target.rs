@@ -151,7 +151,18 @@ pub struct Chosen {
     /// The pool whose next server it would be, and of which PostgreSQL.
     pub pool: Option<(String, u16)>,
     pub against: Vec<Against>,
+    /// Where no server can take it and no pool can make one that could.
+    pub refusal: Option<Refused>,
     goal: Goal,
+}
+
+/// Whoever waits already has his place among those that do.
+async fn growth(core: &Core, row: &TenantRow) -> sqlx::Result<pools::Growth> {
+    let mut growth = wait::growth(core).await?;
+    if row.waiting_for.is_some() {
+        growth.waiting.clear();
+    }
+    Ok(growth)
 }
 
 /// The one that a create would choose, had it to be another than where the tenant is.
@@ -181,7 +192,14 @@ pub async fn choose_among(
         Goal::Server(_) | Goal::ServerPool(_) | Goal::Plan(_) | Goal::Elsewhere => row.region.as_deref(),
     };
     let want = Want { kind: plan.server, region, labels: &row.labels.0, template, rules: &core.settings.placement };
-    let chosen = |name: String| Chosen { name, server: None, pool: None, against: Vec::new(), goal: goal.clone() };
+    let chosen = |name: String| Chosen {
+        name,
+        server: None,
+        pool: None,
+        against: Vec::new(),
+        refusal: None,
+        goal: goal.clone(),
+    };
     if let Goal::Server(id) = goal {
         let found = fleet.iter().find(|server| server.row.id == *id);
         let gone = || Failure::permanent("invalid", format!("server {id} was removed meanwhile"));
@@ -201,16 +219,19 @@ pub async fn choose_among(
     if let Some(best) = rank(&want, &others).first() {
         return Ok(Chosen { server: Some(best.row.clone()), ..chosen(format!("server {}", best.row.id)) });
     }
-    let growth = wait::growth(core).await?;
+    let growth = growth(core, row).await?;
     let mut views = pools::views(&core.settings.server_pools, &core.settings.placement, fleet, &growth);
     views.retain(|view| pool.is_none_or(|pool| view.pool.name.as_str() == pool));
     if let Some(view) = pools::choose(&want, &views) {
         let pool = Some((view.pool.name.to_string(), view.pool.postgres));
         return Ok(Chosen { pool, ..chosen(format!("server pool {}", view.pool.name)) });
     }
-    let why = explain::refusal(&want, &others, &views).0.detail;
+    // For another plan, what its own server lacks is the reason of it all.
+    let told = if matches!(goal, Goal::Plan(_)) { fleet } else { &others[..] };
+    let refusal = explain::refusal(&want, told, &views);
     Ok(Chosen {
-        against: vec![Against::Full(why)],
+        against: vec![Against::Full(refusal.0.detail.clone())],
+        refusal: Some(refusal),
         ..chosen(match goal {
             Goal::Elsewhere => "any other server".to_owned(),
             Goal::Server(_) | Goal::ServerPool(_) | Goal::Plan(_) | Goal::Region(_) => {

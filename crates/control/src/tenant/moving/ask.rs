@@ -54,10 +54,7 @@ pub async fn begin(
         return Ok(judged.into_response());
     }
     if let MoveTo::Plan(plan) = &body.to {
-        let message = format!(
-            "a tenant is not moved to a plan: it would keep its own; name a server or a pool of those that {plan} wants"
-        );
-        return Err(Refused::field("to.plan", message));
+        return Err(to_plan("to.plan", &id, plan.as_str()));
     }
     let row = change::find(&plane, &id).await?;
     let at = match row.server_id.as_deref() {
@@ -70,9 +67,7 @@ pub async fn begin(
     };
     let goal = target::resolve(&plane.core, &row, &at, &body.to).await?;
     if let target::Goal::Plan(plan) = &goal {
-        let message =
-            format!("{plan} is a plan, and a tenant is not moved to one: it would keep its own; name a server");
-        return Err(Refused::field("to.name", message));
+        return Err(to_plan("to.name", &id, plan));
     }
     let mut tx = plane.store.begin().await?;
     let details = json!({"to": body.to, "from": at.id});
@@ -100,19 +95,18 @@ pub async fn begin_in(
     let Asked { goal, how, details } = asked;
     let row = change::lock_idle(&mut *tx, id).await?;
     require_active(&row, "moved")?;
-    if let Some(kept) = store::find(&mut *tx, id.as_str()).await? {
-        let detail = format!(
-            "tenant {id} was moved, and what it has on server {} is still kept: end that first (freehold tenant move {id} --finish)",
-            other(&kept)
-        );
-        return Err(Refused::new(Code::WrongState, detail));
-    }
+    refuse_kept_side(tx, id.as_str()).await?;
     let step = Step::Reserve { goal, how };
     let new = New { deadline: Some(DEADLINE), ..change::new::<Move>(KIND, id.as_str(), step, actor) };
     let started = change::started(id.as_str(), engine.start::<Move>(&mut *tx, new).await)?;
     let event = Event::done(actor, "tenant.move.begin", format!("tenant:{id}"));
     event.with(details).save(tx).await?;
     Ok(started)
+}
+
+fn to_plan(field: &str, id: &TenantId, plan: &str) -> Refused {
+    let message = format!("{plan} is a plan, and a move leaves the tenant its own: freehold tenant plan {id} {plan}");
+    Refused::field(field, message)
 }
 
 /// How a tenant's move stands
@@ -247,6 +241,16 @@ fn require_active(row: &TenantRow, verb: &str) -> Answer<()> {
 /// Where the side is that does not serve.
 fn other(row: &MoveRow) -> &str {
     if row.is_flipped() { &row.from_server } else { &row.to_server }
+}
+
+/// One move at a time, its grace included.
+pub async fn refuse_kept_side(store: &mut PgConnection, id: &str) -> Answer<()> {
+    let Some(kept) = store::find(store, id).await? else { return Ok(()) };
+    let detail = format!(
+        "tenant {id} was moved, and what it has on server {} is still kept: end that first (freehold tenant move {id} --finish)",
+        other(&kept)
+    );
+    Err(Refused::new(Code::WrongState, detail))
 }
 
 /// What is deleted may be purged, and nothing may be left of it anywhere.

@@ -1,5 +1,6 @@
 //! From the plan to a target that follows: what replication needs of the schema, the copy, and then the rest of the schema.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use freehold_drivers::server::sql::moving::{Content, Part, Side, find_pg_dump};
@@ -25,9 +26,19 @@ const SETTLE: Duration = Duration::from_secs(20);
 pub async fn plan(core: &Core, cx: &Cx, how: How) -> Result<Outcome<Step>, Failure> {
     let moving = Moving::find(core, cx).await?;
     let old = moving.source(core, cx).await?;
+    let fingerprint = old.fingerprint().await.map_err(hands::failure)?;
+    let added = match moving.row.plans() {
+        Some((_, plan)) if !core.plan(plan).extensions.is_empty() => {
+            // Nothing else is there yet that the source has not.
+            let there = moving.target(core, cx).await?.fingerprint().await.map_err(hands::failure)?;
+            there.shape.into_iter().filter(|(what, _)| !fingerprint.shape.contains_key(what)).collect()
+        }
+        _ => BTreeMap::new(),
+    };
     let plan = Plan {
         identities: old.plan_identities().await.map_err(hands::failure)?,
-        fingerprint: old.fingerprint().await.map_err(hands::failure)?,
+        fingerprint,
+        added,
         waking: old.waking_triggers().await.map_err(hands::failure)?,
         bytes: old.bytes().await.map_err(hands::failure)?,
         roles: moving.tenant.role_names().iter().map(|name| (*name).to_owned()).collect(),
@@ -106,7 +117,7 @@ pub async fn complete(core: &Core, cx: &Cx, how: How) -> Result<Outcome<Step>, F
     if !changed.is_empty() {
         return Ok(redo(&changed, how));
     }
-    let unlike = new.fingerprint().await.map_err(hands::failure)?.unlike(&plan.fingerprint);
+    let unlike = new.fingerprint().await.map_err(hands::failure)?.unlike(&plan.of_target());
     if !unlike.is_empty() {
         let message = format!("not the same on both servers: {}", named(&unlike));
         return Err(Failure::permanent("schema_differs", message));

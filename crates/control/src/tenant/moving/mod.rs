@@ -39,8 +39,12 @@
 //! **Without a pooler** the tenant's address changes: its sessions end at the fence, and are refused at the old server from then
 //! on. `GET …/connection` has the new address from the flip on.
 //!
-//! Absent: the judgement of what can be moved (`movability`), dump and restore, moves that change the plan, and tenants
-//! that are suspended or were adopted with logins of their own.
+//! **Another plan** ([`super::plan`]) whose servers are of another kind is the reason of some moves. Their goal is
+//! `Goal::Plan`, they wait for a server of a pool where none has room, the target has the new plan's limits and extensions
+//! from the beginning, and the tenant has the plan with the commit of the flip, or the one before with that of the way back.
+//!
+//! Absent: the judgement of what can be moved (`movability`), dump and restore, and tenants that are suspended or were
+//! adopted with logins of their own.
 
 pub mod ask;
 mod copy;
@@ -64,9 +68,11 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::change;
 use super::movability::target::Goal;
+use super::plan::store as plans;
 use super::turn::tenant_of;
+use super::{change, store as tenants};
+use crate::operation::answer;
 use crate::plane::Core;
 
 pub const KIND: &str = "tenant.move";
@@ -187,6 +193,10 @@ impl Operation for Move {
     }
 
     async fn failed(&self, tx: &mut PgConnection, operation: &OperationRow) -> Result<(), sqlx::Error> {
+        let tenant = change::tenant_of(operation);
+        tenants::wait_no_more(tx, tenant).await?;
+        let (code, message) = answer::failure_of(operation);
+        plans::failed(tx, operation.id, &code, &message).await?;
         change::record_failure(tx, operation).await
     }
 
@@ -199,6 +209,8 @@ impl Operation for Move {
         resolution: Resolution,
     ) -> Result<(), sqlx::Error> {
         let Some(tenant) = tenant_of(tx, operation).await? else { return Ok(()) };
+        tenants::wait_no_more(tx, &tenant).await?;
+        plans::failed(tx, operation, "resolved", "its operation was resolved by hand").await?;
         let Some(row) = store::find(&mut *tx, &tenant).await? else { return Ok(()) };
         match (step, resolution) {
             (Step::Verify { how } | Step::Follow { how } | Step::Unfollow { how } | Step::Flip { how, .. }, _)

@@ -6,6 +6,7 @@ use super::sides::Moving;
 use super::{How, Step};
 use crate::plane::Core;
 use crate::server::hands;
+use crate::stock::make;
 
 pub async fn run(core: &Core, cx: &Cx, how: How) -> Result<Outcome<Step>, Failure> {
     let moving = Moving::find(core, cx).await?;
@@ -15,6 +16,9 @@ pub async fn run(core: &Core, cx: &Cx, how: How) -> Result<Outcome<Step>, Failur
         tokio::try_join!(hands::admin(core, cx, &moving.from, None), hands::admin(core, cx, &moving.to, None))?;
     cx.still_mine().await?;
     target.prepare_roles(&source, tenant).await.map_err(hands::failure)?;
+    if let Some((_, plan)) = moving.row.plans() {
+        moving.limit(&target, plan, core).await?;
+    }
     cx.fault("roles")?;
     target.prepare_database(&source, tenant).await.map_err(hands::failure)?;
     cx.fault("database")?;
@@ -26,6 +30,9 @@ pub async fn run(core: &Core, cx: &Cx, how: How) -> Result<Outcome<Step>, Failur
     let (old, new) = moving.both(core, cx).await?;
     for extension in new.prepare_extensions(&old).await.map_err(hands::failure)? {
         tracing::info!(tenant = moving.row.tenant_id, extension, "in another version at the target");
+    }
+    if let Some((_, plan)) = moving.row.plans() {
+        make::extensions(core, plan, &new.admin).await?;
     }
     Ok(Outcome::step(Step::Plan { how }))
 }

@@ -1,20 +1,28 @@
 //! Judges once more, chooses the server, and takes a slot and the names there. Touches neither server but to look.
 
+use std::time::Duration;
+
+use freehold_api::id::PoolName;
 use freehold_api::movability::{Movability, MoveMethod, MoveSeverity};
 use freehold_durable::{Cx, Failure, Outcome};
 
 use super::store;
 use super::{How, Step};
-use crate::http::problem::constraint;
+use crate::http::problem::{Refused, constraint};
 use crate::plane::Core;
 use crate::server::hands;
+use crate::server_pool::{self, wait::Awaited};
 use crate::stock::making::Making;
 use crate::stock::{claim, declare, make, store as databases};
 use crate::tenant::adopt::store as adopted;
 use crate::tenant::fence;
 use crate::tenant::movability::look::{self, Watch};
 use crate::tenant::movability::target::Goal;
+use crate::tenant::plan::judge;
+use crate::tenant::store as tenants;
 
+/// For a server of a pool that is being made.
+const LOOK: Duration = Duration::from_secs(5);
 /// Nobody types them.
 const PASSWORD: usize = 40;
 
@@ -22,7 +30,15 @@ pub async fn run(core: &Core, cx: &Cx, goal: Goal, how: How) -> Result<Outcome<S
     let tenant = fence::tenant(cx)?;
     let found = look::look(core, cx, &tenant, Some(&goal), Watch::Nothing).await?;
     require_movable(&found)?;
-    let Some(to) = found.to.and_then(|to| to.server) else {
+    let plan = match &goal {
+        Goal::Plan(plan) => Some(plan.clone()),
+        Goal::Server(_) | Goal::ServerPool(_) | Goal::Region(_) | Goal::Elsewhere => None,
+    };
+    let (to, pool) = found.to.map_or((None, None), |to| (to.server, to.server_pool));
+    let Some(to) = to else {
+        if let (Some(plan), Some(pool)) = (plan, pool) {
+            return Ok(await_server(tenant, plan, pool, how));
+        }
         let message =
             "none of its servers has room now: name a server, or let the pool have one more spare (minimum_spare)";
         return Err(Failure::permanent("no_room", message));
@@ -37,17 +53,27 @@ pub async fn run(core: &Core, cx: &Cx, goal: Goal, how: How) -> Result<Outcome<S
     }
     require_free_names(core, cx, &making, to.as_str()).await?;
     let (there, back) = (declare::mint_one(core, PASSWORD).await, declare::mint_one(core, PASSWORD).await);
+    if let Some(plan) = &plan {
+        let server = hands::server(core, to.as_str()).await?;
+        let plan = core.plan(plan);
+        if let Some(Refused(problem)) = plan.extensions.iter().find_map(|name| judge::missing(plan, name, &server)) {
+            return Err(Failure::permanent(problem.code.as_str(), problem.detail));
+        }
+    }
     let engine = cx.engine();
     core.fleet.placed(to.as_str()).await;
     Ok(Outcome::step(Step::Prepare { how }).recording(move |tx| {
         Box::pin(async move {
             if !claim::lock_slot(tx, to.as_str()).await? {
-                return Err(Failure::permanent(
-                    "no_room",
-                    format!("the last slot of server {to} is taken: name another"),
-                ));
+                let message = format!("the last slot of server {to} is taken: name another");
+                // Of a plan's servers the next one does as well.
+                return Err(match plan {
+                    Some(_) => Failure::transient("no_room", message),
+                    None => Failure::permanent("no_room", message),
+                });
             }
-            let reserved = store::reserve(tx, &tenant, &row, to.as_str(), &there, &back).await;
+            tenants::wait_no_more(tx, &tenant).await?;
+            let reserved = store::reserve(tx, &tenant, &row, to.as_str(), &there, &back, plan.as_deref()).await;
             reserved.map_err(|error| match constraint(&error) {
                 Some(name) if name.starts_with("tenant_database_server_id") => taken(&row.database, to.as_str()),
                 _ => error.into(),
@@ -66,6 +92,19 @@ pub fn require_movable(found: &Movability) -> Result<(), Failure> {
     let blocks = found.findings.iter().filter(|finding| finding.severity == MoveSeverity::Blocks);
     let why: Vec<String> = blocks.map(|finding| format!("{} ({})", finding.message, finding.code.as_str())).collect();
     Err(Failure::permanent("not_movable", why.join("; ")))
+}
+
+/// Its place among those for whom the pool's next server is made.
+fn await_server(tenant: String, plan: String, pool: PoolName, how: How) -> Outcome<Step> {
+    let awaited = Awaited { pool, server: None };
+    let step = Step::Reserve { goal: Goal::Plan(plan.clone()), how };
+    let outcome = Outcome::again(LOOK, step).waiting_for("waiting_for_server", awaited.message());
+    outcome.recording(move |tx| {
+        Box::pin(async move {
+            tenants::wait_as(tx, &tenant, &plan, &awaited).await?;
+            Ok(freehold_durable::wake_in(tx, server_pool::LOOP).await?)
+        })
+    })
 }
 
 /// What is called so at the target is somebody else's: it is neither taken over nor, by an undo, dropped.

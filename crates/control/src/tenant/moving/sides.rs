@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use freehold_api::tenant::TenantState;
 use freehold_drivers::pooler::Verifier;
-use freehold_drivers::server::sql::Dsn;
 use freehold_drivers::server::sql::moving::{Link, Login, Side, Tenant};
+use freehold_drivers::server::sql::{Admin, Dsn};
 use freehold_durable::{Cx, Failure};
 
 use super::store::{self, MoveRow};
@@ -82,6 +82,15 @@ impl Moving {
             true => (&self.to, &self.from),
             false => (&self.from, &self.to),
         }
+    }
+
+    /// Where nobody is let in yet: its logins as this plan has them.
+    pub async fn limit(&self, admin: &Admin, plan: &str, core: &Core) -> Result<(), Failure> {
+        let limits = make::limits(core.plan(plan));
+        for login in self.tenant.login_names() {
+            admin.apply_limits(login, &limits).await.map_err(hands::failure)?;
+        }
+        Ok(())
     }
 
     pub async fn source(&self, core: &Core, cx: &Cx) -> Result<Side, Failure> {

@@ -20,6 +20,7 @@ use crate::plane::Core;
 use crate::pooler::pause::{self, Pause, Paused, store as pauses};
 use crate::server::hands;
 use crate::server::store::ServerRow;
+use crate::tenant::plan;
 
 /// Open transactions may take so long to end: everybody waits behind them.
 const DRAIN: Duration = Duration::from_millis(500);
@@ -191,9 +192,12 @@ impl Stall<'_> {
         // In this order: what is changed in between shows.
         let state = from.schema_state().await.map_err(sql)?;
         let print = from.fingerprint().await.map_err(sql)?;
-        let planned = &self.moving.row.plan.fingerprint;
+        let planned = &self.moving.row.plan.0;
         // On the same side every difference is one; on the other, of another version perhaps, only what reads alike.
-        let changed = if self.way_back.is_some() { print.changed_since(planned) } else { print.unlike(planned) };
+        let changed = match self.way_back {
+            Some(_) => print.changed_since(&planned.fingerprint),
+            None => print.unlike(&planned.of_target()),
+        };
         if !changed.is_empty() {
             return Ok(Err(Ended::SchemaChanged(changed)));
         }
@@ -276,6 +280,10 @@ impl Stall<'_> {
         let event = Event::done(&actor, kind, format!("tenant:{}", row.tenant_id));
         let event = event.with(json!({"from": self.from_server.id, "to": self.to_server.id}));
         event.save(&mut *tx).await.map_err(surely)?;
+        if let Some((from, to)) = row.plans() {
+            let event = Event::done(&actor, plan::set::KIND, format!("tenant:{}", row.tenant_id));
+            event.with(json!({"from": from, "to": to})).save(&mut *tx).await.map_err(surely)?;
+        }
         let Err(error) = tx.commit().await else { return Ok(()) };
         let deadline = Instant::now() + ASK;
         loop {

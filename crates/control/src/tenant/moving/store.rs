@@ -1,5 +1,7 @@
 //! All SQL about moves.
 
+use std::collections::BTreeMap;
+
 use freehold_drivers::server::sql::moving::{Fingerprint, Identity, Trigger};
 use jiff_sqlx::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -9,6 +11,7 @@ use uuid::Uuid;
 
 use crate::stock::declare::Credential;
 use crate::stock::store::DatabaseRow;
+use crate::tenant::plan::store as plans;
 
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct MoveRow {
@@ -29,6 +32,9 @@ pub struct MoveRow {
     pub digests: Option<String>,
     pub follows: bool,
     pub keep_until: Option<Timestamp>,
+    /// Where another plan made it necessary: that of the old side, and that of the new one.
+    pub plan_before: Option<String>,
+    pub plan_after: Option<String>,
 }
 
 /// What was found at the source before anything was changed there.
@@ -37,6 +43,8 @@ pub struct MoveRow {
 pub struct Plan {
     pub identities: Vec<Identity>,
     pub fingerprint: Fingerprint,
+    /// What the target has beside it: of the extensions that the new plan brings.
+    pub added: BTreeMap<String, String>,
     /// As of the last look before a fence.
     pub waking: Vec<Trigger>,
     pub bytes: u64,
@@ -48,9 +56,24 @@ pub struct Plan {
     pub place: Option<String>,
 }
 
+impl Plan {
+    /// What is to be at the target.
+    pub fn of_target(&self) -> Fingerprint {
+        let mut print = self.fingerprint.clone();
+        print.shape.extend(self.added.clone());
+        print
+    }
+}
+
 impl MoveRow {
     pub fn is_flipped(&self) -> bool {
         self.flipped_at.is_some()
+    }
+
+    /// The plans that change with who serves: from, to, for whoever turns now.
+    pub fn plans(&self) -> Option<(&str, &str)> {
+        let (before, after) = (self.plan_before.as_deref()?, self.plan_after.as_deref()?);
+        Some(if self.is_flipped() { (after, before) } else { (before, after) })
     }
 }
 
@@ -73,11 +96,13 @@ pub async fn reserve(
     to: &str,
     there: &Credential,
     back: &Credential,
+    plan: Option<&str>,
 ) -> sqlx::Result<()> {
     let id = Uuid::now_v7();
     hold(&mut *tx, id, database.id, to).await?;
     let sql = "INSERT INTO tenant_move (tenant_id, id, database_id, from_server, to_server, there_login, there_password, there_verifier,
-            back_login, back_password, back_verifier) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+            back_login, back_password, back_verifier, plan_before, plan_after)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, CASE WHEN $12::text IS NOT NULL THEN $13 END, $12)";
     sqlx::query(sql)
         .bind(tenant)
         .bind(id)
@@ -90,6 +115,8 @@ pub async fn reserve(
         .bind(back.id)
         .bind(&back.sealed)
         .bind(&back.verifier)
+        .bind(plan)
+        .bind(&database.plan)
         .execute(tx)
         .await
         .map(drop)
@@ -112,7 +139,7 @@ pub async fn set_plan(store: impl PgExecutor<'_>, id: Uuid, plan: &Plan) -> sqlx
 }
 
 /// Who serves changes: the database, its logins and its tenant stand on `to` from this commit on, and the side that is left
-/// is held. The pooler is told by the trigger of `tenant_database`; the note inside is the server's, and is written again.
+/// is held; where another plan is the reason, the tenant has it from this commit on. The pooler is told by the trigger of `tenant_database`; the note inside is the server's, and is written again.
 pub async fn turn(tx: &mut PgConnection, row: &MoveRow, to: &str) -> sqlx::Result<()> {
     let sql = "SELECT server_id FROM tenant_database WHERE id = $1 FOR UPDATE";
     let from: String = sqlx::query_scalar(sql).bind(row.database_id).fetch_one(&mut *tx).await?;
@@ -127,7 +154,14 @@ pub async fn turn(tx: &mut PgConnection, row: &MoveRow, to: &str) -> sqlx::Resul
     sqlx::query(sql).bind(row.database_id).bind(to).execute(&mut *tx).await?;
     let sql = "UPDATE tenant SET server_id = $2, revision = revision + 1, updated_at = now() WHERE id = $1";
     sqlx::query(sql).bind(&row.tenant_id).bind(to).execute(&mut *tx).await?;
-    hold(tx, row.id, row.database_id, &from).await
+    hold(&mut *tx, row.id, row.database_id, &from).await?;
+    let Some((_, plan)) = row.plans() else { return Ok(()) };
+    plans::set(&mut *tx, &row.tenant_id, row.database_id, plan).await?;
+    match row.is_flipped() {
+        true => Ok(()),
+        // What was kept for a time has come, or another came before it.
+        false => plans::forget(tx, &row.tenant_id).await,
+    }
 }
 
 /// Together with [`turn`]; `place` is of the log of the server that serves from now on.

@@ -136,6 +136,7 @@ async fn story_saasodoo_lets_nobody_in_without_a_key() {
     let routes = [
         (Method::POST, "/allocate", vec![&operate, &read, &bound]),
         (Method::POST, "/provision-dedicated", vec![&operate, &read]),
+        (Method::POST, "/upgrade", vec![&operate, &read]),
         (Method::DELETE, "/allocate/x", vec![&operate, &read]),
         (Method::GET, "/admin/pools", vec![&provision, &bound]),
         (Method::GET, "/admin/pools/local-1", vec![&provision]),

@@ -3,6 +3,7 @@
 mod allocate;
 mod contract;
 mod servers;
+mod upgrade;
 
 use std::collections::BTreeSet;
 
