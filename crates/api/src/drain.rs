@@ -75,7 +75,7 @@ pub struct DrainTenant {
     pub to: Option<ServerId>,
     /// Its move.
     pub operation: Option<OperationId>,
-    /// Why it is left, or waits: `not_movable`, `no_room`, `wrong_state`, …
+    /// Why it is left, or its move waits: `not_movable`, `no_room`, `wrong_state`, …
     pub code: Option<String>,
     pub message: Option<String>,
 }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use freehold_drivers::secrets::Sealer;
-use freehold_durable::Engine;
+use freehold_durable::{Engine, Failure};
 use sqlx::PgPool;
 
 use crate::http::problem::Refused;
@@ -65,6 +65,16 @@ impl Core {
     /// Before the store's PostgreSQL goes, so that no connection is torn.
     pub async fn close(&self) {
         tokio::join!(self.store.close(), self.quick.close());
+    }
+
+    /// For whoever is going to give it to a tenant: another process may know more plans than this one.
+    pub fn known_plan(&self, name: &str) -> Result<&freehold_api::plan::Plan, Failure> {
+        let unknown = || {
+            let message =
+                format!("there is no plan {name} in this process's settings: give it back to them, or cancel this");
+            Failure::transient("unknown_plan", message)
+        };
+        self.settings.plan(name).ok_or_else(unknown)
     }
 
     pub fn plan(&self, name: &str) -> &freehold_api::plan::Plan {

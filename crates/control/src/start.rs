@@ -113,7 +113,8 @@ pub async fn plane(settings: Settings, pool: PgPool) -> Result<Plane, CannotStar
         quick: quick(&settings)?,
         sealer: Arc::new(sealer),
         copying: Turns::new(settings.stock.concurrency),
-        instants: Line::new(quick_connections(&settings)),
+        // One is left to those who only say who they are.
+        instants: Line::new(quick_connections(&settings).saturating_sub(1)),
         creates: Line::new(settings.store.connections / 5),
         settings: Arc::new(settings),
         catalog: Catalog::default(),

@@ -36,8 +36,8 @@ use crate::tenant::movability::target::Goal;
 pub const KIND: &str = "server.drain";
 /// A move is tried for a week; those that begin late have theirs.
 const DEADLINE: Duration = Duration::from_secs(14 * 24 * 3600);
-/// Between looks at stock that is dropped.
-const LOOK: Duration = Duration::from_millis(500);
+/// Between looks at stock that is dropped, and at tenants that are still on their way here.
+const LOOK: Duration = Duration::from_secs(2);
 /// So many are named where people look at the operation; `GET …/drain` has all.
 const NAMED: usize = 10;
 
@@ -103,13 +103,27 @@ fn server_of(subject: &str) -> Option<&str> {
 
 async fn settle(core: &Core, cx: &Cx, wanted: Wanted) -> Result<Outcome<Step>, Failure> {
     let server = round::server(core, cx).await?;
-    let (stock, _) = store::drop_stock(&core.store, &server.id).await?;
-    if stock > 0 {
+    let arriving = store::arriving(&core.store, &server.id).await?;
+    if let Some(first) = arriving.first() {
+        let message = format!(
+            "{} tenants are on their way to it, by moves that were begun before ({first}): they are moved on, unless those moves \
+             are cancelled",
+            arriving.len()
+        );
+        return Ok(Outcome::again(LOOK, Step::Settle { wanted }).waiting_for("arriving", message));
+    }
+    let (stock, told) = store::drop_stock(&core.store, &server.id).await?;
+    if told > 0 {
         cx.engine().wake("stock");
-        let message = format!("{stock} databases of stock are being dropped (loop stock)");
+    }
+    if stock > 0 {
+        let message = format!(
+            "{stock} databases of stock are made or dropped still (loop stock; freehold operation list --state stuck, should it last)"
+        );
         return Ok(Outcome::again(LOOK, Step::Settle { wanted }).waiting_for("stock", message));
     }
-    let rows = store::rows(&core.store, &server.id, wanted.order).await?;
+    // Once more, for whoever came before it was cordoned and was not to be seen yet.
+    let rows = round::listed(core, cx, &server.id, &wanted).await?;
     let of = |state| rows.iter().filter(|row| row.stands(&server.id) == state).collect::<Vec<_>>();
     if !of(DrainState::Waiting).is_empty() || !of(DrainState::Moving).is_empty() {
         return Ok(Outcome::step(Step::Move { wanted }));

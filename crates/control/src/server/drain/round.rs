@@ -19,11 +19,16 @@ use crate::http::problem::Refused;
 use crate::plane::Core;
 use crate::server::hands;
 use crate::server::store::ServerRow;
+use crate::server_pool;
 use crate::tenant::movability::target;
 use crate::tenant::moving::{How, ask};
 use crate::tenant::store as tenants;
 
 const LOOK: Duration = Duration::from_millis(250);
+/// Where somebody could go and has to wait: nobody's room comes as fast as that.
+const HINDERED: Duration = Duration::from_secs(2);
+/// For a pool to see that it is to have one server more, which the cordon has made it want.
+const GROWTH: f64 = 30.0;
 /// How long without a pause in which somebody else may take over, or end it.
 const LOOKING: Duration = Duration::from_secs(20);
 /// When nothing moves and nothing can be begun.
@@ -31,6 +36,8 @@ const IDLE: Duration = Duration::from_secs(5);
 const STATEMENT: Duration = Duration::from_secs(15);
 /// What a move takes at its source: its own slot, and those of the tables that are copied at the moment.
 const SLOTS: u64 = 2;
+/// So many who have to wait are asked for in one look: what keeps them is mostly the same.
+const LATER: usize = 20;
 
 pub async fn run(core: &Core, cx: &Cx, wanted: Wanted) -> Result<Outcome<Step>, Failure> {
     let end = Instant::now() + LOOKING;
@@ -44,7 +51,7 @@ pub async fn run(core: &Core, cx: &Cx, wanted: Wanted) -> Result<Outcome<Step>, 
             let pause = if is_idle { IDLE } else { LOOK };
             return Ok(Outcome::again(pause, Step::Move { wanted }).waiting_for("draining", round.told()));
         }
-        sleep(LOOK).await;
+        sleep(if round.hindered.is_some() { HINDERED } else { LOOK }).await;
     }
 }
 
@@ -138,7 +145,7 @@ async fn look(core: &Core, cx: &Cx, wanted: &Wanted) -> Result<Round, Failure> {
         ));
     }
     let most = (at_once - round.moving.len()).min(room);
-    let mut begun = 0;
+    let (mut begun, mut later) = (0, 0);
     for row in of(DrainState::Waiting) {
         if begun == most {
             break;
@@ -153,14 +160,20 @@ async fn look(core: &Core, cx: &Cx, wanted: &Wanted) -> Result<Round, Failure> {
                 round.waiting -= 1;
                 round.left += 1;
             }
-            Begun::Later(why) => round.hindered = Some(why),
+            Begun::Later(why) => {
+                round.hindered = Some(why);
+                later += 1;
+                if later == LATER {
+                    break;
+                }
+            }
         }
     }
     Ok(round)
 }
 
 /// With those that came since, and with those whom somebody was faster than.
-async fn listed(core: &Core, cx: &Cx, server: &str, wanted: &Wanted) -> Result<Vec<Row>, Failure> {
+pub async fn listed(core: &Core, cx: &Cx, server: &str, wanted: &Wanted) -> Result<Vec<Row>, Failure> {
     let mut tx = core.store.begin().await?;
     store::list(&mut tx, server).await?;
     for row in store::rows(&mut *tx, server, wanted.order).await? {
@@ -212,10 +225,14 @@ async fn begin(
         return Ok(Begun::Later(format!("tenant {id} is gone")));
     };
     if tenant.state == "active"
-        && let Some(why) = no_room(core, &tenant, server, wanted).await?
+        && let Some((why, could_grow)) = no_room(core, &tenant, server, wanted).await?
     {
-        // A slot comes free where a move comes to nothing, or with a server that is being made.
-        if !round.moving.is_empty() || is_growing(core).await? {
+        // A slot comes free where a move comes to nothing, or with a server that is being made, or soon will be.
+        let soon = could_grow && store::is_young(&core.store, &server.id, GROWTH).await?;
+        if soon {
+            cx.engine().wake(server_pool::LOOP);
+        }
+        if soon || !round.moving.is_empty() || is_growing(core).await? {
             return Ok(Begun::Later(format!("no room for tenant {id}: {why}")));
         }
         return leave(core, cx, server, row, "no_room", &why).await;
@@ -252,15 +269,15 @@ async fn begin(
     }
 }
 
-/// What is wrong with the tenant besides is its move's to say.
+/// And whether a server pool could make a server that has. What is wrong with the tenant besides is its move's to say.
 async fn no_room(
     core: &Core,
     tenant: &tenants::TenantRow,
     server: &ServerRow,
     wanted: &Wanted,
-) -> Result<Option<String>, Failure> {
+) -> Result<Option<(String, bool)>, Failure> {
     match target::choose(core, tenant, &server.id, &wanted.goal).await {
-        Ok(chosen) => Ok(chosen.no_room()),
+        Ok(chosen) => Ok(chosen.no_room().map(|why| (why, chosen.pool.is_some()))),
         Err(failure) if failure.class == Class::Permanent => Ok(None),
         Err(failure) => Err(failure),
     }

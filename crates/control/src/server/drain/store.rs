@@ -25,12 +25,35 @@ pub struct Row {
     move_done: Option<i64>,
 }
 
-/// Nobody else's tenants are asked to leave.
+/// Nobody else's tenants are asked to leave. Those that the drain before has under way are this one's.
 pub async fn begin(tx: &mut PgConnection, server: &str, operation: Uuid) -> sqlx::Result<()> {
+    let sql = "SELECT x.tenant_id, x.moved_by FROM server_drain_tenant x JOIN operation o ON o.id = x.moved_by
+        WHERE x.server_id = $1 AND o.state IN ('queued', 'running', 'waiting', 'undoing')";
+    let under_way: Vec<(String, Uuid)> = sqlx::query_as(sql).bind(server).fetch_all(&mut *tx).await?;
     sqlx::query("DELETE FROM server_drain WHERE server_id = $1").bind(server).execute(&mut *tx).await?;
     let sql = "INSERT INTO server_drain (server_id, operation) VALUES ($1, $2)";
     sqlx::query(sql).bind(server).bind(operation).execute(&mut *tx).await?;
-    list(tx, server).await
+    list(tx, server).await?;
+    for (tenant, by) in under_way {
+        moves(tx, server, &tenant, by).await?;
+    }
+    Ok(())
+}
+
+/// Whether the newest was begun so few seconds ago.
+pub async fn is_young(store: impl PgExecutor<'_>, server: &str, seconds: f64) -> sqlx::Result<bool> {
+    let sql = "SELECT begun_at > now() - make_interval(secs => $2) FROM server_drain WHERE server_id = $1";
+    let young: Option<bool> = sqlx::query_scalar(sql).bind(server).bind(seconds).fetch_optional(store).await?;
+    Ok(young.unwrap_or(false))
+}
+
+/// Tenants that moves bring there which had their slot before it was cordoned, or that go back there.
+pub async fn arriving(store: impl PgExecutor<'_>, server: &str) -> sqlx::Result<Vec<String>> {
+    let sql = "SELECT m.tenant_id FROM tenant_move m JOIN tenant t ON t.id = m.tenant_id JOIN operation o ON o.id = t.operation
+        WHERE t.server_id IS DISTINCT FROM $1 AND (m.flipped_at IS NULL AND m.to_server = $1
+            OR m.flipped_at IS NOT NULL AND m.from_server = $1 AND o.kind = 'tenant.roll_back_move')
+        ORDER BY m.tenant_id";
+    sqlx::query_scalar(sql).bind(server).fetch_all(store).await
 }
 
 /// The newest.
@@ -125,6 +148,8 @@ impl Row {
         let is_there = self.at.as_deref() == Some(server);
         match (self.move_state.as_deref(), is_there) {
             (Some("queued" | "running" | "waiting" | "undoing"), _) => DrainState::Moving,
+            // Both sides are kept for a person: the one here may be the whole one.
+            (Some("stuck"), false) => DrainState::Left,
             (_, false) => DrainState::Moved,
             // Stuck, or over, and it is still there; or nobody knows any more how it ended.
             (Some(_), true) => DrainState::Left,
@@ -245,7 +270,8 @@ mod tests {
     fn whoever_is_elsewhere_and_not_on_the_way_is_moved_and_whoever_is_left_says_why() {
         for row in all() {
             let (state, is_there) = (row.stands("here"), row.at.as_deref() == Some("here"));
-            assert_eq!(state == DrainState::Moved, !is_there && state != DrainState::Moving, "{row:?}");
+            let is_stuck = row.move_state.as_deref() == Some("stuck");
+            assert_eq!(state == DrainState::Moved, !is_there && !is_stuck && state != DrainState::Moving, "{row:?}");
             let (done, total) = row.bytes_done("here");
             assert!(done <= total && total == 100, "{row:?}");
             let shown = row.shown(&"here".parse().expect("a name")).expect("it can be shown");

@@ -179,10 +179,10 @@ pub async fn choose_among(
     goal: &Goal,
     fleet: &[ServerWithUse],
 ) -> Result<Chosen, Failure> {
-    let plan = core.plan(match goal {
-        Goal::Plan(plan) => plan,
-        Goal::Server(_) | Goal::ServerPool(_) | Goal::Region(_) | Goal::Elsewhere => &row.plan,
-    });
+    let plan = match goal {
+        Goal::Plan(plan) => core.known_plan(plan)?,
+        Goal::Server(_) | Goal::ServerPool(_) | Goal::Region(_) | Goal::Elsewhere => core.plan(&row.plan),
+    };
     let templates = core.catalog.all(&core.store).await?;
     let (template, _) = templates.get(&row.template).ok_or_else(|| {
         Failure::permanent("unknown_template", format!("template {} of the tenant is not there any more", row.template))

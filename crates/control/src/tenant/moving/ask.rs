@@ -32,8 +32,8 @@ use crate::tenant::change;
 use crate::tenant::movability::{movability, target};
 use crate::tenant::store::TenantRow;
 
-/// For an attempt to reach a server that does not answer.
-const END: Duration = Duration::from_secs(20);
+/// For an attempt to reach a server that does not answer, which its connection gives up after 30 s.
+const END: Duration = Duration::from_secs(45);
 
 /// Move a tenant to another server while it is written to; with dry_run, say what that would take
 #[utoipa::path(post, path = "/v1/tenants/{id}/move", tag = "tenants", params(("id" = TenantId, Path, description = "The tenant's id")),
@@ -211,7 +211,7 @@ async fn end_waiting(plane: &Plane, id: &TenantId) -> Answer<()> {
         rollback::KIND => ["Unlink", "Drop"].contains(&at_work.step_name.as_str()),
         _ => false,
     };
-    if waits && at_work.error.is_some() && plane.engine.cancel(operation).await.is_ok() {
+    if waits && plane.engine.cancel(operation).await.is_ok() {
         plane.engine.wait(operation, END).await?;
     }
     Ok(())

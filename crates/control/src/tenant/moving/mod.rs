@@ -72,7 +72,6 @@ use super::movability::target::Goal;
 use super::plan::store as plans;
 use super::turn::tenant_of;
 use super::{change, store as tenants};
-use crate::operation::answer;
 use crate::plane::Core;
 
 pub const KIND: &str = "tenant.move";
@@ -195,8 +194,7 @@ impl Operation for Move {
     async fn failed(&self, tx: &mut PgConnection, operation: &OperationRow) -> Result<(), sqlx::Error> {
         let tenant = change::tenant_of(operation);
         tenants::wait_no_more(tx, tenant).await?;
-        let (code, message) = answer::failure_of(operation);
-        plans::failed(tx, operation.id, &code, &message).await?;
+        plans::ended(tx, operation).await?;
         change::record_failure(tx, operation).await
     }
 

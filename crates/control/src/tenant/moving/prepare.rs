@@ -17,6 +17,7 @@ pub async fn run(core: &Core, cx: &Cx, how: How) -> Result<Outcome<Step>, Failur
     cx.still_mine().await?;
     target.prepare_roles(&source, tenant).await.map_err(hands::failure)?;
     if let Some((_, plan)) = moving.row.plans() {
+        core.known_plan(plan)?;
         moving.limit(&target, plan, core).await?;
     }
     cx.fault("roles")?;

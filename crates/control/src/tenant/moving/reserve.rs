@@ -55,7 +55,7 @@ pub async fn run(core: &Core, cx: &Cx, goal: Goal, how: How) -> Result<Outcome<S
     let (there, back) = (declare::mint_one(core, PASSWORD).await, declare::mint_one(core, PASSWORD).await);
     if let Some(plan) = &plan {
         let server = hands::server(core, to.as_str()).await?;
-        let plan = core.plan(plan);
+        let plan = core.known_plan(plan)?;
         if let Some(Refused(problem)) = plan.extensions.iter().find_map(|name| judge::missing(plan, name, &server)) {
             return Err(Failure::permanent(problem.code.as_str(), problem.detail));
         }

@@ -21,7 +21,7 @@ use crate::http::problem::Refused;
 use crate::http::request::Wait;
 use crate::plane::{Answer, Plane};
 use crate::tenant::movability::movability;
-use crate::tenant::moving::{self, rollback};
+use crate::tenant::moving::ask as moving;
 use crate::tenant::store::{self as tenants, TenantRow};
 use crate::tenant::{change, create};
 
@@ -79,7 +79,7 @@ pub async fn start(
     let row = change::lock_idle(&mut tx, id).await?;
     require_as_seen(seen, &row)?;
     if judged.moves {
-        moving::ask::refuse_kept_side(&mut tx, id.as_str()).await?;
+        moving::refuse_kept_side(&mut tx, id.as_str()).await?;
     }
     let begun = begin::begin(&plane.core, &plane.engine, &mut tx, &row, judged.to, judged.moves, actor).await;
     let started = change::started(id.as_str(), begun)?;
@@ -122,7 +122,7 @@ fn require_as_seen(seen: &TenantRow, row: &TenantRow) -> Answer<()> {
 /// Whatever else works on the tenant leaves its plan as it is.
 async fn require_no_change_in_flight(tx: &mut sqlx::PgConnection, row: &TenantRow) -> Answer<()> {
     match change::at_work(tx, row).await? {
-        Some((operation, kind)) if [set::KIND, moving::KIND, rollback::KIND].contains(&kind.as_str()) => {
+        Some((operation, kind)) if kind == set::KIND || store::is_of_plan(&mut *tx, operation, &row.id).await? => {
             Err(change::busy(&row.id, operation, &kind))
         }
         Some(_) | None => Ok(()),

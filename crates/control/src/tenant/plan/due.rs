@@ -4,6 +4,8 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use freehold_api::plan::Plan;
+use freehold_api::plan_change::PlanStep;
 use freehold_durable::{Failure, Loop, LoopCx};
 use serde_json::json;
 
@@ -48,7 +50,11 @@ impl ChangeDue {
         let Some(change) = store::find_due(&mut tx, tenant).await? else { return Ok(()) };
         drop(tx);
         let judged = match core.settings.plan(&change.plan) {
-            Some(plan) if change.plan == seen.plan => Err(Seen::Has(plan.name.to_string())),
+            Some(plan) if change.plan == seen.plan => Err(Seen::Void(format!("it has plan {} already", plan.name))),
+            Some(plan) if step_from(core, &seen.plan, plan) != change.step => Err(Seen::Void(format!(
+                "from plan {}, which it has by now, plan {} is no {}",
+                seen.plan, plan.name, change.step
+            ))),
             Some(plan) => match judge::judge(core, &seen, plan, change.over_quota).await {
                 Ok(mut judged) => match judged.require(true) {
                     Ok(()) => Ok((judged.to, judged.moves)),
@@ -72,10 +78,10 @@ impl ChangeDue {
                 let message = "another operation is at work on the tenant";
                 store::waits_for(&mut tx, tenant, "busy", message, BUSY).await?;
             }
-            Err(Seen::Has(plan)) => {
+            Err(Seen::Void(why)) => {
                 store::forget(&mut tx, tenant).await?;
                 let event = Event::done(actor, "tenant.plan.void", format!("tenant:{tenant}"));
-                event.with(json!({"plan": plan})).save(&mut *tx).await?;
+                event.with(json!({"plan": change.plan, "why": why})).save(&mut *tx).await?;
             }
             Err(Seen::Gone) => {
                 let message = format!("there is no plan {} in the settings any more", change.plan);
@@ -105,10 +111,14 @@ impl ChangeDue {
     }
 }
 
+fn step_from(core: &Core, from: &str, to: &Plan) -> &'static str {
+    PlanStep::between(core.plan(from).rank, to.rank).as_str()
+}
+
 /// Why nothing is begun.
 enum Seen {
-    /// It has the plan, by whichever way.
-    Has(String),
+    /// It has the plan by whichever way, or another one than it was asked for.
+    Void(String),
     /// The settings have it no more.
     Gone,
     Against(Refused),

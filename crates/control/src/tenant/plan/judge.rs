@@ -89,6 +89,12 @@ pub async fn judge<'a>(core: &'a Core, row: &TenantRow, to: &'a Plan, over_quota
         true => against_moving(core, row, to, &judged.at).await?,
         false => to.extensions.iter().filter_map(|name| missing(to, name, &judged.at)).collect(),
     };
+    let had = &core.plan(&row.plan).extensions;
+    if !judged.moves && to.extensions.iter().any(|name| !had.contains(name)) {
+        // The side that was left has not got them: what follows it would stop, and with it the way back.
+        let mut store = core.store.acquire().await?;
+        judged.against_now.extend(moving::refuse_kept_side(&mut store, id).await.err());
+    }
     Ok(judged)
 }
 

@@ -19,7 +19,6 @@ use uuid::Uuid;
 
 use super::store;
 use crate::audit::record::{Actor, Event};
-use crate::operation::answer;
 use crate::plane::Core;
 use crate::pooler::follow;
 use crate::server::hands;
@@ -79,6 +78,7 @@ impl Operation for SetPlan {
         let database = row.id;
         Ok(match step {
             Step::Widen { from, to } => {
+                core.known_plan(&to)?;
                 limit(core, cx, &making, &wider(&limits(core, &from), &limits(core, &to))).await?;
                 if !core.plan(&to).extensions.is_empty() {
                     let inside = hands::admin(core, cx, &making.server, Some(&row.database)).await?;
@@ -126,8 +126,7 @@ impl Operation for SetPlan {
     }
 
     async fn failed(&self, tx: &mut PgConnection, operation: &OperationRow) -> Result<(), sqlx::Error> {
-        let (code, message) = answer::failure_of(operation);
-        store::failed(tx, operation.id, &code, &message).await?;
+        store::ended(tx, operation).await?;
         change::record_failure(tx, operation).await
     }
 

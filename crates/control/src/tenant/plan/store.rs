@@ -1,9 +1,12 @@
 //! All SQL about changes of plan.
 
 use freehold_api::plan_change::PlanStep;
+use freehold_durable::OperationRow;
 use jiff_sqlx::{Timestamp, ToSqlx};
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
+
+use crate::operation::answer;
 
 /// The first pause of one that waits, in seconds; each is twice as long as the one before it.
 const RETRY: f64 = 30.0;
@@ -12,6 +15,8 @@ const RETRY_MOST: f64 = 1800.0;
 #[derive(Debug, sqlx::FromRow)]
 pub struct ChangeRow {
     pub plan: String,
+    /// Up or down from the plan that it had when this was asked for.
+    pub step: String,
     pub over_quota: bool,
     pub operation: Option<Uuid>,
 }
@@ -44,7 +49,7 @@ pub async fn keep(tx: &mut PgConnection, tenant: &str, kept: &Kept<'_>) -> sqlx:
 }
 
 pub async fn find(tx: &mut PgConnection, tenant: &str) -> sqlx::Result<Option<ChangeRow>> {
-    let sql = "SELECT plan, over_quota, operation FROM plan_change WHERE tenant_id = $1 FOR UPDATE";
+    let sql = "SELECT plan, step, over_quota, operation FROM plan_change WHERE tenant_id = $1 FOR UPDATE";
     sqlx::query_as(sql).bind(tenant).fetch_optional(tx).await
 }
 
@@ -78,7 +83,7 @@ pub async fn due(store: &PgPool) -> sqlx::Result<Vec<String>> {
 /// The last look, with the tenant locked.
 pub async fn find_due(tx: &mut PgConnection, tenant: &str) -> sqlx::Result<Option<ChangeRow>> {
     let sql = concat!(
-        "SELECT c.plan, c.over_quota, c.operation FROM plan_change c JOIN tenant t ON t.id = c.tenant_id
+        "SELECT c.plan, c.step, c.over_quota, c.operation FROM plan_change c JOIN tenant t ON t.id = c.tenant_id
         WHERE t.id = $1 AND ",
         due!(),
         " FOR UPDATE OF c"
@@ -105,11 +110,26 @@ pub async fn waits_for(tx: &mut PgConnection, tenant: &str, code: &str, message:
     sqlx::query(sql).bind(tenant).bind(code).bind(message).bind(secs).execute(tx).await.map(drop)
 }
 
-/// The operation that was to carry it out came to nothing.
-pub async fn failed(tx: &mut PgConnection, operation: Uuid, code: &str, message: &str) -> sqlx::Result<()> {
+/// The operation that was to carry it out came to nothing. A person who cancelled it does not want it begun again.
+pub async fn ended(tx: &mut PgConnection, operation: &OperationRow) -> sqlx::Result<()> {
+    let (code, message) = answer::failure_of(operation);
+    if !operation.cancel_requested {
+        return failed(tx, operation.id, &code, &message).await;
+    }
+    match tenant_of(tx, operation.id).await? {
+        Some(tenant) => forget(tx, &tenant).await,
+        None => Ok(()),
+    }
+}
+
+async fn tenant_of(tx: &mut PgConnection, operation: Uuid) -> sqlx::Result<Option<String>> {
     let sql = "SELECT tenant_id FROM plan_change WHERE operation = $1 FOR UPDATE";
-    let tenant: Option<String> = sqlx::query_scalar(sql).bind(operation).fetch_optional(&mut *tx).await?;
-    match tenant {
+    sqlx::query_scalar(sql).bind(operation).fetch_optional(tx).await
+}
+
+/// For whatever else it was: it is tried again.
+pub async fn failed(tx: &mut PgConnection, operation: Uuid, code: &str, message: &str) -> sqlx::Result<()> {
+    match tenant_of(tx, operation).await? {
         Some(tenant) => waits(tx, &tenant, code, message).await,
         None => Ok(()),
     }
@@ -123,7 +143,10 @@ pub async fn set(tx: &mut PgConnection, tenant: &str, database: Uuid, plan: &str
         WHERE t.id = $1 AND l.tenant_id = t.id AND l.key = 'plan_tier' AND l.value = t.plan";
     sqlx::query(sql).bind(tenant).bind(plan).execute(&mut *tx).await?;
     let sql = "UPDATE tenant SET plan = $2, revision = revision + 1, updated_at = now() WHERE id = $1 AND plan <> $2";
-    sqlx::query(sql).bind(tenant).bind(plan).execute(&mut *tx).await?;
+    if sqlx::query(sql).bind(tenant).bind(plan).execute(&mut *tx).await?.rows_affected() == 1 {
+        // It is measured against the quotas of this one: what it had reached, and was to be suspended for, was another's.
+        sqlx::query("DELETE FROM quota_level WHERE tenant_id = $1").bind(tenant).execute(&mut *tx).await?;
+    }
     let sql = "UPDATE tenant_database SET plan = $2, noted_at = NULL WHERE id = $1 AND plan <> $2";
     sqlx::query(sql).bind(database).bind(plan).execute(tx).await.map(drop)
 }
@@ -134,6 +157,15 @@ pub async fn is_under_way(store: &PgPool, operation: Uuid, tenant: &str, plan: &
         AND (o.step #>> '{Reserve,goal,plan}' = $3
             OR EXISTS (SELECT FROM tenant_move m WHERE m.tenant_id = $2 AND m.plan_after = $3)))";
     sqlx::query_scalar(sql).bind(operation).bind(tenant).bind(plan).fetch_one(store).await
+}
+
+/// Whether this operation moves the tenant, there or back, for the sake of whichever plan.
+pub async fn is_of_plan(store: impl PgExecutor<'_>, operation: Uuid, tenant: &str) -> sqlx::Result<bool> {
+    let sql =
+        "SELECT EXISTS (SELECT FROM operation o WHERE o.id = $1 AND o.kind IN ('tenant.move', 'tenant.roll_back_move')
+        AND (o.step #>> '{Reserve,goal,plan}' IS NOT NULL
+            OR EXISTS (SELECT FROM tenant_move m WHERE m.tenant_id = $2 AND m.plan_after IS NOT NULL)))";
+    sqlx::query_scalar(sql).bind(operation).bind(tenant).fetch_one(store).await
 }
 
 /// How many are kept, and how many of these are due and wait.

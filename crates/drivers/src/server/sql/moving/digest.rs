@@ -15,6 +15,9 @@ use crate::server::sql::error::{SqlError, SqlErrorKind};
 use crate::server::sql::quote::ident;
 use crate::server::sql::session::Maintenance;
 
+/// What differs for so long, read again and again, is being written to: the other side is seldom so far behind.
+const UNSETTLED: Duration = Duration::from_secs(2);
+
 /// How many rows, and what they add up to. None: not to be read, for row security is forced on its owner.
 pub type Digest = BTreeMap<Range, Option<(i64, String)>>;
 
@@ -89,15 +92,22 @@ impl Side {
         Ok(Snapshot { session })
     }
 
-    /// Reads both sides while they are written to, then again what differs, until nothing does or the time is over. Answers
-    /// what still differs: what the tenant always writes to, or what is wrong. The digests under the fence tell which.
+    /// Reads both sides while they are written to, then again what differs, until nothing does, it becomes no less, or the
+    /// time is over. Answers what still differs: what the tenant always writes to, or what is wrong. The digests under the
+    /// fence tell which.
     pub async fn settle(&self, other: &Side, ranges: &[Range], within: Duration) -> Result<Vec<Range>, SqlError> {
         let deadline = Instant::now() + within;
-        let mut left = ranges.to_vec();
+        let (mut left, mut fewer) = (ranges.to_vec(), None::<Instant>);
         loop {
             let (here, there) = tokio::try_join!(self.digest(&left), other.digest(&left))?;
-            left = differing(&here, &there);
-            if left.is_empty() || Instant::now() > deadline {
+            let differ = differing(&here, &there);
+            let now = Instant::now();
+            let since = match fewer {
+                Some(at) if differ.len() == left.len() => at,
+                Some(_) | None => *fewer.insert(now),
+            };
+            left = differ;
+            if left.is_empty() || now > deadline || now.duration_since(since) > UNSETTLED {
                 return Ok(left);
             }
             sleep(Duration::from_millis(100)).await;
