@@ -49,7 +49,8 @@ pub async fn is_young(store: impl PgExecutor<'_>, server: &str, seconds: f64) ->
 
 /// Tenants that moves bring there which had their slot before it was cordoned, or that go back there.
 pub async fn arriving(store: impl PgExecutor<'_>, server: &str) -> sqlx::Result<Vec<String>> {
-    let sql = "SELECT m.tenant_id FROM tenant_move m JOIN tenant t ON t.id = m.tenant_id JOIN operation o ON o.id = t.operation
+    let sql = "SELECT m.tenant_id FROM tenant_move m JOIN tenant t ON t.id = m.tenant_id
+        JOIN operation o ON o.subject = 'tenant:' || m.tenant_id AND o.state NOT IN ('succeeded', 'failed', 'cancelled')
         WHERE t.server_id IS DISTINCT FROM $1 AND (m.flipped_at IS NULL AND m.to_server = $1
             OR m.flipped_at IS NOT NULL AND m.from_server = $1 AND o.kind = 'tenant.roll_back_move')
         ORDER BY m.tenant_id";

@@ -154,7 +154,7 @@ pub async fn set(tx: &mut PgConnection, tenant: &str, database: Uuid, plan: &str
 /// Whether this operation moves the tenant for the sake of this plan.
 pub async fn is_under_way(store: &PgPool, operation: Uuid, tenant: &str, plan: &str) -> sqlx::Result<bool> {
     let sql = "SELECT EXISTS (SELECT FROM operation o WHERE o.id = $1 AND o.subject = 'tenant:' || $2 AND o.kind = 'tenant.move'
-        AND (o.step #>> '{Reserve,goal,plan}' = $3
+        AND (o.step #>> '{goal,plan}' = $3
             OR EXISTS (SELECT FROM tenant_move m WHERE m.tenant_id = $2 AND m.plan_after = $3)))";
     sqlx::query_scalar(sql).bind(operation).bind(tenant).bind(plan).fetch_one(store).await
 }
@@ -163,7 +163,7 @@ pub async fn is_under_way(store: &PgPool, operation: Uuid, tenant: &str, plan: &
 pub async fn is_of_plan(store: impl PgExecutor<'_>, operation: Uuid, tenant: &str) -> sqlx::Result<bool> {
     let sql =
         "SELECT EXISTS (SELECT FROM operation o WHERE o.id = $1 AND o.kind IN ('tenant.move', 'tenant.roll_back_move')
-        AND (o.step #>> '{Reserve,goal,plan}' IS NOT NULL
+        AND (o.step #>> '{goal,plan}' IS NOT NULL
             OR EXISTS (SELECT FROM tenant_move m WHERE m.tenant_id = $2 AND m.plan_after IS NOT NULL)))";
     sqlx::query_scalar(sql).bind(operation).bind(tenant).fetch_one(store).await
 }
