@@ -131,9 +131,12 @@ impl Stall<'_> {
             };
         }
         self.cx.fault("turned")?;
-        if self.moving.admitted {
-            self.to.admin.admit_logins(&before.logins()).await.map_err(hands::failure)?;
-        }
+        let (admitted, ()) = tokio::join!(self.admit(&before), async {
+            if pause.is_some() {
+                pause::raise(self.core, database).await;
+            }
+        });
+        admitted?;
         self.cx.fault("admitted")?;
         if let Some(pause) = pause {
             pause::resume(self.core, pause).await?;
@@ -148,6 +151,13 @@ impl Stall<'_> {
         };
         before.snapshot.release().await;
         Ok(Ended::Turned { stall, differing })
+    }
+
+    async fn admit(&self, before: &Before) -> Result<(), Failure> {
+        match self.moving.admitted {
+            true => self.to.admin.admit_logins(&before.logins()).await.map_err(hands::failure),
+            false => Ok(()),
+        }
     }
 
     /// What takes long, or may fail, while everybody works.
@@ -202,7 +212,7 @@ impl Stall<'_> {
             return Ok(Err(Ended::SchemaChanged(changed)));
         }
         if let Some(back) = self.way_back {
-            to.advance_slot(back).await.map_err(sql)?;
+            to.bring_slot_up(back).await.map_err(sql)?;
         }
         let lag = from.slot_seen(link).await.map_err(sql)?.lag_bytes;
         if lag > BEHIND {
@@ -241,8 +251,9 @@ impl Stall<'_> {
         }
         from.still_fenced(&logins).await?;
         cx.fault("marked")?;
-        to.disable(link).await?;
-        to.set_sequences(&changed(&before.sequences, &from.sequences().await?)).await?;
+        let (disabled, sequences) = tokio::join!(to.disable(link), from.sequences());
+        disabled?;
+        to.set_sequences(&changed(&before.sequences, &sequences?)).await?;
         to.carry_unlogged(from, CARRIED).await?;
         to.carry_large_objects(from, CARRIED).await?;
         to.wake_triggers(&before.waking).await?;
