@@ -71,6 +71,8 @@ codes! {
     SamePlan = "same_plan", 409, "The tenant has this plan";
     /// The tenant's database is larger than the plan allows.
     QuotaExceeded = "quota_exceeded", 409, "More in use than the plan allows";
+    /// A drain is over, and somebody is still on the server.
+    TenantsLeft = "tenants_left", 409, "Tenants are left";
     /// Another operation works on the same thing.
     Busy = "busy", 409, "Another operation is in flight";
     ServerExists = "server_exists", 409, "Server exists with other values";
