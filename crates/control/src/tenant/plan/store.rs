@@ -157,11 +157,12 @@ pub async fn set(tx: &mut PgConnection, tenant: &str, database: Uuid, plan: &str
     sqlx::query(sql).bind(database).bind(plan).execute(tx).await.map(drop)
 }
 
-/// Whether this operation moves the tenant for the sake of this plan.
+/// Whether this operation gives the tenant this plan, where it is or by a move.
 pub async fn is_under_way(store: &PgPool, operation: Uuid, tenant: &str, plan: &str) -> sqlx::Result<bool> {
-    let sql = "SELECT EXISTS (SELECT FROM operation o WHERE o.id = $1 AND o.subject = 'tenant:' || $2 AND o.kind = 'tenant.move'
-        AND (o.step #>> '{goal,plan}' = $3
-            OR EXISTS (SELECT FROM tenant_move m WHERE m.tenant_id = $2 AND m.plan_after = $3)))";
+    let sql = "SELECT EXISTS (SELECT FROM operation o WHERE o.id = $1 AND o.subject = 'tenant:' || $2
+        AND (o.kind = 'tenant.plan' AND o.step->>'to' = $3 AND o.state <> 'undoing'
+            OR o.kind = 'tenant.move' AND (o.step #>> '{goal,plan}' = $3
+                OR EXISTS (SELECT FROM tenant_move m WHERE m.tenant_id = $2 AND m.plan_after = $3))))";
     sqlx::query_scalar(sql).bind(operation).bind(tenant).bind(plan).fetch_one(store).await
 }
 
