@@ -145,6 +145,7 @@ async fn preview(
 ) -> Answer<PlanPreview> {
     let Judged { to, step, moves, size_bytes, against, against_now, .. } = judged;
     let against = against.into_iter().chain(against_now.into_iter().filter(|_| at.is_none()));
+    let against = against.map(|refused| if caller.tenants.is_some() { refused.without_fleet() } else { refused });
     let against: Vec<PlanObstacle> =
         against.map(|Refused(problem)| PlanObstacle { code: problem.code, message: problem.detail }).collect();
     let movability = match moves && caller.tenants.is_none() {

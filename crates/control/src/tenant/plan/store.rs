@@ -114,6 +114,7 @@ pub async fn waits_for(tx: &mut PgConnection, tenant: &str, code: &str, message:
 /// The operation that was to carry it out came to nothing. A person who cancelled it does not want it begun again.
 pub async fn ended(tx: &mut PgConnection, operation: &OperationRow) -> sqlx::Result<()> {
     let (code, message) = answer::failure_of(operation);
+    let message = answer::without_fleet(&code, message);
     if !operation.cancel_requested {
         return failed(tx, operation.id, &code, &message).await;
     }
