@@ -191,7 +191,14 @@ pub async fn choose_among(
         Goal::Region(region) => Some(region.as_str()),
         Goal::Server(_) | Goal::ServerPool(_) | Goal::Plan(_) | Goal::Elsewhere => row.region.as_deref(),
     };
-    let want = Want { kind: plan.server, region, labels: &row.labels.0, template, rules: &core.settings.placement };
+    let want = Want {
+        kind: plan.server,
+        region,
+        labels: &row.labels.0,
+        template,
+        extensions: &plan.extensions,
+        rules: &core.settings.placement,
+    };
     let chosen = |name: String| Chosen {
         name,
         server: None,

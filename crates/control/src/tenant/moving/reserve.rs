@@ -8,7 +8,7 @@ use freehold_durable::{Cx, Failure, Outcome};
 
 use super::store;
 use super::{How, Step};
-use crate::http::problem::{Refused, constraint};
+use crate::http::problem::constraint;
 use crate::plane::Core;
 use crate::server::hands;
 use crate::server_pool::{self, wait::Awaited};
@@ -18,7 +18,6 @@ use crate::tenant::adopt::store as adopted;
 use crate::tenant::fence;
 use crate::tenant::movability::look::{self, Watch};
 use crate::tenant::movability::target::Goal;
-use crate::tenant::plan::judge;
 use crate::tenant::store as tenants;
 
 /// For a server of a pool that is being made.
@@ -53,13 +52,6 @@ pub async fn run(core: &Core, cx: &Cx, goal: Goal, how: How) -> Result<Outcome<S
     }
     require_free_names(core, cx, &making, to.as_str()).await?;
     let (there, back) = (declare::mint_one(core, PASSWORD).await, declare::mint_one(core, PASSWORD).await);
-    if let Some(plan) = &plan {
-        let server = hands::server(core, to.as_str()).await?;
-        let plan = core.known_plan(plan)?;
-        if let Some(Refused(problem)) = plan.extensions.iter().find_map(|name| judge::missing(plan, name, &server)) {
-            return Err(Failure::permanent(problem.code.as_str(), problem.detail));
-        }
-    }
     let engine = cx.engine();
     core.fleet.placed(to.as_str()).await;
     Ok(Outcome::step(Step::Prepare { how }).recording(move |tx| {
