@@ -253,14 +253,12 @@ fn against(obstacle: &Obstacle<'_>) -> Against {
     match obstacle {
         Obstacle::Full(_) => Against::Full(why),
         Obstacle::Disk { .. } | Obstacle::Size { .. } => Against::Disk(why),
-        Obstacle::State(_)
-        | Obstacle::Kind { .. }
+        Obstacle::State(_) | Obstacle::Unhealthy(_) | Obstacle::Connections { .. } => Against::Away(why),
+        Obstacle::Kind { .. }
         | Obstacle::Region(_)
         | Obstacle::Label { .. }
-        | Obstacle::Unhealthy(_)
         | Obstacle::Version { .. }
-        | Obstacle::Extension(_)
-        | Obstacle::Connections { .. } => Against::Unfit(why),
+        | Obstacle::Extension(_) => Against::Unfit(why),
     }
 }
 
@@ -278,7 +276,7 @@ impl Chosen {
     pub fn no_room(&self) -> Option<String> {
         let full = self.against.iter().find_map(|against| match against {
             Against::Full(why) => Some(why.clone()),
-            Against::Disk(_) | Against::Unfit(_) => None,
+            Against::Disk(_) | Against::Unfit(_) | Against::Away(_) => None,
         });
         match (&self.server, &self.pool) {
             (Some(_), _) => full,
