@@ -207,9 +207,7 @@ impl Row {
         let pause = match self.move_code.as_deref()? {
             // Somebody else took the slot that it was to have.
             "no_room" if self.tries < 3 => 0.0,
-            "not_now" | "server_unreachable" if self.tries < TRIES => {
-                (PAUSE * 2_f64.powi(self.tries)).min(PAUSE_MOST)
-            }
+            "not_now" | "server_unreachable" if self.tries < TRIES => (PAUSE * 2_f64.powi(self.tries)).min(PAUSE_MOST),
             _ => return None,
         };
         let came_to_nothing = self.move_state.as_deref() == Some("failed") && self.at.as_deref() == Some(server);
@@ -268,7 +266,10 @@ mod tests {
         let row = |tries, ended| Row {
             tries,
             move_ended: Some(ended),
-            ..all().into_iter().find(|row| row.move_code.as_deref() == Some("not_now") && row.at.as_deref() == Some("here")).expect("one")
+            ..all()
+                .into_iter()
+                .find(|row| row.move_code.as_deref() == Some("not_now") && row.at.as_deref() == Some("here"))
+                .expect("one")
         };
         assert!(row(0, 9.0).is_due("here").is_none() && row(0, 10.0).is_due("here").is_some());
         assert!(row(3, 79.0).is_due("here").is_none() && row(3, 80.0).is_due("here").is_some());

@@ -126,7 +126,8 @@ pub async fn ended(tx: &mut PgConnection, operation: &OperationRow) -> sqlx::Res
 
 /// The tenant whose change of plan this operation carries out, with both locked.
 async fn lock_of(tx: &mut PgConnection, operation: Uuid) -> sqlx::Result<Option<String>> {
-    let sql = "SELECT t.id FROM tenant t WHERE t.id = (SELECT tenant_id FROM plan_change WHERE operation = $1) FOR UPDATE";
+    let sql =
+        "SELECT t.id FROM tenant t WHERE t.id = (SELECT tenant_id FROM plan_change WHERE operation = $1) FOR UPDATE";
     let tenant: Option<String> = sqlx::query_scalar(sql).bind(operation).fetch_optional(&mut *tx).await?;
     let Some(tenant) = tenant else { return Ok(None) };
     // Another may have taken its place until the tenant was free.
