@@ -62,6 +62,12 @@ pub struct ServerDrain {
     /// Of all those tenants, as they were last measured.
     pub bytes: u64,
     pub bytes_moved: u64,
+    /// Of a dry run: so many go before sides that are kept have to end; null: all of those that would.
+    #[serde(default)]
+    pub at_first: Option<u32>,
+    /// What to do about that.
+    #[serde(default)]
+    pub advice: Option<String>,
     pub tenants: Vec<DrainTenant>,
 }
 
@@ -75,7 +81,7 @@ pub struct DrainTenant {
     pub to: Option<ServerId>,
     /// Its move.
     pub operation: Option<OperationId>,
-    /// Why it is left, or its move waits: `not_movable`, `no_room`, `wrong_state`, …
+    /// Why it is left, its move waits, or is begun again later: `not_movable`, `no_room`, `wrong_state`, `not_now`, …
     pub code: Option<String>,
     pub message: Option<String>,
 }
@@ -119,6 +125,8 @@ impl ServerDrain {
             stock: 0,
             bytes: bytes(&|_| true),
             bytes_moved: bytes(&|tenant| tenant.state == DrainState::Moved),
+            at_first: None,
+            advice: None,
             tenants,
         }
     }

@@ -173,6 +173,9 @@ pub struct MoveFinding {
     pub severity: MoveSeverity,
     /// The methods that this rules out; empty unless it blocks.
     pub blocks: Vec<MoveMethod>,
+    /// It goes by itself, or with what somebody is about to do: another time it may be gone.
+    #[serde(default)]
+    pub passes: bool,
     /// What was found.
     pub message: String,
     /// How many objects it is about, and what the first of them are called.

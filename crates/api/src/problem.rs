@@ -71,6 +71,10 @@ codes! {
     SamePlan = "same_plan", 409, "The tenant has this plan";
     /// The tenant's database is larger than the plan allows.
     QuotaExceeded = "quota_exceeded", 409, "More in use than the plan allows";
+    /// What is in the way of a move passes: it may be possible later.
+    NotNow = "not_now", 409, "Not possible now";
+    /// A drain is over, and somebody is still on the server.
+    TenantsLeft = "tenants_left", 409, "Tenants are left";
     /// Another operation works on the same thing.
     Busy = "busy", 409, "Another operation is in flight";
     ServerExists = "server_exists", 409, "Server exists with other values";

@@ -88,6 +88,7 @@ fn tell(cx: &Cx, body: &Value) -> Outcome {
         ("tenants", Some(tenants)),
         ("size", Some(done.unwrap_or_else(|| bytes(found.bytes)))),
         ("stock", Some(found.stock.to_string())),
+        ("at first", found.at_first.zip(found.advice).map(|(first, advice)| format!("{first}: {advice}"))),
     ]);
     let would = |state: DrainState| match (state, begun) {
         (DrainState::Waiting, false) => "would go",

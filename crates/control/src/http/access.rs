@@ -99,8 +99,13 @@ pub async fn guard(State((plane, need)): State<(Plane, Need)>, request: Request,
     let (mut parts, body) = request.into_parts();
     match admit(&plane, need, &mut parts).await {
         Ok(caller) => {
+            let bound = caller.tenants.is_some();
             parts.extensions.insert(caller);
-            next.run(Request::from_parts(parts, body)).await
+            let mut response = next.run(Request::from_parts(parts, body)).await;
+            match response.extensions_mut().remove::<Refused>() {
+                Some(refused) if bound => refused.without_fleet().into_response(),
+                Some(_) | None => response,
+            }
         }
         Err(refused) => refused.into_response(),
     }

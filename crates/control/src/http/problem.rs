@@ -8,6 +8,9 @@ use tracing::error;
 
 use super::request;
 
+/// Why there is no room, to whom the fleet is no business: the full reason names servers.
+pub const NO_ROOM: &str = "no server has room for the tenant now; whoever runs the servers can see why, and make room";
+
 #[derive(Debug, Clone)]
 pub struct Refused(pub Box<Problem>);
 
@@ -24,6 +27,20 @@ impl Refused {
     }
     pub fn code(&self) -> Code {
         self.0.code
+    }
+    /// As a key that is bound to tenants sees it.
+    pub fn without_fleet(mut self) -> Self {
+        match self.0.code {
+            Code::NoRoom => self.0.detail = NO_ROOM.into(),
+            // Server by server, in brackets.
+            Code::ExtensionMissing => {
+                if let Some((what, _)) = self.0.detail.split_once(" (") {
+                    self.0.detail = what.to_owned();
+                }
+            }
+            _ => {}
+        }
+        self
     }
 }
 
@@ -71,6 +88,7 @@ pub fn constraint(error: &sqlx::Error) -> Option<&str> {
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
+        let kept = self.clone();
         let mut problem = *self.0;
         problem.request_id = request::current();
         let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -87,6 +105,8 @@ impl IntoResponse for Refused {
             }
             _ => {}
         }
+        // For whoever has to say it otherwise.
+        response.extensions_mut().insert(kept);
         response
     }
 }

@@ -9,7 +9,7 @@ use freehold_durable::{OperationRow, State};
 
 use crate::http::access::Caller;
 use crate::http::extract::Json;
-use crate::http::problem::Refused;
+use crate::http::problem::{NO_ROOM, Refused};
 use crate::plane::{Answer, Plane};
 
 pub fn state(state: State) -> OperationState {
@@ -60,6 +60,24 @@ pub fn failure_of(row: &OperationRow) -> (String, String) {
         .unwrap_or_else(|| ("failed".into(), "it failed".into()))
 }
 
+/// What a tenant's own key sees of a failure.
+pub fn without_fleet(code: &str, message: String) -> String {
+    if code == Code::NoRoom.as_str() { NO_ROOM.to_owned() } else { message }
+}
+
+/// As this key sees it.
+pub fn shown_to(caller: &Caller, mut operation: Operation) -> Operation {
+    operation.error = operation.error.map(|error| error_shown_to(caller, error));
+    operation
+}
+
+pub fn error_shown_to(caller: &Caller, error: OperationError) -> OperationError {
+    match caller.tenants {
+        Some(_) => OperationError { message: without_fleet(&error.code, error.message), ..error },
+        None => error,
+    }
+}
+
 pub async fn find(plane: &Plane, id: OperationId) -> Answer<Operation> {
     let row = plane.engine.get(id.0).await?;
     row.map(show).ok_or_else(|| {
@@ -85,7 +103,7 @@ pub fn may_see(caller: &Caller, operation: &Operation) -> bool {
 pub async fn find_for(plane: &Plane, caller: &Caller, id: OperationId) -> Answer<Operation> {
     let operation = find(plane, id).await?;
     if may_see(caller, &operation) {
-        return Ok(operation);
+        return Ok(shown_to(caller, operation));
     }
     Err(Refused::new(Code::Denied, "this key is bound to tenants, and this operation is not about one of them"))
 }

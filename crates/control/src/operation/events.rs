@@ -32,13 +32,14 @@ pub async fn events(
     answer::find_for(&plane, &caller, id).await?;
     let last = headers.get("last-event-id").and_then(|value| value.to_str().ok()).and_then(|id| id.parse().ok());
     let (send, receive) = tokio::sync::mpsc::channel(16);
-    tokio::spawn(follow(plane, id, last.unwrap_or(0), send));
+    tokio::spawn(follow(plane, caller, id, last.unwrap_or(0), send));
     Ok(Sse::new(ReceiverStream::new(receive)).keep_alive(KeepAlive::default()))
 }
 
 /// Ends when the operation does, or when the caller hangs up.
 async fn follow(
     plane: Plane,
+    caller: Caller,
     id: OperationId,
     mut after: i64,
     send: tokio::sync::mpsc::Sender<Result<Event, Infallible>>,
@@ -54,7 +55,7 @@ async fn follow(
                 state: answer::state(row.state),
                 step: row.step_name,
                 attempt: row.attempt,
-                error: row.error.map(answer::error),
+                error: row.error.map(|error| answer::error_shown_to(&caller, answer::error(error))),
             };
             let Ok(event) = Event::default().id(row.seq.to_string()).json_data(&event) else { return };
             if send.send(Ok(event)).await.is_err() {

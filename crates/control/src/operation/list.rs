@@ -39,7 +39,10 @@ pub async fn list(
     let more = rows.len() as i64 > limit;
     rows.truncate(limit as usize);
     let next = rows.last().filter(|_| more).and_then(|row| next_cursor(&row.id));
-    Ok(Json(Page { items: rows.into_iter().map(answer::show).collect(), next_cursor: next }))
+    Ok(Json(Page {
+        items: rows.into_iter().map(|row| answer::shown_to(&caller, answer::show(row))).collect(),
+        next_cursor: next,
+    }))
 }
 
 /// Show one operation

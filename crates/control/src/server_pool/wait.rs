@@ -30,11 +30,13 @@ pub async fn short(core: &Core, view: &PoolView<'_>) -> sqlx::Result<i64> {
     let templates = core.catalog.all(&core.store).await?;
     let short = view.waiting.iter().filter_map(|waiters| {
         let (template, _) = templates.get(&waiters.template)?;
+        let plan = core.plan(&waiters.plan);
         let want = Want {
-            kind: core.plan(&waiters.plan).server,
+            kind: plan.server,
             region: waiters.region.as_deref(),
             labels: &waiters.labels,
             template,
+            extensions: &plan.extensions,
             rules: &core.settings.placement,
         };
         Some(view.short_of(waiters, &want))

@@ -44,8 +44,14 @@ pub struct Claim<'a> {
 
 impl Claim<'_> {
     pub fn want<'a>(&'a self, core: &'a Core) -> Want<'a> {
-        let rules = &core.settings.placement;
-        Want { kind: self.plan.server, region: self.region, labels: self.labels, template: self.template, rules }
+        Want {
+            kind: self.plan.server,
+            region: self.region,
+            labels: self.labels,
+            template: self.template,
+            extensions: &self.plan.extensions,
+            rules: &core.settings.placement,
+        }
     }
 }
 

@@ -164,6 +164,7 @@ async fn begin(
         region: body.region.as_deref(),
         labels: &labels,
         template,
+        extensions: &plan.extensions,
         rules: &plane.settings.placement,
     };
     if names.is_none() && template.claim.is_none() && via.is_none() {

@@ -11,10 +11,12 @@ use freehold_api::id::ServerId;
 use freehold_durable::{Class, Cx, Failure, Operation, Outcome, steps};
 use futures::future::join_all;
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 
-use super::Wanted;
 use super::store::{self, Resident};
+use super::{Wanted, replication};
 use crate::plane::Core;
+use crate::server::hands;
 use crate::server::store::ServerWithUse;
 use crate::server_pool::wait;
 use crate::tenant::movability::look::{self, Watch};
@@ -24,6 +26,8 @@ use crate::tenant::{report, store as tenants};
 
 /// Above what all of it may take. Whoever was not looked at by then is said to be unknown.
 const WITHIN: Duration = Duration::from_secs(50);
+/// And the last look at the server.
+const LAST: Duration = Duration::from_secs(5);
 /// Tenants that are looked at at once.
 const ABREAST: usize = 4;
 
@@ -94,7 +98,31 @@ async fn plan(core: &Core, cx: &Cx, server: &ServerId, wanted: &Wanted) -> Resul
     }
     let stock = store::stock(&core.store, server.as_str()).await?;
     let found = ServerDrain::of(server.clone(), tenants);
-    Ok(ServerDrain { stock: u32::try_from(stock).unwrap_or(u32::MAX), ..found })
+    let (at_first, advice) = at_first(core, cx, server, wanted, found.waiting).await.unzip();
+    Ok(ServerDrain { stock: u32::try_from(stock).unwrap_or(u32::MAX), at_first, advice, ..found })
+}
+
+/// How many go until the sides that are kept of them have taken all workers there, and what helps. None: all of them, or it
+/// does not answer.
+async fn at_first(core: &Core, cx: &Cx, server: &ServerId, wanted: &Wanted, going: u32) -> Option<(u32, String)> {
+    if wanted.keep_seconds == 0 {
+        return None;
+    }
+    let row = hands::server(core, server.as_str()).await.ok()?;
+    let host = timeout(LAST, replication::host(core, cx, &row)).await.ok()?.ok()?;
+    advice(host.logical_workers, server, wanted.keep_seconds, going)
+}
+
+fn advice(workers: (u64, u64), server: &ServerId, keep_seconds: u64, going: u32) -> Option<(u32, String)> {
+    let (most, free) = (workers.0, replication::free(workers));
+    let first = u32::try_from(free).unwrap_or(u32::MAX);
+    let advice = format!(
+        "{free} of {most} workers for logical replication of server {server} are free, and each side that is kept takes one \
+         for {keep_seconds} s: {first} of {going} tenants go at first, and each other once one of those is finished (freehold \
+         tenant move TENANT --finish). Drain it with --keep 0 (keep_seconds), or raise max_logical_replication_workers and \
+         max_worker_processes there"
+    );
+    (first < going).then_some((first, advice))
 }
 
 enum Verdict {
@@ -172,4 +200,19 @@ fn told(resident: &Resident, verdict: Verdict, fleet: &[ServerWithUse]) -> Optio
         code,
         message,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_told_how_many_go_before_what_is_kept_takes_all_workers() {
+        let server: ServerId = "one".parse().expect("a name");
+        let (first, advice) = advice((4, 1), &server, 86_400, 7).expect("not all of them go");
+        assert_eq!(first, 3);
+        assert!(advice.contains("3 of 7 tenants") && advice.contains("--keep 0"), "{advice}");
+        assert_eq!(super::advice((8, 1), &server, 86_400, 7), None);
+        assert_eq!(super::advice((4, 5), &server, 60, 1).map(|(first, _)| first), Some(0));
+    }
 }

@@ -17,6 +17,7 @@
 
 pub mod ask;
 pub mod check;
+pub mod replication;
 mod round;
 pub mod store;
 

@@ -7,11 +7,11 @@ use freehold_api::drain::DrainState;
 use freehold_api::id::TenantId;
 use freehold_api::moving::STALL_SECONDS;
 use freehold_api::problem::Code;
-use freehold_drivers::server::sql::movable::Host;
 use freehold_durable::{Class, Cx, Failure, Outcome, State};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
+use super::replication::{self, Targets};
 use super::store::{self, Row};
 use super::{NAMED, Step, Wanted, server_of};
 use crate::audit::record::Actor;
@@ -20,7 +20,7 @@ use crate::plane::Core;
 use crate::server::hands;
 use crate::server::store::ServerRow;
 use crate::server_pool;
-use crate::tenant::movability::target;
+use crate::tenant::movability::target::{self, Chosen};
 use crate::tenant::moving::{How, ask};
 use crate::tenant::store as tenants;
 
@@ -33,9 +33,6 @@ const GROWTH: f64 = 30.0;
 const LOOKING: Duration = Duration::from_secs(20);
 /// When nothing moves and nothing can be begun.
 const IDLE: Duration = Duration::from_secs(5);
-const STATEMENT: Duration = Duration::from_secs(15);
-/// What a move takes at its source: its own slot, and those of the tables that are copied at the moment.
-const SLOTS: u64 = 2;
 /// So many who have to wait are asked for in one look: what keeps them is mostly the same.
 const LATER: usize = 20;
 
@@ -132,25 +129,30 @@ async fn look(core: &Core, cx: &Cx, wanted: &Wanted) -> Result<Round, Failure> {
         0 => cx.progress((round.moved + round.left) as u64, rows.len() as u64, "tenants").await?,
         total => cx.progress(done, total, "bytes").await?,
     }
+    // Those whose move met what passes have their pause; a move of anybody else may find it gone.
+    let (resting, ready): (Vec<&Row>, Vec<&Row>) =
+        of(DrainState::Waiting).partition(|row| row.comes_again(id).is_some());
+    round.hindered = resting.first().map(|row| {
+        let (code, why) = row.why();
+        format!("tenant {} is moved again later: {why} ({code})", row.tenant_id)
+    });
     let at_once = usize::try_from(wanted.at_once).unwrap_or(1);
-    if round.waiting == 0 || round.moving.len() >= at_once {
+    if ready.is_empty() || round.moving.len() >= at_once {
         return Ok(round);
     }
-    let room = room_at_source(core, cx, &server, round.moving.len()).await?;
+    let host = replication::host(core, cx, &server).await?;
+    let room = replication::room_at_source(&host).saturating_sub(round.moving.len());
     if room == 0 {
-        round.hindered = Some(format!(
-            "server {} has too few replication slots, senders or workers for logical replication left; those of sides that \
-             are kept are free once their moves are finished",
-            server.id
-        ));
+        round.hindered = Some(replication::short_at_source(core, &server.id, &host).await?);
     }
+    let mut targets = Targets::default();
     let most = (at_once - round.moving.len()).min(room);
     let (mut begun, mut later) = (0, 0);
-    for row in of(DrainState::Waiting) {
+    for row in ready {
         if begun == most {
             break;
         }
-        match begin(core, cx, &server, wanted, row, &round).await? {
+        match begin(core, cx, &server, wanted, row, &round, &mut targets).await? {
             Begun::Moves => {
                 begun += 1;
                 round.waiting -= 1;
@@ -177,7 +179,7 @@ pub async fn listed(core: &Core, cx: &Cx, server: &str, wanted: &Wanted) -> Resu
     let mut tx = core.store.begin().await?;
     store::list(&mut tx, server).await?;
     for row in store::rows(&mut *tx, server, wanted.order).await? {
-        if let Some(by) = row.came_too_late(server) {
+        if let Some(by) = row.is_due(server) {
             store::again(&mut tx, server, &row.tenant_id, by).await?;
         }
     }
@@ -185,22 +187,6 @@ pub async fn listed(core: &Core, cx: &Cx, server: &str, wanted: &Wanted) -> Resu
     cx.still_mine_in(&mut tx).await?;
     tx.commit().await?;
     Ok(rows)
-}
-
-/// How many more moves it bears. Those that were begun may not have taken yet what they need.
-async fn room_at_source(core: &Core, cx: &Cx, server: &ServerRow, moving: usize) -> Result<usize, Failure> {
-    let admin = hands::admin(core, cx, server, None).await?;
-    admin.only_look(STATEMENT).await.map_err(hands::failure)?;
-    let host = admin.movable_host(&[]).await.map_err(hands::failure)?;
-    admin.close().await;
-    Ok(room(&host).saturating_sub(moving))
-}
-
-/// A side that is left follows by a worker there.
-fn room(host: &Host) -> usize {
-    let free = |(most, taken): (u64, u64)| most.saturating_sub(taken);
-    let moves = (free(host.slots) / SLOTS).min(free(host.senders) / SLOTS).min(free(host.logical_workers));
-    usize::try_from(moves).unwrap_or(usize::MAX)
 }
 
 enum Begun {
@@ -218,17 +204,22 @@ async fn begin(
     wanted: &Wanted,
     row: &Row,
     round: &Round,
+    targets: &mut Targets,
 ) -> Result<Begun, Failure> {
     let id: TenantId =
         row.tenant_id.parse().map_err(|_| Failure::stuck("store_incomplete", "a tenant's id in the store is no id"))?;
     let Some(tenant) = tenants::find(&core.store, id.as_str()).await? else {
         return Ok(Begun::Later(format!("tenant {id} is gone")));
     };
-    if tenant.state == "active"
-        && let Some((why, could_grow)) = no_room(core, &tenant, server, wanted).await?
+    let chosen = match tenant.state.as_str() {
+        "active" => choose(core, &tenant, server, wanted).await?,
+        _ => None,
+    };
+    if let Some(chosen) = &chosen
+        && let Some(why) = chosen.no_room()
     {
         // A slot comes free where a move comes to nothing, or with a server that is being made, or soon will be.
-        let soon = could_grow && store::is_young(&core.store, &server.id, GROWTH).await?;
+        let soon = chosen.pool.is_some() && store::is_young(&core.store, &server.id, GROWTH).await?;
         if soon {
             cx.engine().wake(server_pool::LOOP);
         }
@@ -236,6 +227,12 @@ async fn begin(
             return Ok(Begun::Later(format!("no room for tenant {id}: {why}")));
         }
         return leave(core, cx, server, row, "no_room", &why).await;
+    }
+    let to = chosen.and_then(|chosen| chosen.server);
+    if let Some(to) = &to
+        && let Some(why) = targets.short(core, cx, to).await?
+    {
+        return Ok(Begun::Later(why));
     }
     let how = How { stall_ms: STALL_SECONDS * 1000, keep_seconds: wanted.keep_seconds };
     let actor = Actor::operation(cx.operation, None);
@@ -251,6 +248,9 @@ async fn begin(
             tx.commit().await?;
             cx.fault("begun")?;
             cx.engine().go(started);
+            if let Some(to) = &to {
+                targets.took(&to.id);
+            }
             Ok(Begun::Moves)
         }
         Err(Refused(problem)) => {
@@ -269,15 +269,15 @@ async fn begin(
     }
 }
 
-/// And whether a server pool could make a server that has. What is wrong with the tenant besides is its move's to say.
-async fn no_room(
+/// Where it would go. What is wrong with the tenant besides is its move's to say.
+async fn choose(
     core: &Core,
     tenant: &tenants::TenantRow,
     server: &ServerRow,
     wanted: &Wanted,
-) -> Result<Option<(String, bool)>, Failure> {
+) -> Result<Option<Chosen>, Failure> {
     match target::choose(core, tenant, &server.id, &wanted.goal).await {
-        Ok(chosen) => Ok(chosen.no_room().map(|why| (why, chosen.pool.is_some()))),
+        Ok(chosen) => Ok(Some(chosen)),
         Err(failure) if failure.class == Class::Permanent => Ok(None),
         Err(failure) => Err(failure),
     }
@@ -302,24 +302,4 @@ async fn leave(core: &Core, cx: &Cx, server: &ServerRow, row: &Row, code: &str, 
     tx.commit().await?;
     tracing::info!(server = server.id, tenant = row.tenant_id, code, why, "it stays where it is");
     Ok(Begun::Left)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn host(slots: (u64, u64), senders: (u64, u64), logical_workers: (u64, u64)) -> Host {
-        Host { slots, senders, logical_workers, ..Host::default() }
-    }
-
-    #[test]
-    fn what_is_scarcest_at_the_source_says_how_many_move() {
-        assert_eq!(room(&host((64, 0), (64, 0), (32, 0))), 32);
-        assert_eq!(room(&host((10, 0), (64, 0), (32, 0))), 5);
-        assert_eq!(room(&host((10, 9), (64, 0), (32, 0))), 0);
-        assert_eq!(room(&host((64, 0), (64, 61), (32, 0))), 1);
-        assert_eq!(room(&host((64, 0), (64, 0), (4, 4))), 0);
-        // More taken than there are, as after a setting was lowered.
-        assert_eq!(room(&host((2, 5), (64, 0), (4, 0))), 0);
-    }
 }

@@ -23,7 +23,14 @@ pub struct Row {
     move_code: Option<String>,
     move_message: Option<String>,
     move_done: Option<i64>,
+    /// Seconds since its move was over.
+    move_ended: Option<f64>,
 }
+
+/// A tenant whose move met what passes is moved again so often, after so many seconds, each time after twice as many.
+const TRIES: i32 = 10;
+const PAUSE: f64 = 10.0;
+const PAUSE_MOST: f64 = 600.0;
 
 /// Nobody else's tenants are asked to leave. Those that the drain before has under way are this one's.
 pub async fn begin(tx: &mut PgConnection, server: &str, operation: Uuid) -> sqlx::Result<()> {
@@ -82,7 +89,8 @@ pub async fn list(tx: &mut PgConnection, server: &str) -> sqlx::Result<()> {
 pub async fn rows(store: impl PgExecutor<'_>, server: &str, order: DrainOrder) -> sqlx::Result<Vec<Row>> {
     let sql = "SELECT x.tenant_id, x.bytes, x.moved_by, x.tries, x.code, x.message, t.server_id AS at, m.to_server, o.state AS move_state,
             coalesce(o.failed_error, o.error)->>'code' AS move_code, coalesce(o.failed_error, o.error)->>'message' AS move_message,
-            CASE WHEN o.progress->>'unit' = 'bytes' THEN (o.progress->>'done')::bigint END AS move_done
+            CASE WHEN o.progress->>'unit' = 'bytes' THEN (o.progress->>'done')::bigint END AS move_done,
+            extract(epoch FROM now() - o.finished_at)::float8 AS move_ended
         FROM server_drain_tenant x JOIN tenant t ON t.id = x.tenant_id
         LEFT JOIN operation o ON o.id = x.moved_by LEFT JOIN tenant_move m ON m.tenant_id = x.tenant_id AND o.id IS NOT NULL
         WHERE x.server_id = $1
@@ -103,7 +111,27 @@ pub async fn leave(tx: &mut PgConnection, server: &str, tenant: &str, code: &str
     sqlx::query(sql).bind(server).bind(tenant).bind(code).bind(why).execute(tx).await.map(drop)
 }
 
-/// Its move came too late to the last slot of a server, and was over before it did anything.
+/// Sides that are kept there of tenants that left, and follow.
+pub async fn kept(store: impl PgExecutor<'_>, server: &str) -> sqlx::Result<i64> {
+    let sql = "SELECT count(*) FROM tenant_move WHERE from_server = $1 AND flipped_at IS NOT NULL AND follows";
+    sqlx::query_scalar(sql).bind(server).fetch_one(store).await
+}
+
+/// Whether a move, or what one left, holds anything there that it will give back.
+pub async fn is_held(store: impl PgExecutor<'_>, server: &str) -> sqlx::Result<bool> {
+    let sql = "SELECT EXISTS (SELECT FROM tenant_move WHERE $1 IN (from_server, to_server))";
+    sqlx::query_scalar(sql).bind(server).fetch_one(store).await
+}
+
+/// Moves to there that were begun, and may not have taken yet what they need; or to where nobody knows yet.
+pub async fn beginning(store: impl PgExecutor<'_>, server: &str) -> sqlx::Result<i64> {
+    let sql = "SELECT count(*) FROM operation o LEFT JOIN tenant_move m ON 'tenant:' || m.tenant_id = o.subject
+        WHERE o.kind = 'tenant.move' AND o.state IN ('queued', 'running', 'waiting')
+          AND o.step_name IN ('Reserve', 'Prepare', 'Plan', 'Publish') AND coalesce(m.to_server, $1) = $1";
+    sqlx::query_scalar(sql).bind(server).fetch_one(store).await
+}
+
+/// Its move was over before it did anything, for a reason that passes.
 pub async fn again(tx: &mut PgConnection, server: &str, tenant: &str, by: Uuid) -> sqlx::Result<()> {
     let sql = "UPDATE server_drain_tenant SET moved_by = NULL, tries = tries + 1
         WHERE server_id = $1 AND tenant_id = $2 AND moved_by = $3";
@@ -152,6 +180,7 @@ impl Row {
             // Both sides are kept for a person: the one here may be the whole one.
             (Some("stuck"), false) => DrainState::Left,
             (_, false) => DrainState::Moved,
+            (Some(_), true) if self.comes_again(server).is_some() => DrainState::Waiting,
             // Stuck, or over, and it is still there; or nobody knows any more how it ended.
             (Some(_), true) => DrainState::Left,
             (None, true) if self.moved_by.is_some() || self.code.is_some() => DrainState::Left,
@@ -159,7 +188,7 @@ impl Row {
         }
     }
 
-    /// Why it is left.
+    /// Why it is left, or comes again.
     pub fn why(&self) -> (String, String) {
         let told = |code: &Option<String>, message: &Option<String>| {
             code.clone().map(|code| (code, message.clone().unwrap_or_default()))
@@ -173,10 +202,22 @@ impl Row {
         })
     }
 
-    /// Somebody else took the slot that its move was to have.
-    pub fn came_too_late(&self, server: &str) -> Option<Uuid> {
-        let too_late = self.move_code.as_deref() == Some("no_room") && self.tries < 3;
-        self.moved_by.filter(|_| too_late && self.stands(server) == DrainState::Left)
+    /// Its move came to nothing for a reason that passes: which move, and after how many seconds the next one begins.
+    pub fn comes_again(&self, server: &str) -> Option<(Uuid, f64)> {
+        let pause = match self.move_code.as_deref()? {
+            // Somebody else took the slot that it was to have.
+            "no_room" if self.tries < 3 => 0.0,
+            "not_now" | "server_unreachable" if self.tries < TRIES => (PAUSE * 2_f64.powi(self.tries)).min(PAUSE_MOST),
+            _ => return None,
+        };
+        let came_to_nothing = self.move_state.as_deref() == Some("failed") && self.at.as_deref() == Some(server);
+        self.moved_by.filter(|_| came_to_nothing).map(|by| (by, pause))
+    }
+
+    /// The same, once its pause is over.
+    pub fn is_due(&self, server: &str) -> Option<Uuid> {
+        let due = |(_, pause): &(Uuid, f64)| self.move_ended.is_none_or(|seconds| seconds >= *pause);
+        self.comes_again(server).filter(due).map(|(by, _)| by)
     }
 
     /// How much of it is elsewhere, of how much.
@@ -200,6 +241,7 @@ impl Row {
         };
         let (code, message) = match state {
             DrainState::Left => Some(self.why()).unzip(),
+            DrainState::Waiting if self.comes_again(server.as_str()).is_some() => Some(self.why()).unzip(),
             DrainState::Moving => (self.move_code.clone(), self.move_message.clone()),
             DrainState::Waiting | DrainState::Moved => (None, None),
         };
@@ -219,6 +261,22 @@ impl Row {
 mod tests {
     use super::*;
 
+    #[test]
+    fn who_comes_again_waits_longer_each_time() {
+        let row = |tries, ended| Row {
+            tries,
+            move_ended: Some(ended),
+            ..all()
+                .into_iter()
+                .find(|row| row.move_code.as_deref() == Some("not_now") && row.at.as_deref() == Some("here"))
+                .expect("one")
+        };
+        assert!(row(0, 9.0).is_due("here").is_none() && row(0, 10.0).is_due("here").is_some());
+        assert!(row(3, 79.0).is_due("here").is_none() && row(3, 80.0).is_due("here").is_some());
+        assert!(row(9, 599.0).is_due("here").is_none() && row(9, 600.0).is_due("here").is_some());
+        assert_eq!(row(TRIES, 9999.0).stands("here"), DrainState::Left);
+    }
+
     const STATES: [&str; 8] = ["queued", "running", "waiting", "undoing", "stuck", "succeeded", "failed", "cancelled"];
 
     /// All rows that there can be.
@@ -229,20 +287,27 @@ mod tests {
             let states = STATES.iter().map(|state| Some(*state)).chain([None]).filter(|_| moved_by.is_some());
             for state in states.chain([None].into_iter().filter(|_| moved_by.is_none())) {
                 for at in ["here", "there"] {
-                    for code in [None, Some("wrong_state")] {
+                    for (code, failed, tries) in [
+                        (None, "no_room", 0),
+                        (Some("wrong_state"), "no_room", 3),
+                        (None, "not_now", 0),
+                        (None, "not_now", TRIES),
+                        (None, "not_movable", 0),
+                    ] {
                         rows.push(Row {
                             tenant_id: "acme".into(),
                             bytes: Some(100),
                             moved_by,
-                            tries: 0,
+                            tries,
                             code: code.map(str::to_owned),
                             message: None,
                             at: Some(at.into()),
                             to_server: Some("there".into()),
                             move_state: state.map(str::to_owned),
-                            move_code: (state == Some("failed")).then(|| "no_room".to_owned()),
+                            move_code: (state == Some("failed")).then(|| failed.to_owned()),
                             move_message: None,
                             move_done: Some(1000),
+                            move_ended: Some(5.0),
                         });
                     }
                 }
@@ -255,15 +320,17 @@ mod tests {
     fn who_has_a_move_is_not_given_another() {
         for row in all() {
             let state = row.stands("here");
-            assert!(row.moved_by.is_none() || state != DrainState::Waiting, "{row:?}");
+            let again = row.comes_again("here").is_some();
+            assert!(row.moved_by.is_none() || again == (state == DrainState::Waiting), "{row:?}");
             let in_flight = row.move_state.as_deref().is_some_and(|state| STATES[..4].contains(&state));
             assert_eq!(state == DrainState::Moving, in_flight, "{row:?}");
-            // Only one whose move is over may be begun anew, and only where that did nothing.
-            let again = row.came_too_late("here").is_some();
+            // Only one whose move is over may be begun anew, and only where that did nothing, for a reason that passes.
             assert!(
                 !again || row.move_state.as_deref() == Some("failed") && row.at.as_deref() == Some("here"),
                 "{row:?}"
             );
+            assert!(!again || row.move_code.as_deref() != Some("not_movable") && row.tries < TRIES, "{row:?}");
+            assert_eq!(row.is_due("here").is_some(), again && row.move_code.as_deref() == Some("no_room"), "{row:?}");
         }
     }
 
@@ -278,7 +345,9 @@ mod tests {
             let shown = row.shown(&"here".parse().expect("a name")).expect("it can be shown");
             assert_eq!(
                 shown.code.is_some(),
-                state == DrainState::Left || shown.state == DrainState::Moving && row.move_code.is_some()
+                state == DrainState::Left
+                    || state == DrainState::Moving && row.move_code.is_some()
+                    || state == DrainState::Waiting && row.moved_by.is_some()
             );
             assert_eq!(shown.to.is_some(), matches!(state, DrainState::Moved | DrainState::Moving), "{row:?}");
         }

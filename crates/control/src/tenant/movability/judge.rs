@@ -58,6 +58,8 @@ pub enum Against {
     Full(String),
     Disk(String),
     Unfit(String),
+    /// It would do, were it not cordoned, ill or busy.
+    Away(String),
 }
 
 #[derive(Clone, Copy)]
@@ -143,6 +145,7 @@ impl Found {
             code,
             severity,
             blocks,
+            passes: false,
             message,
             count: 0,
             objects,
@@ -158,6 +161,7 @@ trait Told {
     fn about(&mut self, named: &Named) -> &mut Self;
     fn handled(&mut self, how: impl Into<String>) -> &mut Self;
     fn next(&mut self, next: impl Into<String>) -> &mut Self;
+    fn passes(&mut self, passes: bool) -> &mut Self;
 }
 
 impl Told for MoveFinding {
@@ -174,6 +178,11 @@ impl Told for MoveFinding {
 
     fn next(&mut self, next: impl Into<String>) -> &mut Self {
         self.next = Some(next.into());
+        self
+    }
+
+    fn passes(&mut self, passes: bool) -> &mut Self {
+        self.passes = passes;
         self
     }
 }

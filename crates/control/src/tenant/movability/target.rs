@@ -191,7 +191,14 @@ pub async fn choose_among(
         Goal::Region(region) => Some(region.as_str()),
         Goal::Server(_) | Goal::ServerPool(_) | Goal::Plan(_) | Goal::Elsewhere => row.region.as_deref(),
     };
-    let want = Want { kind: plan.server, region, labels: &row.labels.0, template, rules: &core.settings.placement };
+    let want = Want {
+        kind: plan.server,
+        region,
+        labels: &row.labels.0,
+        template,
+        extensions: &plan.extensions,
+        rules: &core.settings.placement,
+    };
     let chosen = |name: String| Chosen {
         name,
         server: None,
@@ -246,14 +253,12 @@ fn against(obstacle: &Obstacle<'_>) -> Against {
     match obstacle {
         Obstacle::Full(_) => Against::Full(why),
         Obstacle::Disk { .. } | Obstacle::Size { .. } => Against::Disk(why),
-        Obstacle::State(_)
-        | Obstacle::Kind { .. }
+        Obstacle::State(_) | Obstacle::Unhealthy(_) | Obstacle::Connections { .. } => Against::Away(why),
+        Obstacle::Kind { .. }
         | Obstacle::Region(_)
         | Obstacle::Label { .. }
-        | Obstacle::Unhealthy(_)
         | Obstacle::Version { .. }
-        | Obstacle::Extension(_)
-        | Obstacle::Connections { .. } => Against::Unfit(why),
+        | Obstacle::Extension(_) => Against::Unfit(why),
     }
 }
 
@@ -271,7 +276,7 @@ impl Chosen {
     pub fn no_room(&self) -> Option<String> {
         let full = self.against.iter().find_map(|against| match against {
             Against::Full(why) => Some(why.clone()),
-            Against::Disk(_) | Against::Unfit(_) => None,
+            Against::Disk(_) | Against::Unfit(_) | Against::Away(_) => None,
         });
         match (&self.server, &self.pool) {
             (Some(_), _) => full,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use freehold_api::id::PoolName;
 use freehold_api::movability::{Movability, MoveMethod, MoveSeverity};
+use freehold_api::problem::Code;
 use freehold_durable::{Cx, Failure, Outcome};
 
 use super::store;
@@ -17,27 +18,44 @@ use crate::stock::{claim, declare, make, store as databases};
 use crate::tenant::adopt::store as adopted;
 use crate::tenant::fence;
 use crate::tenant::movability::look::{self, Watch};
-use crate::tenant::movability::target::Goal;
-use crate::tenant::plan::judge;
+use crate::tenant::movability::target::{self, Goal};
 use crate::tenant::store as tenants;
 
 /// For a server of a pool that is being made.
 const LOOK: Duration = Duration::from_secs(5);
+/// For what is in the way, and passes.
+const PASSING: Duration = Duration::from_secs(30);
 /// Nobody types them.
 const PASSWORD: usize = 40;
+/// What is in the way passes.
+pub const NOT_NOW: &str = "not_now";
 
 pub async fn run(core: &Core, cx: &Cx, goal: Goal, how: How) -> Result<Outcome<Step>, Failure> {
     let tenant = fence::tenant(cx)?;
-    let found = look::look(core, cx, &tenant, Some(&goal), Watch::Nothing).await?;
-    require_movable(&found)?;
     let plan = match &goal {
         Goal::Plan(plan) => Some(plan.clone()),
         Goal::Server(_) | Goal::ServerPool(_) | Goal::Region(_) | Goal::Elsewhere => None,
     };
-    let (to, pool) = found.to.map_or((None, None), |to| (to.server, to.server_pool));
+    if let Some(plan) = &plan
+        && let Some(pool) = pool_to_wait_for(core, cx, &tenant, &goal).await?
+    {
+        return Ok(await_server(tenant, plan.clone(), pool, how));
+    }
+    let found = look::look(core, cx, &tenant, Some(&goal), Watch::Nothing).await?;
+    match require_movable(&found) {
+        Ok(()) => {}
+        // Nobody gives a plan up for what passes.
+        Err(failure) if failure.code == NOT_NOW && plan.is_some() => {
+            let again = Outcome::again(PASSING, Step::Reserve { goal, how });
+            return Ok(again.waiting_for(NOT_NOW, failure.message));
+        }
+        Err(failure) => return Err(failure),
+    }
+    let to = found.to.and_then(|to| to.server);
     let Some(to) = to else {
-        if let (Some(plan), Some(pool)) = (plan, pool) {
-            return Ok(await_server(tenant, plan, pool, how));
+        // Of a plan: whoever was faster than this look has it, and the next one chooses anew.
+        if plan.is_some() {
+            return Ok(Outcome::again(LOOK, Step::Reserve { goal, how }));
         }
         let message =
             "none of its servers has room now: name a server, or let the pool have one more spare (minimum_spare)";
@@ -53,13 +71,6 @@ pub async fn run(core: &Core, cx: &Cx, goal: Goal, how: How) -> Result<Outcome<S
     }
     require_free_names(core, cx, &making, to.as_str()).await?;
     let (there, back) = (declare::mint_one(core, PASSWORD).await, declare::mint_one(core, PASSWORD).await);
-    if let Some(plan) = &plan {
-        let server = hands::server(core, to.as_str()).await?;
-        let plan = core.known_plan(plan)?;
-        if let Some(Refused(problem)) = plan.extensions.iter().find_map(|name| judge::missing(plan, name, &server)) {
-            return Err(Failure::permanent(problem.code.as_str(), problem.detail));
-        }
-    }
     let engine = cx.engine();
     core.fleet.placed(to.as_str()).await;
     Ok(Outcome::step(Step::Prepare { how }).recording(move |tx| {
@@ -84,14 +95,39 @@ pub async fn run(core: &Core, cx: &Cx, goal: Goal, how: How) -> Result<Outcome<S
     }))
 }
 
-/// By the one method that a move knows.
+/// Where no server that the plan wants has room, and a pool can make one. It is chosen before anybody is looked at: the wait
+/// may be long, and what is in the way meanwhile need not be there at its end.
+async fn pool_to_wait_for(core: &Core, cx: &Cx, tenant: &str, goal: &Goal) -> Result<Option<PoolName>, Failure> {
+    let gone = || Failure::permanent("wrong_state", "the tenant has no database any more");
+    let row = tenants::find(&core.store, tenant).await?.ok_or_else(gone)?;
+    let chosen = target::choose(core, &row, row.server_id.as_deref().ok_or_else(gone)?, goal).await?;
+    if chosen.server.is_some() {
+        return Ok(None);
+    }
+    let Some((pool, _)) = chosen.pool else {
+        let refused = chosen.refusal.unwrap_or_else(|| Refused::new(Code::NoRoom, "no server has room now"));
+        return Err(Failure::permanent(refused.code().as_str(), refused.0.detail));
+    };
+    // Once: no server is made for whom nothing moves.
+    if row.waiting_for.is_none() {
+        let found = look::look(core, cx, tenant, Some(goal), Watch::Nothing).await?;
+        require_movable(&found).or_else(|failure| if failure.code == NOT_NOW { Ok(()) } else { Err(failure) })?;
+    }
+    let bad = |_| Failure::stuck("store_incomplete", format!("{pool} is no name of a pool"));
+    pool.parse().map(Some).map_err(bad)
+}
+
+/// By the one method that a move knows. `not_now`, where all that is in the way passes: whoever asks again may have it.
 pub fn require_movable(found: &Movability) -> Result<(), Failure> {
     if found.methods.contains(&MoveMethod::Logical) {
         return Ok(());
     }
     let blocks = found.findings.iter().filter(|finding| finding.severity == MoveSeverity::Blocks);
-    let why: Vec<String> = blocks.map(|finding| format!("{} ({})", finding.message, finding.code.as_str())).collect();
-    Err(Failure::permanent("not_movable", why.join("; ")))
+    let blocks: Vec<_> = blocks.filter(|finding| finding.blocks.contains(&MoveMethod::Logical)).collect();
+    let why: Vec<String> =
+        blocks.iter().map(|finding| format!("{} ({})", finding.message, finding.code.as_str())).collect();
+    let code = if blocks.iter().all(|finding| finding.passes) { NOT_NOW } else { "not_movable" };
+    Err(Failure::permanent(code, why.join("; ")))
 }
 
 /// Its place among those for whom the pool's next server is made.

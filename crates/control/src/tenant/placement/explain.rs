@@ -31,6 +31,7 @@ pub async fn explain(State(plane): State<Plane>, Json(body): Json<ExplainPlaceme
         region: body.region.as_deref(),
         labels: &labels,
         template: &template,
+        extensions: &plan.extensions,
         rules: &core.settings.placement,
     };
     let fleet = core.fleet.no_older_than(&core.store, wait::SURE).await?;

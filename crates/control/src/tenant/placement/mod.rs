@@ -29,7 +29,18 @@ pub struct Want<'a> {
     pub region: Option<&'a str>,
     pub labels: &'a Labels,
     pub template: &'a Template,
+    /// Of the plan; the template has its own.
+    pub extensions: &'a [String],
     pub rules: &'a Placement,
+}
+
+impl<'a> Want<'a> {
+    /// Extensions without which it cannot be, the template's first.
+    pub fn required(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        let of_template = self.template.manifest.extensions.iter().filter(|extension| extension.required);
+        let of_plan = self.extensions.iter().map(String::as_str);
+        of_template.map(|extension| extension.name.as_str()).chain(of_plan)
+    }
 }
 
 /// The servers that could take it, best first: healthy ones before degraded ones, lower priority, then the emptiest;
@@ -82,9 +93,7 @@ pub fn obstacles<'a>(want: &Want<'a>, server: &'a ServerWithUse) -> impl Iterato
         let is = u16::try_from(found / 10_000).unwrap_or(0);
         (is < wanted).then_some(Obstacle::Version { is, wanted })
     });
-    let required = want.template.manifest.extensions.iter().filter(|extension| extension.required);
-    let missing = required.filter(|extension| !row.has_extension(&extension.name));
-    let missing = missing.map(|extension| Obstacle::Extension(&extension.name));
+    let missing = want.required().filter(|name| !row.has_extension(name)).map(Obstacle::Extension);
     let full = (server.taken_by_now() >= i64::from(row.capacity)).then_some(Obstacle::Full(row.capacity));
     state
         .into_iter()
@@ -197,18 +206,15 @@ pub fn explain_refusal(want: &Want<'_>, fleet: &[ServerWithUse]) -> Refused {
             format!("{}: {why}", server.row.id)
         })
         .collect();
-    let extension = want.template.manifest.extensions.iter().find(|extension| {
+    let extension = want.required().find(|extension| {
         let same_kind = |server: &&&ServerWithUse| server.row.kind() == want.kind && server.row.state == "active";
-        extension.required
-            && fleet.iter().filter(same_kind).count() > 0
-            && fleet.iter().filter(same_kind).all(|server| !server.row.has_extension(&extension.name))
+        fleet.iter().filter(same_kind).count() > 0
+            && fleet.iter().filter(same_kind).all(|server| !server.row.has_extension(extension))
     });
     if let Some(extension) = extension {
-        let detail = format!(
-            "the template requires extension {}, which no server has installed ({})",
-            extension.name,
-            reasons.join("; ")
-        );
+        let who = if want.extensions.iter().any(|name| name == extension) { "plan" } else { "template" };
+        let detail =
+            format!("the {who} requires extension {extension}, which no server has installed ({})", reasons.join("; "));
         return Refused::new(Code::ExtensionMissing, detail);
     }
     if let Some(region) = want.region

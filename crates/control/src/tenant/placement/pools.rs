@@ -199,11 +199,7 @@ pub fn obstacles<'a>(want: &Want<'a>, view: &'a PoolView<'_>) -> impl Iterator<I
     // What its newest server lacks, the next one would lack too.
     let known = view.servers.iter().filter(|server| server.row.version_num.is_some());
     let newest = known.max_by_key(|server| (server.row.created_at.to_jiff(), &server.row.id));
-    let required = manifest.extensions.iter().filter(|extension| extension.required);
-    let missing = required
-        .filter(|extension| newest.is_some_and(|newest| !newest.row.has_extension(&extension.name)))
-        .map(|extension| extension.name.as_str())
-        .next();
+    let missing = want.required().find(|name| newest.is_some_and(|newest| !newest.row.has_extension(name)));
     kind.into_iter()
         .chain(region)
         .chain(label.map(|key| Obstacle::Label(key)))

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use freehold_api::placement::Choice;
+use freehold_api::problem::Code;
 use freehold_api::server::ServerKind;
 use freehold_api::template::Template;
 use freehold_api::tenant::Labels;
@@ -12,7 +13,7 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::pools::{self, Growth, Need, Waiters};
-use super::{Want, candidates, explain, fits, obstacles, rank};
+use super::{Want, candidates, explain, explain_refusal, fits, obstacles, rank};
 use crate::server::store::{ServerRow, ServerWithUse};
 use crate::server_pool::definition::Definition;
 use crate::settings::{Placement, ServerPool};
@@ -102,12 +103,13 @@ fn waiters(count: i64) -> Vec<Waiters> {
 struct Asked {
     labels: Labels,
     template: Template,
+    extensions: Vec<String>,
     rules: Placement,
 }
 
 impl Asked {
     fn new() -> Self {
-        Self { labels: Labels::new(), template: template(""), rules: Placement::default() }
+        Self { labels: Labels::new(), template: template(""), extensions: Vec::new(), rules: Placement::default() }
     }
 
     fn want(&self) -> Want<'_> {
@@ -116,6 +118,7 @@ impl Asked {
             region: None,
             labels: &self.labels,
             template: &self.template,
+            extensions: &self.extensions,
             rules: &self.rules,
         }
     }
@@ -300,6 +303,27 @@ fn pools_are_waited_for_only_where_that_helps() {
     ] {
         assert!(refusal.contains(part), "{refusal}");
     }
+}
+
+/// A server without what the plan brings is passed over, however empty it is; where none has it, that is the reason.
+#[test]
+fn placement_goes_by_the_extensions_of_the_plan_as_well() {
+    let mut asked = Asked::new();
+    asked.extensions = vec!["vector".into()];
+    let with = ServerRow { extensions: Json(serde_json::json!({"vector": "1"})), ..row("with") };
+    let fleet = [server(row("bare"), 0), server(with, 3)];
+    let ids: Vec<&str> = rank(&asked.want(), &fleet).iter().map(|server| server.row.id.as_str()).collect();
+    assert_eq!(ids, ["with"]);
+    assert_eq!(why(&asked.want(), &fleet[0]), "extension vector is not installed on it");
+    let refused = explain_refusal(&asked.want(), &fleet[..1]);
+    assert_eq!(refused.code(), Code::ExtensionMissing);
+    assert!(refused.0.detail.contains("the plan requires extension vector"), "{}", refused.0.detail);
+    let pools = [pool("capacity = 2\nmaximum_servers = 2")];
+    let of_pool = ServerRow { pool: Some("eu".into()), provisioned_at: Some(row("x").created_at), ..row("eu-1") };
+    let (growth, fleet) = (Growth::default(), [server(of_pool, 2)]);
+    let views = pools::views(&pools, &asked.rules, &fleet, &growth);
+    let against: Vec<String> = pools::obstacles(&asked.want(), &views[0]).map(|why| why.to_string()).collect();
+    assert_eq!(against, ["extension vector is not installed on its servers"]);
 }
 
 fn fleets() -> impl Strategy<Value = Vec<ServerWithUse>> {

@@ -51,7 +51,13 @@ pub async fn change(
     let actor = caller.actor();
     let Some(at) = at else {
         let started = start(&plane, &id, &row, &judged, &actor).await?;
-        return change::finish(&plane, &id, "change the plan of", started, wait).await;
+        let failed = match change::finish(&plane, &id, "change the plan of", started, wait).await {
+            Ok(answer) => return Ok(answer),
+            Err(refused) => refused,
+        };
+        // Once the other server serves nothing takes the plan back, whatever becomes of the rest: it is told how it stands.
+        let row = change::find(&plane, &id).await?;
+        return if row.plan == to.name.as_str() { Ok(change::shown(row)) } else { Err(failed) };
     };
     let mut tx = plane.store.begin().await?;
     let locked = tenants::lock(&mut tx, id.as_str()).await?.ok_or_else(|| change::not_found(&id))?;
@@ -139,6 +145,7 @@ async fn preview(
 ) -> Answer<PlanPreview> {
     let Judged { to, step, moves, size_bytes, against, against_now, .. } = judged;
     let against = against.into_iter().chain(against_now.into_iter().filter(|_| at.is_none()));
+    let against = against.map(|refused| if caller.tenants.is_some() { refused.without_fleet() } else { refused });
     let against: Vec<PlanObstacle> =
         against.map(|Refused(problem)| PlanObstacle { code: problem.code, message: problem.detail }).collect();
     let movability = match moves && caller.tenants.is_none() {

@@ -87,10 +87,11 @@ impl ChangeDue {
                 let message = format!("there is no plan {} in the settings any more", change.plan);
                 store::waits(&mut tx, tenant, "unknown_plan", &message).await?;
             }
-            Err(Seen::Against(Refused(problem))) => {
-                let code = problem.code.as_str();
-                tracing::info!(tenant, plan = change.plan, code, why = problem.detail, "a change of plan waits");
-                store::waits(&mut tx, tenant, code, &problem.detail).await?;
+            Err(Seen::Against(refused)) => {
+                let code = refused.code().as_str();
+                tracing::info!(tenant, plan = change.plan, code, why = refused.0.detail, "a change of plan waits");
+                // Whoever may see the tenant reads it.
+                store::waits(&mut tx, tenant, code, &refused.without_fleet().0.detail).await?;
             }
             Ok((to, moves)) => match begin::begin(core, &cx.engine(), &mut tx, &row, to, moves, actor).await {
                 Ok(begun) => {

@@ -110,12 +110,7 @@ async fn against_moving(core: &Core, row: &TenantRow, to: &Plan, at: &ServerRow)
     }
     drop(store);
     match target::choose(core, row, &at.id, &Goal::Plan(to.name.to_string())).await {
-        Ok(chosen) => {
-            against.extend(chosen.refusal.clone());
-            if let Some(server) = &chosen.server {
-                against.extend(to.extensions.iter().filter_map(|name| missing(to, name, server)));
-            }
-        }
+        Ok(chosen) => against.extend(chosen.refusal),
         Err(Failure { code, message, .. }) => {
             let known = Code::ALL.iter().copied().find(|known| known.as_str() == code);
             against.push(Refused::new(known.unwrap_or(Code::Prerequisite), message));
@@ -124,7 +119,7 @@ async fn against_moving(core: &Core, row: &TenantRow, to: &Plan, at: &ServerRow)
     Ok(against)
 }
 
-pub fn missing(plan: &Plan, extension: &str, server: &ServerRow) -> Option<Refused> {
+fn missing(plan: &Plan, extension: &str, server: &ServerRow) -> Option<Refused> {
     if server.has_extension(extension) {
         return None;
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! widen → (the tenant has the plan) → pool → narrow
-//! undo:  back (it has the one before) → restore
+//! undo:  back (it has the one before) → pool back → restore
 //! ```
 //!
 //! The login's limit is never below what its pooler may open: it is raised before the pooler is told, and lowered after.
@@ -40,6 +40,8 @@ steps! {
         Narrow { from: String, to: String },
         /// Undo: what either allows; with its record the tenant has the plan before.
         Back { from: String, to: String },
+        /// Undo: a moment for its pooler.
+        PoolBack { from: String, to: String },
         /// Undo: what that allows, and no more.
         Restore { from: String, to: String },
     }
@@ -52,6 +54,7 @@ impl Step {
             | Self::Pool { from, to }
             | Self::Narrow { from, to }
             | Self::Back { from, to }
+            | Self::PoolBack { from, to }
             | Self::Restore { from, to } => (from, to),
         }
     }
@@ -106,9 +109,13 @@ impl Operation for SetPlan {
             Step::Back { from, to } => {
                 limit(core, cx, &making, &wider(&limits(core, &from), &limits(core, &to))).await?;
                 let plan = from.clone();
-                Outcome::step(Step::Restore { from, to })
+                Outcome::step(Step::PoolBack { from, to })
                     .recording(move |tx| Box::pin(async move { Ok(store::set(tx, &tenant, database, &plan).await?) }))
             }
+            Step::PoolBack { from, to } => match follow::is_served(core, database).await? {
+                true => Outcome::step(Step::Restore { from, to }),
+                false => Outcome::again(follow::LOOK, Step::PoolBack { from, to }),
+            },
             Step::Restore { from, .. } => {
                 limit(core, cx, &making, &limits(core, &from)).await?;
                 Outcome::done()
@@ -121,6 +128,7 @@ impl Operation for SetPlan {
         let (from, to) = (from.to_owned(), to.to_owned());
         Some(match failed {
             Step::Widen { .. } | Step::Pool { .. } | Step::Narrow { .. } | Step::Back { .. } => Step::Back { from, to },
+            Step::PoolBack { .. } => Step::PoolBack { from, to },
             Step::Restore { .. } => Step::Restore { from, to },
         })
     }

@@ -1,4 +1,4 @@
-//! All SQL about changes of plan.
+//! All SQL about changes of plan. Whoever locks both takes the tenant first, and its `plan_change` after it.
 
 use freehold_api::plan_change::PlanStep;
 use freehold_durable::OperationRow;
@@ -32,6 +32,7 @@ pub struct Kept<'a> {
 
 /// In the place of another that was kept.
 pub async fn keep(tx: &mut PgConnection, tenant: &str, kept: &Kept<'_>) -> sqlx::Result<()> {
+    touch(tx, tenant).await?;
     let sql = "INSERT INTO plan_change (tenant_id, plan, step, due_at, over_quota, requested_by) VALUES ($1, $2, $3, $4, $5, $6)
         ON CONFLICT (tenant_id) DO UPDATE SET plan = excluded.plan, step = excluded.step, due_at = excluded.due_at,
             over_quota = excluded.over_quota, requested_by = excluded.requested_by, requested_at = now(), operation = NULL,
@@ -43,9 +44,9 @@ pub async fn keep(tx: &mut PgConnection, tenant: &str, kept: &Kept<'_>) -> sqlx:
         .bind(kept.at.to_sqlx())
         .bind(kept.over_quota)
         .bind(kept.by)
-        .execute(&mut *tx)
-        .await?;
-    touch(tx, tenant).await
+        .execute(tx)
+        .await
+        .map(drop)
 }
 
 pub async fn find(tx: &mut PgConnection, tenant: &str) -> sqlx::Result<Option<ChangeRow>> {
@@ -54,8 +55,8 @@ pub async fn find(tx: &mut PgConnection, tenant: &str) -> sqlx::Result<Option<Ch
 }
 
 pub async fn forget(tx: &mut PgConnection, tenant: &str) -> sqlx::Result<()> {
-    sqlx::query("DELETE FROM plan_change WHERE tenant_id = $1").bind(tenant).execute(&mut *tx).await?;
-    touch(tx, tenant).await
+    touch(tx, tenant).await?;
+    sqlx::query("DELETE FROM plan_change WHERE tenant_id = $1").bind(tenant).execute(tx).await.map(drop)
 }
 
 async fn touch(tx: &mut PgConnection, tenant: &str) -> sqlx::Result<()> {
@@ -80,7 +81,7 @@ pub async fn due(store: &PgPool) -> sqlx::Result<Vec<String>> {
     sqlx::query_scalar(sql).fetch_all(store).await
 }
 
-/// The last look, with the tenant locked.
+/// What is due of a tenant. Nobody who has not locked the tenant decides by it.
 pub async fn find_due(tx: &mut PgConnection, tenant: &str) -> sqlx::Result<Option<ChangeRow>> {
     let sql = concat!(
         "SELECT c.plan, c.step, c.over_quota, c.operation FROM plan_change c JOIN tenant t ON t.id = c.tenant_id
@@ -113,23 +114,30 @@ pub async fn waits_for(tx: &mut PgConnection, tenant: &str, code: &str, message:
 /// The operation that was to carry it out came to nothing. A person who cancelled it does not want it begun again.
 pub async fn ended(tx: &mut PgConnection, operation: &OperationRow) -> sqlx::Result<()> {
     let (code, message) = answer::failure_of(operation);
+    let message = answer::without_fleet(&code, message);
     if !operation.cancel_requested {
         return failed(tx, operation.id, &code, &message).await;
     }
-    match tenant_of(tx, operation.id).await? {
+    match lock_of(tx, operation.id).await? {
         Some(tenant) => forget(tx, &tenant).await,
         None => Ok(()),
     }
 }
 
-async fn tenant_of(tx: &mut PgConnection, operation: Uuid) -> sqlx::Result<Option<String>> {
-    let sql = "SELECT tenant_id FROM plan_change WHERE operation = $1 FOR UPDATE";
-    sqlx::query_scalar(sql).bind(operation).fetch_optional(tx).await
+/// The tenant whose change of plan this operation carries out, with both locked.
+async fn lock_of(tx: &mut PgConnection, operation: Uuid) -> sqlx::Result<Option<String>> {
+    let sql =
+        "SELECT t.id FROM tenant t WHERE t.id = (SELECT tenant_id FROM plan_change WHERE operation = $1) FOR UPDATE";
+    let tenant: Option<String> = sqlx::query_scalar(sql).bind(operation).fetch_optional(&mut *tx).await?;
+    let Some(tenant) = tenant else { return Ok(None) };
+    // Another may have taken its place until the tenant was free.
+    let sql = "SELECT tenant_id FROM plan_change WHERE tenant_id = $1 AND operation = $2 FOR UPDATE";
+    sqlx::query_scalar(sql).bind(tenant).bind(operation).fetch_optional(tx).await
 }
 
 /// For whatever else it was: it is tried again.
 pub async fn failed(tx: &mut PgConnection, operation: Uuid, code: &str, message: &str) -> sqlx::Result<()> {
-    match tenant_of(tx, operation).await? {
+    match lock_of(tx, operation).await? {
         Some(tenant) => waits(tx, &tenant, code, message).await,
         None => Ok(()),
     }
@@ -151,11 +159,12 @@ pub async fn set(tx: &mut PgConnection, tenant: &str, database: Uuid, plan: &str
     sqlx::query(sql).bind(database).bind(plan).execute(tx).await.map(drop)
 }
 
-/// Whether this operation moves the tenant for the sake of this plan.
+/// Whether this operation gives the tenant this plan, where it is or by a move.
 pub async fn is_under_way(store: &PgPool, operation: Uuid, tenant: &str, plan: &str) -> sqlx::Result<bool> {
-    let sql = "SELECT EXISTS (SELECT FROM operation o WHERE o.id = $1 AND o.subject = 'tenant:' || $2 AND o.kind = 'tenant.move'
-        AND (o.step #>> '{goal,plan}' = $3
-            OR EXISTS (SELECT FROM tenant_move m WHERE m.tenant_id = $2 AND m.plan_after = $3)))";
+    let sql = "SELECT EXISTS (SELECT FROM operation o WHERE o.id = $1 AND o.subject = 'tenant:' || $2
+        AND (o.kind = 'tenant.plan' AND o.step->>'to' = $3 AND o.state <> 'undoing'
+            OR o.kind = 'tenant.move' AND (o.step #>> '{goal,plan}' = $3
+                OR EXISTS (SELECT FROM tenant_move m WHERE m.tenant_id = $2 AND m.plan_after = $3))))";
     sqlx::query_scalar(sql).bind(operation).bind(tenant).bind(plan).fetch_one(store).await
 }
 

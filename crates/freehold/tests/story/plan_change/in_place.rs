@@ -112,6 +112,11 @@ async fn story_what_cannot_be_a_change_of_plan_is_refused() {
     problem(&by("globex", json!({"plan": "plus"})).await, 403, "denied");
     let preview = by("acme", json!({"plan": "own", "dry_run": true})).await;
     assert!(expect(&preview, 200)["movability"].is_null(), "the fleet is not his business");
+    for answer in [&preview, &by("acme", json!({"plan": "own"})).await] {
+        let told = answer.2.to_string();
+        assert!(told.contains("no_room") && told.contains("whoever runs the servers"), "{told}");
+        assert!(!told.contains("local-1") && !told.contains("dedicated"), "nor is who has no room: {told}");
+    }
     let reader = key(&plane, &["read"], None).await;
     let headers = [("authorization", reader.as_str())];
     let body = Some(json!({"plan": "plus"}));

@@ -74,7 +74,7 @@ async fn story_a_change_that_is_due_says_why_it_waits_and_goes_on_by_itself() {
     let later = |plan: &str| json!({"plan": plan, "at": LATER});
     expect(&change(&plane, "acme", later("own")).await, 200);
     let waits = until_waits(&plane, "acme", "no_room").await;
-    assert!(waits["waits"]["message"].as_str().unwrap().contains("dedicated"), "{waits}");
+    assert!(waits["waits"]["message"].as_str().unwrap().contains("no server has room"), "{waits}");
     let stands = stdout(&exits(plane.cli(&["tenant", "plan", "acme"]), 0));
     assert!(stands.contains("no_room"), "{stands}");
     store(&plane).await.batch_execute("UPDATE plan_change SET due_at = now() - interval '2 hours'").await.unwrap();

@@ -110,6 +110,25 @@ async fn story_an_upgrade_that_is_cancelled_leaves_everything_as_it_was() {
     assert_eq!(text(&theirs, &left).await, "0");
 }
 
+/// What fails once the other server serves does not take the plan back: whoever asked for it is told that he has it.
+#[tokio::test]
+async fn story_an_upgrade_whose_way_back_fails_is_answered_as_it_stands() {
+    let cluster = Cluster::builder(15).setting("wal_level", "logical").start();
+    let file = plans();
+    let faults = "tenant.move/Verify/after=permanent*1";
+    let plane = dev_with(&file).postgres(15).env("FREEHOLD_FAULTS", faults).start().await;
+    create(&plane, "acme").await;
+    let body = json!({"id": "big", "dsn": cluster.dsn(ADMIN), "kind": "dedicated", "capacity": 1});
+    let added = plane.request(Method::POST, "/v1/servers", &[("prefer", "wait=30")], Some(body)).await;
+    assert!(matches!(added.0, 200 | 201), "{}", added.2);
+    let wanted = Some(json!({"plan": "own"}));
+    let done = plane.request(Method::POST, "/v1/tenants/acme/plan", &[("prefer", "wait=60")], wanted).await;
+    let told = expect(&done, 200);
+    assert_eq!((&told["plan"], &told["server"]), (&json!("own"), &json!("big")), "{told}");
+    let moves = plane.get("/v1/operations?kind=tenant.move&subject=tenant:acme").await.2;
+    assert_eq!(moves["items"][0]["state"], "failed", "{moves}");
+}
+
 /// Nobody goes on waiting for a server once its upgrade is cancelled.
 #[tokio::test]
 async fn story_an_upgrade_that_waits_for_a_server_can_be_cancelled() {

@@ -23,7 +23,8 @@ async fn story_saasodoo_upgrades_once_it_is_paid_and_moves_where_it_must() {
     let place = Place::new();
     let own = pool("postgres-dedicated", "kind = \"dedicated\"\nminimum_spare = 0\nmaximum_servers = 1");
     let file = place.settings(&format!("{own}{TIERS}{EDGE}"));
-    let plane = dev_with(&file).postgres(15).start().await;
+    let slow = "tenant.plan/Pool/before=sleep:3000*1";
+    let plane = dev_with(&file).postgres(15).env("FREEHOLD_FAULTS", slow).start().await;
     let id = instance(0xcafe_0001);
     problem(&upgrade(&plane, to(&id, "premium")).await, 404, "not_found");
     let before = allocated(&plane, &id).await;
@@ -40,9 +41,20 @@ async fn story_saasodoo_upgrades_once_it_is_paid_and_moves_where_it_must() {
     unpaid["paid"] = json!(false);
     problem(&upgrade(&plane, unpaid).await, 402, "payment_required");
 
-    // On the same server it is done at once.
-    let done = upgrade(&plane, to(&id, "standard")).await;
+    // On the same server it is done at once. Who asks meanwhile is told the job, also when the plan is there already.
+    let meanwhile = async {
+        until("it is in the middle", async || match plane.output().contains("fault point fires") {
+            true => Ok(()),
+            false => Err(plane.output()),
+        })
+        .await;
+        upgrade(&plane, to(&id, "standard")).await
+    };
+    let (done, again) = tokio::join!(upgrade(&plane, to(&id, "standard")), meanwhile);
     assert_eq!(expect(&done, 200)["status"], "upgraded", "{}", done.2);
+    assert_eq!(expect(&again, 200)["status"], "migrating", "{}", again.2);
+    let job = again.2["job_id"].as_str().unwrap();
+    assert_eq!(plane.get(&format!("/v1/operations/{job}")).await.2["kind"], "tenant.plan");
     problem(&upgrade(&plane, to(&id, "standard")).await, 400, "bad_request");
     problem(&upgrade(&plane, to(&id, "basic")).await, 400, "bad_request");
     let tenant = plane.get(&format!("/v1/tenants/{id}")).await.2;

@@ -244,6 +244,7 @@ fn strangers(facts: &Facts<'_>, found: &mut Found) {
         found
             .blocks(PreparedTransaction, ALL, message)
             .about(&contents.prepared)
+            .passes(true)
             .next("COMMIT PREPARED or ROLLBACK PREPARED, as the tenant");
     }
     if !contents.foreign.is_empty() {

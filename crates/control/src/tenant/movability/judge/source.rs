@@ -32,6 +32,7 @@ fn replication(facts: &Facts<'_>, found: &mut Found) {
                     LOGICAL,
                     format!("{taken} of {most} {what} of server {server} are taken; a move needs {SLOTS}"),
                 )
+                .passes(most >= SLOTS)
                 .next(format!("raise max_{} there, and restart it", what.to_lowercase().replace(' ', "_")));
         }
     }
@@ -79,7 +80,9 @@ fn waiting(facts: &Facts<'_>, found: &mut Found) {
         );
         let finding = found.blocks(PreparedTransaction, LOGICAL, message);
         finding.count = others;
-        finding.next("COMMIT PREPARED or ROLLBACK PREPARED in their databases: pg_prepared_xacts lists them");
+        finding
+            .passes(true)
+            .next("COMMIT PREPARED or ROLLBACK PREPARED in their databases: pg_prepared_xacts lists them");
     }
 }
 

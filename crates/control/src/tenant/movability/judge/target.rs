@@ -16,12 +16,14 @@ pub fn judge(facts: &Facts<'_>, target: &Target<'_>, found: &mut Found) {
         match against {
             Against::Full(why) => found
                 .blocks(TargetFull, ALL, format!("{}: {why}", target.name))
+                .passes(!matches!(target.seen, Seen::Nowhere))
                 .next("freehold server update NAME --capacity N, or take another target"),
             Against::Disk(why) => found
                 .blocks(TargetDisk, ALL, format!("{}: {why}", target.name))
                 .next("give it more disk, or take another target"),
-            Against::Unfit(why) => found
+            Against::Unfit(why) | Against::Away(why) => found
                 .blocks(TargetUnfit, ALL, format!("{}: {why}", target.name))
+                .passes(matches!(against, Against::Away(_)))
                 .next("freehold placement explain tells which servers could take it"),
         };
     }
@@ -30,6 +32,7 @@ pub fn judge(facts: &Facts<'_>, target: &Target<'_>, found: &mut Found) {
         Seen::Away(why) => {
             found
                 .blocks(TargetUnreachable, ALL, format!("{} does not answer: {why}", target.name))
+                .passes(true)
                 .next("freehold server check it, or take another target");
         }
         Seen::ToBeMade(postgres) => {
@@ -118,6 +121,7 @@ fn replication(target: &Target<'_>, host: &Host, found: &mut Found) {
                     "{taken} of {most} workers for logical replication of {name} are taken; a move needs {WORKERS}"
                 ),
             )
+            .passes(most >= WORKERS)
             .next("raise max_logical_replication_workers and max_worker_processes there, and restart it");
     }
     // Where a subscription stands is kept in what max_replication_slots bounds; it is also what the way back needs.
@@ -126,6 +130,7 @@ fn replication(target: &Target<'_>, host: &Host, found: &mut Found) {
         0 => {
             found
                 .blocks(TargetSlots, LOGICAL, format!("all {most} replication slots of {name} are taken"))
+                .passes(most > 0)
                 .next("raise max_replication_slots there, and restart it");
         }
         free if free < SLOTS => {

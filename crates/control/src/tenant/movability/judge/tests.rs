@@ -231,6 +231,27 @@ fn each_fact_is_a_finding_and_no_code_is_without_one() {
     }
 }
 
+#[test]
+fn what_passes_is_told_from_what_stays() {
+    use MoveCode::*;
+    let passing =
+        [PreparedTransaction, SourceSlots, SourceSenders, TargetFull, TargetUnreachable, TargetSlots, TargetWorkers];
+    let finding = |code: MoveCode, bend: &dyn Fn(&mut World)| {
+        let mut world = world();
+        bend(&mut world);
+        world.judge().findings.into_iter().find(|finding| finding.code == code).expect("it is found")
+    };
+    for (code, severity, _, bend) in BENDS {
+        let passes = *severity == MoveSeverity::Blocks && passing.contains(code);
+        assert_eq!(finding(*code, bend).passes, passes, "{code:?}, {severity:?}");
+    }
+    assert!(finding(TargetUnfit, &|w| w.against = vec![Against::Away("it is cordoned".into())]).passes);
+    // Where there never are as many as a move needs, waiting does not help.
+    assert!(!finding(TargetWorkers, &|w| w.there.logical_workers = (1, 0)).passes);
+    assert!(!finding(TargetSlots, &|w| w.there.slots = (0, 0)).passes);
+    assert!(!finding(SourceSlots, &|w| w.source.slots = (1, 0)).passes);
+}
+
 /// The matrix of docs/move.md.
 #[test]
 fn what_the_admin_may_do_decides_by_version() {
