@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use freehold_api::audit::AuditFindingKind;
 use freehold_api::movability::MoveCode;
 use freehold_api::plan::Plan;
 use freehold_api::problem::Code;
@@ -42,6 +43,14 @@ fn findings_about_a_move_are_the_api_s_with_what_they_cost() {
     let rows: Vec<String> = table("docs/move.md", "## Findings").iter().map(|row| row[..2].join(" | ")).collect();
     let codes: Vec<String> = MoveCode::ALL.iter().map(|code| format!("{} | {}", code.as_str(), code.cost())).collect();
     assert_eq!(rows, codes, "docs/move.md should list:\n{}", codes.join("\n"));
+}
+
+#[test]
+fn findings_about_the_audit_are_the_api_s() {
+    let rows: Vec<String> = table("docs/audit.md", "## Findings").iter().map(|row| row[..2].join(" | ")).collect();
+    let kinds: Vec<String> =
+        AuditFindingKind::ALL.iter().map(|kind| format!("{} | {}", kind.as_str(), kind.severity().as_str())).collect();
+    assert_eq!(rows, kinds, "docs/audit.md should list:\n{}", kinds.join("\n"));
 }
 
 /// What the page says of the rates is what is reckoned with.
@@ -169,6 +178,8 @@ fn settings_are_those_that_are_read_with_their_defaults() {
         ("health.timeout_seconds", settings.health.timeout_seconds.to_string()),
         ("stats.period_seconds", settings.stats.period_seconds.to_string()),
         ("stats.size_period_seconds", settings.stats.size_period_seconds.to_string()),
+        ("audit.checkpoint_seconds", settings.audit.checkpoint_seconds.to_string()),
+        ("audit.checkpoint_records", settings.audit.checkpoint_records.to_string()),
         ("plan.on_storage_quota", plan.on_storage_quota.as_str().to_owned()),
         ("server_pool.kind", pool.kind.as_str().to_owned()),
         ("server_pool.maximum_servers", pool.maximum_servers.to_string()),

@@ -2,6 +2,7 @@
 //! away, processes that hang, clocks that jump. The real program, on real PostgreSQL.
 
 mod again;
+mod audit;
 mod client;
 mod clock;
 mod control_store;
