@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use freehold_api::id::PoolName;
-use freehold_api::movability::{Movability, MoveMethod, MoveSeverity};
+use freehold_api::movability::{Movability, MoveEstimate, MoveMethod};
+use freehold_api::moving::{STOP_LEAST_SECONDS, STOP_MAX_SECONDS};
 use freehold_durable::{Cx, Failure, Outcome};
 
 use super::store;
@@ -16,6 +17,7 @@ use crate::stock::making::Making;
 use crate::stock::{claim, declare, make, store as databases};
 use crate::tenant::adopt::store as adopted;
 use crate::tenant::fence;
+use crate::tenant::movability::judge::span;
 use crate::tenant::movability::look::{self, Watch};
 use crate::tenant::movability::target::Goal;
 use crate::tenant::plan::judge;
@@ -29,7 +31,8 @@ const PASSWORD: usize = 40;
 pub async fn run(core: &Core, cx: &Cx, goal: Goal, how: How) -> Result<Outcome<Step>, Failure> {
     let tenant = fence::tenant(cx)?;
     let found = look::look(core, cx, &tenant, Some(&goal), Watch::Nothing).await?;
-    require_movable(&found)?;
+    require_movable(&found, how.method)?;
+    let how = limited(how, &found);
     let plan = match &goal {
         Goal::Plan(plan) => Some(plan.clone()),
         Goal::Server(_) | Goal::ServerPool(_) | Goal::Region(_) | Goal::Elsewhere => None,
@@ -60,7 +63,7 @@ pub async fn run(core: &Core, cx: &Cx, goal: Goal, how: How) -> Result<Outcome<S
             return Err(Failure::permanent(problem.code.as_str(), problem.detail));
         }
     }
-    let engine = cx.engine();
+    let (engine, method) = (cx.engine(), how.method);
     core.fleet.placed(to.as_str()).await;
     Ok(Outcome::step(Step::Prepare { how }).recording(move |tx| {
         Box::pin(async move {
@@ -78,20 +81,54 @@ pub async fn run(core: &Core, cx: &Cx, goal: Goal, how: How) -> Result<Outcome<S
                 Some(name) if name.starts_with("tenant_database_server_id") => taken(&row.database, to.as_str()),
                 _ => error.into(),
             })?;
+            store::goes_by(tx, &tenant, method).await?;
             // What had to give way is dropped there.
             Ok(engine.wake_in(tx, "stock").await?)
         })
     }))
 }
 
-/// By the one method that a move knows.
-pub fn require_movable(found: &Movability) -> Result<(), Failure> {
-    if found.methods.contains(&MoveMethod::Logical) {
+/// By this method. Where only the other one is left it is said how to ask for it, and what it costs.
+pub fn require_movable(found: &Movability, method: MoveMethod) -> Result<(), Failure> {
+    if found.methods.contains(&method) {
         return Ok(());
     }
-    let blocks = found.findings.iter().filter(|finding| finding.severity == MoveSeverity::Blocks);
+    let blocks = found.findings.iter().filter(|finding| finding.blocks.contains(&method));
     let why: Vec<String> = blocks.map(|finding| format!("{} ({})", finding.message, finding.code.as_str())).collect();
-    Err(Failure::permanent("not_movable", why.join("; ")))
+    let mut message = why.join("; ");
+    if let Some(other) = by_dump(found) {
+        message.push_str("; ");
+        message.push_str(&other);
+    }
+    Err(Failure::permanent("not_movable", message))
+}
+
+/// Not for whoever moves because of another plan: that goes by replication alone.
+fn by_dump(found: &Movability) -> Option<String> {
+    let to = found.to.as_ref().filter(|to| to.plan.is_none())?;
+    let estimate = dump_estimate(found)?;
+    let server = to.server.as_ref().map(|server| format!("server:{server}"));
+    let pool = || to.server_pool.as_ref().map(|pool| format!("server-pool:{pool}"));
+    let place = server.or_else(pool).or_else(|| to.region.as_ref().map(|region| format!("region:{region}")))?;
+    Some(format!(
+        "by dump and restore it can be moved, with writes stopped for about {}: freehold tenant move {} --to {place} --method dump",
+        span(estimate.stall_seconds),
+        found.tenant
+    ))
+}
+
+/// None: that method is not left.
+fn dump_estimate(found: &Movability) -> Option<&MoveEstimate> {
+    found.estimates.iter().find(|estimate| estimate.method == MoveMethod::Dump)
+}
+
+/// Who named no limit for a dump has one that is well above what it should take.
+fn limited(how: How, found: &Movability) -> How {
+    let judged = dump_estimate(found).map_or(0.0, |estimate| estimate.stall_seconds * 4.0) as u64;
+    match (how.method, how.stall_ms) {
+        (MoveMethod::Dump, 0) => How { stall_ms: judged.clamp(STOP_LEAST_SECONDS, STOP_MAX_SECONDS) * 1000, ..how },
+        _ => how,
+    }
 }
 
 /// Its place among those for whom the pool's next server is made.
