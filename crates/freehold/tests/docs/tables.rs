@@ -61,6 +61,7 @@ fn rates_of_a_move_are_the_judge_s() {
     let mebibytes = |bytes: u64| format!("{} MiB per second", bytes >> 20);
     assert_eq!(row("bytes of rows")[1..], [mebibytes(judge::COPIED_BYTES), mebibytes(judge::DUMPED_BYTES)]);
     assert_eq!(row("bytes of indexes")[1..], [mebibytes(judge::INDEXED_BYTES), mebibytes(judge::INDEXED_BYTES)]);
+    assert_eq!(row("rows compared")[2], mebibytes(judge::COMPARED_BYTES));
     assert!(judge::APPLIED_ROWS == 10_000.0 && read("docs/move.md").contains("per second with 10,000"));
 }
 

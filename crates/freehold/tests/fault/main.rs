@@ -8,6 +8,7 @@ mod clock;
 mod control_store;
 mod coverage;
 mod disk;
+mod dumped;
 mod failures;
 mod ghosts;
 mod health;

@@ -16,6 +16,7 @@ mod hostile;
 mod http;
 mod idempotency;
 mod movability;
+mod move_by_dump;
 mod operations;
 mod plan_change;
 mod plans;

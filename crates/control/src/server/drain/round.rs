@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use freehold_api::drain::DrainState;
 use freehold_api::id::TenantId;
+use freehold_api::movability::MoveMethod;
 use freehold_api::moving::STALL_SECONDS;
 use freehold_api::problem::Code;
 use freehold_durable::{Class, Cx, Failure, Outcome, State};
@@ -234,7 +235,7 @@ async fn begin(
     {
         return Ok(Begun::Later(why));
     }
-    let how = How { stall_ms: STALL_SECONDS * 1000, keep_seconds: wanted.keep_seconds };
+    let how = How { stall_ms: STALL_SECONDS * 1000, keep_seconds: wanted.keep_seconds, method: MoveMethod::Logical };
     let actor = Actor::operation(cx.operation, None);
     let details = json!({"to": wanted.goal, "from": server.id, "drain": cx.operation});
     let asked = ask::Asked { goal: wanted.goal.clone(), how, details };
