@@ -10,6 +10,7 @@ mod encrypted;
 mod external;
 mod fake;
 mod hold;
+mod killed;
 mod many;
 mod moves;
 mod pgbench;
@@ -53,6 +54,7 @@ stories!(
     hold::a_pause_outlives_its_agent_and_its_pgbouncer,
     hold::a_pause_that_cannot_drain_names_who_held_it,
     hold::a_change_of_a_paused_entry_waits_for_its_end,
+    killed::a_killed_pooler_is_noticed_by_its_own_tenants_alone,
     moves::a_move_outlives_its_pgbouncer,
     moves::a_tenant_moves_and_comes_back_while_it_is_written_to,
     moves::a_tenant_moves_by_dump_while_its_clients_are_held,

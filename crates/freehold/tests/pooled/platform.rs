@@ -63,7 +63,7 @@ impl Place {
         agents[0]
     }
 
-    fn pgbouncer(&self, pooler: &str) -> Pid {
+    pub fn pgbouncer(&self, pooler: &str) -> Pid {
         let found = processes_under(&self.home(pooler).join("run"));
         assert_eq!(found.len(), 1, "{pooler} has {found:?}");
         found[0]
