@@ -13,6 +13,7 @@ mod hold;
 mod killed;
 mod many;
 mod moves;
+mod named;
 mod pgbench;
 mod plans;
 mod platform;
@@ -58,6 +59,7 @@ stories!(
     moves::a_move_outlives_its_pgbouncer,
     moves::a_tenant_moves_and_comes_back_while_it_is_written_to,
     moves::a_tenant_moves_by_dump_while_its_clients_are_held,
+    named::names_by_pattern_reload_once_and_plain_stock_never,
     plans::a_plan_is_changed_while_its_tenant_works,
     many::tenants_are_spread_over_poolers_and_all_are_served,
     platform::poolers_come_by_themselves_and_outlive_the_plane,
