@@ -152,10 +152,10 @@ pub async fn insert(tx: &mut PgConnection, pooler: &Declared<'_>) -> sqlx::Resul
 }
 
 /// Of `dev`, whose ports may be others every time.
-pub async fn relocate(store: &PgPool, id: &str, host: &str, port: u16, sslmode: &str) -> sqlx::Result<()> {
-    let sql = "UPDATE pooler SET host = $2, port = $3, sslmode = $4
-        WHERE id = $1 AND (host, port, sslmode) IS DISTINCT FROM ($2, $3, $4)";
-    sqlx::query(sql).bind(id).bind(host).bind(i32::from(port)).bind(sslmode).execute(store).await.map(drop)
+pub async fn relocate(store: &PgPool, id: &str, host: &str, port: u16, sslmode: &str, ca: &str) -> sqlx::Result<()> {
+    let sql = "UPDATE pooler SET host = $2, port = $3, sslmode = $4, ca_certificate = $5
+        WHERE id = $1 AND (host, port, sslmode, ca_certificate) IS DISTINCT FROM ($2, $3, $4, $5)";
+    sqlx::query(sql).bind(id).bind(host).bind(i32::from(port)).bind(sslmode).bind(ca).execute(store).await.map(drop)
 }
 
 pub async fn set_state(tx: &mut PgConnection, id: &str, from: PoolerState, to: PoolerState) -> sqlx::Result<bool> {

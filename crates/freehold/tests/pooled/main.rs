@@ -48,6 +48,7 @@ stories!(
     clients::every_driver_gets_in_with_what_is_printed,
     crowd::who_works_notices_nothing_of_those_who_come_and_go,
     encrypted::poolers_of_a_platform_speak_tls_to_both_sides,
+    encrypted::the_pooler_of_dev_speaks_tls_to_whoever_asks,
     external::tenants_come_and_go_also_while_it_is_down,
     external::a_pause_ends_by_its_deadline_while_a_plane_runs,
     external::a_full_or_locked_disk_is_named_and_hinders_no_create,

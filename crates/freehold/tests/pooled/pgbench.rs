@@ -121,6 +121,7 @@ fn command(endpoint: &Json) -> Command {
     let mut command = Command::new(engine(15).join("pgbench"));
     command.env("PGHOST", text("host")).env("PGPORT", endpoint["port"].to_string()).env("PGUSER", text("user"));
     command.env("PGDATABASE", text("database")).env("PGPASSWORD", text("password")).stdin(Stdio::null());
+    command.env("PGSSLMODE", text("sslmode"));
     command
 }
 
