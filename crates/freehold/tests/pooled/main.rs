@@ -63,6 +63,7 @@ stories!(
     named::names_by_pattern_reload_once_and_plain_stock_never,
     plans::a_plan_is_changed_while_its_tenant_works,
     many::tenants_are_spread_over_poolers_and_all_are_served,
+    platform::a_full_or_locked_disk_of_an_agent_hinders_no_create,
     platform::poolers_come_by_themselves_and_outlive_the_plane,
     platform::what_cannot_be_started_says_why_and_is_tried_again,
     rotation::a_leaked_credential_is_refused_by_the_pooler_at_once,

@@ -12,6 +12,7 @@ use serde_json::{Value as Json, json};
 use tokio_postgres::Client;
 
 use crate::bench::BINARY;
+use crate::small_disk::SmallDisk;
 use crate::story::{ask, connection, create, is_answered, until, until_in};
 
 /// Where its poolers are. Ends what runs there.
@@ -265,4 +266,44 @@ pub async fn what_cannot_be_started_says_why_and_is_tried_again(version: &'stati
     .await;
     all_are_healthy(&plane, &["front", "pooler-1"]).await;
     assert_eq!(plane.get("/v1/poolers/front").await.2["port"], front["port"]);
+}
+
+/// The tenant that comes meanwhile; what begins it, what it is called, what ends it.
+type Trouble = (&'static str, fn(&SmallDisk), &'static str, fn(&SmallDisk));
+
+pub async fn a_full_or_locked_disk_of_an_agent_hinders_no_create(version: &'static str) {
+    let place = Place::new();
+    let home = place.home("pooler-1");
+    std::fs::create_dir_all(&home).unwrap();
+    let disk = SmallDisk::at(&home);
+    let plane = place.plane(version, 10, "").await;
+    all_are_healthy(&plane, &["pooler-1"]).await;
+    create(&plane, "first").await;
+    let first = pooled(&plane, "first").await;
+
+    let troubles: [Trouble; 2] = [
+        ("full", SmallDisk::fill, "the disk is full", SmallDisk::empty),
+        ("locked", SmallDisk::lock, "not possible for this user", SmallDisk::unlock),
+    ];
+    for (id, begin, why, end) in troubles {
+        begin(&disk);
+        let made = create(&plane, id).await;
+        assert_eq!(made["pooled"]["ready"], false, "{id}");
+        as_tenant(&made["direct"]).await.unwrap();
+        until(why, async || match poolers(&plane).await[0]["message"].as_str() {
+            Some(message) if message.contains(why) => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await;
+        // Who was served before is served.
+        assert_eq!(ask(&as_tenant(&first["pooled"]).await.unwrap(), "SELECT 'in'").await.unwrap(), "in");
+        assert_eq!(connection(&plane, id).await["pooled"]["ready"], false, "{id}");
+        end(&disk);
+        let own = pooled(&plane, id).await;
+        assert_eq!(ask(&as_tenant(&own["pooled"]).await.unwrap(), "SELECT 'in'").await.unwrap(), "in");
+        all_are_healthy(&plane, &["pooler-1"]).await;
+        // The next agent would begin with it.
+        let kept = std::fs::read_to_string(home.join("agent/assignment.json")).unwrap();
+        assert!(kept.contains(own["direct"]["database"].as_str().unwrap()), "{kept}");
+    }
 }
