@@ -1,5 +1,6 @@
 //! Tenants behind a real PgBouncer: the agent's protocol with a plane that the test plays, and stories with the real one.
 
+mod away;
 mod begin;
 mod bench;
 mod budget;
@@ -41,6 +42,7 @@ macro_rules! stories {
 }
 
 stories!(
+    away::a_pause_ends_by_its_deadline_while_the_store_is_away,
     budget::a_plan_above_the_budget_is_said,
     budget::as_many_as_there_are_connections_never_fail,
     budget::more_tenants_than_connections_take_turns,
