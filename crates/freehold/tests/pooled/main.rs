@@ -67,6 +67,7 @@ stories!(
     many::tenants_are_spread_over_poolers_and_all_are_served,
     platform::a_full_or_locked_disk_of_an_agent_hinders_no_create,
     platform::poolers_come_by_themselves_and_outlive_the_plane,
+    platform::what_hangs_at_its_start_says_why,
     platform::what_cannot_be_started_says_why_and_is_tried_again,
     rotation::a_leaked_credential_is_refused_by_the_pooler_at_once,
     rotation::names_that_alternate_and_passwords_that_are_replaced,

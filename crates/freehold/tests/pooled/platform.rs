@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use freehold_testkit::{Directory, Plane, Ports, as_tenant, pooler_engine, processes_under};
+use freehold_testkit::{Directory, Plane, Port, Ports, as_tenant, pooler_engine, processes_under};
 use futures::future::join_all;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpgid};
@@ -12,6 +12,7 @@ use serde_json::{Value as Json, json};
 use tokio_postgres::Client;
 
 use crate::bench::BINARY;
+use crate::external::store_of;
 use crate::small_disk::SmallDisk;
 use crate::story::{ask, connection, create, is_answered, until, until_in};
 
@@ -306,4 +307,26 @@ pub async fn a_full_or_locked_disk_of_an_agent_hinders_no_create(version: &'stat
         let kept = std::fs::read_to_string(home.join("agent/assignment.json")).unwrap();
         assert!(kept.contains(own["direct"]["database"].as_str().unwrap()), "{kept}");
     }
+}
+
+pub async fn what_hangs_at_its_start_says_why(version: &'static str) {
+    let place = Place::new();
+    // Nobody is there: its agent asks in vain.
+    let nowhere = Port::reserve();
+    let plane = place.plane(version, 3, &format!("plane_url = \"http://127.0.0.1:{}\"\n", nowhere.number)).await;
+    let found = async || plane.get("/v1/poolers/pooler-1/check").await.2["findings"].clone();
+    let store = store_of(&plane).await;
+    let waiting = "SELECT count(*)::text FROM operation WHERE kind = 'pooler.start' AND error ->> 'message' LIKE '%not heard of%'";
+    until("it waits for its agent", async || match ask(&store, waiting).await.unwrap().as_str() {
+        "1" => Ok(()),
+        other => Err(other.to_owned()),
+    })
+    .await;
+    assert_eq!(found().await, json!([]));
+    let later = "UPDATE operation SET created_at = created_at - interval '2 minutes' WHERE kind = 'pooler.start'";
+    assert_eq!(store.execute(later, &[]).await.unwrap(), 1);
+    let said = found().await;
+    assert!(said[0]["code"] == "pooler_slow" && said[0]["message"].to_string().contains("not heard of"), "{said}");
+    let status = plane.get("/v1/status").await.2;
+    assert!(status["concerns"].to_string().contains("pooler_slow"), "{status}");
 }
