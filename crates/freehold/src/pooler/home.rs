@@ -157,14 +157,18 @@ impl Home {
     fn write<T: Serialize>(&self, name: &str, value: &T, lasts: Lasts) -> io::Result<()> {
         let path = self.file(name);
         let new = path.with_extension("new");
-        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
-        file.write_all(&serde_json::to_vec(value)?)?;
-        if lasts == Lasts::UntilReboot {
-            return fs::rename(&new, &path);
-        }
-        file.sync_all()?;
-        fs::rename(&new, &path)?;
-        File::open(self.path.join("agent"))?.sync_all()
+        let write = || -> io::Result<()> {
+            let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
+            file.write_all(&serde_json::to_vec(value)?)?;
+            if lasts == Lasts::UntilReboot {
+                return fs::rename(&new, &path);
+            }
+            file.sync_all()?;
+            fs::rename(&new, &path)?;
+            File::open(self.path.join("agent"))?.sync_all()
+        };
+        // Half of it would only take room, of which there may be none.
+        write().inspect_err(|_| drop(fs::remove_file(&new)))
     }
 }
 

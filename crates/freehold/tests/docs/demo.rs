@@ -53,6 +53,9 @@ impl Demo {
 fn demo_shows_three_tenants_and_leaves_nothing() {
     let output = Demo::start().ends_with(0);
     assert!(output.contains("3 tenants, 3 logins, 15 refusals"), "{output}");
+    // Each through the pooler, with what the answer to its create said.
+    let created: Vec<&str> = output.lines().filter(|line| line.starts_with("   201  ")).collect();
+    assert!(created.len() == 3 && created.iter().all(|line| line.contains(" pooled ")), "{output}");
 }
 
 #[test]
