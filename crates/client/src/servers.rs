@@ -1,6 +1,7 @@
 //! Servers: register, look, take out of turn.
 
 use freehold_api::drain::{DrainServer, ServerDrain};
+use freehold_api::rebalance::{Rebalance, RebalanceServers, SuggestRebalance};
 use freehold_api::server::{AddServer, Server};
 use freehold_api::{Page, ServerId};
 use serde_json::json;
@@ -81,6 +82,30 @@ impl Client {
     /// `not_found` where there was none, in [`Error::Refused`]; as [`Client::send`] besides.
     pub async fn server_drain(&self, id: &ServerId) -> Result<ServerDrain, Error> {
         self.get(&["servers", id.as_str(), "drain"]).await
+    }
+
+    /// Who would move so that servers come to be even, and how the newest rebalance stands. Nothing is begun.
+    ///
+    /// # Errors
+    /// As [`Client::send`].
+    pub async fn suggest_rebalance(&self, of: &SuggestRebalance) -> Result<Rebalance, Error> {
+        let request = Request::get(&["rebalance"]).query("pool", of.pool.as_ref()).query("region", of.region.as_ref());
+        ask(self, request.query("tolerance_percent", of.tolerance_percent)).await
+    }
+
+    /// Moves them. Waits until servers are even: that may take longer than this client waits, and goes on.
+    ///
+    /// # Errors
+    /// `confirmation_required` without `confirm`, `busy`, `tenants_left` in [`Error::Refused`]; as [`Client::settle`] besides.
+    pub async fn rebalance_servers(&self, wanted: &RebalanceServers) -> Result<Rebalance, Error> {
+        let request = Request::post(&["rebalance"]).body(wanted)?;
+        match self.settle(request, self.patience.settle_within, |_| {}).await? {
+            Settled::With(reply) => reply.parse(),
+            Settled::Done(_) | Settled::Begun(_) => {
+                let RebalanceServers { pool, region, tolerance_percent, .. } = wanted.clone();
+                self.suggest_rebalance(&SuggestRebalance { pool, region, tolerance_percent }).await
+            }
+        }
     }
 
     /// New tenants again.

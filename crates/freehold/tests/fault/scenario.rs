@@ -94,6 +94,8 @@ pub enum Scenario {
     Drain,
     /// What that would do.
     DrainCheck,
+    /// One of two tenants goes to a server that has none.
+    Rebalance,
     /// Another plan on the same server.
     Plan,
     /// Another plan, of another kind of server.
@@ -105,7 +107,7 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 42] = [
         Self::Made,
         Self::FromStock,
         Self::Suspend,
@@ -143,6 +145,7 @@ impl Scenario {
         Self::MoveAbandoned,
         Self::Drain,
         Self::DrainCheck,
+        Self::Rebalance,
         Self::PlanMoved,
         Self::PlanMovedBack,
         Self::StartPooler,
@@ -181,6 +184,7 @@ impl Scenario {
             Self::Plan => &["tenant.plan"],
             Self::Drain => &["server.drain"],
             Self::DrainCheck => &["server.drain_check"],
+            Self::Rebalance => &["server.rebalance"],
             Self::StartPooler => &["pooler.start"],
             Self::RemovePooler => &["pooler.remove"],
         }

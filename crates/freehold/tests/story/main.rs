@@ -19,6 +19,7 @@ mod operations;
 mod plan_change;
 mod plans;
 mod pooler_plane;
+mod rebalance;
 mod rotate;
 mod saasodoo;
 mod security;
