@@ -74,8 +74,8 @@ impl Row {
     }
 
     /// The median of the turns' own ratios: both sides of a turn met the same neighbours on this machine.
-    pub fn ratio_of_turns(mut self, left: &str, right: &str, turns: &Samples, goal: Goal) -> Self {
-        let check = Check { left: left.into(), right: right.into(), ratio: turns.p50(), goal: Some(goal) };
+    pub fn ratio_of_turns(mut self, left: &str, right: &str, turns: &Samples, goal: impl Into<Option<Goal>>) -> Self {
+        let check = Check { left: left.into(), right: right.into(), ratio: turns.p50(), goal: goal.into() };
         self.checks.push(check);
         self
     }

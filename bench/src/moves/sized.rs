@@ -61,6 +61,7 @@ pub async fn measure(bench: &Bench, hand: &Hand, bare: &Bare, mb: u64, moves: us
         let began = Timestamp::now();
         found.whole.push(go(bench, &id, SERVERS[1]).await?);
         let over = Timestamp::now();
+        say(&format!("moves: {}", steps(bench, &id).await?));
         let stands = bench.get(&format!("/v1/tenants/{id}/move")).await?;
         if stands["digests"] != "equal" {
             return Err(format!("what was moved is not the same on both servers: {stands}").into());
@@ -90,6 +91,17 @@ pub async fn measure(bench: &Bench, hand: &Hand, bare: &Bare, mb: u64, moves: us
     }
     bench.delete(&format!("/v1/tenants/{id}?confirm={id}&purge=true")).await?;
     Ok(found)
+}
+
+/// How long each step of the newest move was at work or waited.
+async fn steps(bench: &Bench, id: &str) -> Res<String> {
+    let sql = "SELECT step_name, extract(epoch FROM sum(took))::float8 FROM (
+            SELECT e.step_name, e.seq, lead(e.at) OVER (ORDER BY e.seq) - e.at AS took FROM operation_event e
+            WHERE e.operation = (SELECT id FROM operation WHERE subject = $1 AND kind = 'tenant.move' ORDER BY id DESC LIMIT 1)) x
+        WHERE took IS NOT NULL GROUP BY step_name ORDER BY min(seq)";
+    let rows = bench.store().await?.query(sql, &[&format!("tenant:{id}")]).await?;
+    let told = rows.iter().map(|row| format!("{} {:.2} s", row.get::<_, String>(0), row.get::<_, f64>(1)));
+    Ok(told.collect::<Vec<_>>().join(", "))
 }
 
 /// The commit by which another server serves, by the audit.

@@ -117,10 +117,11 @@ pub struct MoveDestination {
     pub region: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MoveMethod {
     /// Logical replication: writes stop for an instant.
+    #[default]
     Logical,
     /// Dump and restore: writes stop for all of it.
     Dump,

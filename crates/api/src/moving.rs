@@ -6,22 +6,29 @@ use utoipa::ToSchema;
 
 use crate::OperationId;
 use crate::id::{ServerId, TenantId};
-use crate::movability::MoveTo;
+use crate::movability::{MoveMethod, MoveTo};
 
 /// Nobody waits for longer, unless a request says so.
 pub const STALL_SECONDS: u64 = 5;
 pub const STALL_MAX_SECONDS: u64 = 60;
+/// By dump nobody can write for so long: at most, and at least as a limit that nobody named.
+pub const STOP_MAX_SECONDS: u64 = 86_400;
+pub const STOP_LEAST_SECONDS: u64 = 600;
 pub const KEEP_MAX_SECONDS: u64 = 7_776_000;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MoveTenant {
     pub to: MoveTo,
-    /// Clients wait for so long at most, 5 when absent; what does not fit is tried again later.
+    /// `logical` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 1, maximum = 60)]
+    pub method: Option<MoveMethod>,
+    /// Clients wait for so long at most, 5 when absent and up to 60; what does not fit is tried again later. By dump nobody can write
+    /// for so long at most; when absent it is four times what it is judged to take, and ten minutes at least; what does not fit is undone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 86_400)]
     pub deadline_seconds: Option<u64>,
-    /// How long the side that was left follows, and there is a way back; the setting `tenants.move_grace_seconds` when absent.
+    /// How long the side that was left is kept; unless it was by dump it follows, and there is a way back. The setting `tenants.move_grace_seconds` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(maximum = 7_776_000)]
     pub keep_seconds: Option<u64>,
@@ -50,6 +57,7 @@ pub struct TenantMove {
     pub to: ServerId,
     /// Where the tenant is: one of the two.
     pub serves: ServerId,
+    pub method: MoveMethod,
     /// Null: it is at `from` still, and all of it is undone when it fails.
     pub moved_at: Option<Timestamp>,
     /// How long nobody could work.

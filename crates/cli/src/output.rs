@@ -90,6 +90,14 @@ impl Printer {
         self.above_the_bar(|| write_line(&self.stdout, text));
     }
 
+    /// Bytes on stdout, exactly as given.
+    pub fn bytes(&self, bytes: &[u8]) {
+        self.above_the_bar(|| {
+            let mut stream = self.stdout.lock().unwrap_or_else(PoisonError::into_inner);
+            let _ = stream.write_all(bytes).and_then(|()| stream.flush());
+        });
+    }
+
     /// A remark on stderr: not part of the answer.
     pub fn note(&self, text: &str) {
         self.above_the_bar(|| write_line(&self.stderr, text));

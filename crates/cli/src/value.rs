@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use freehold_api::movability::MoveTo;
+use freehold_api::movability::{MoveMethod, MoveTo};
 use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 
 /// `key=value`
@@ -106,6 +106,21 @@ impl Switch {
         match self {
             Self::On => true,
             Self::Off => false,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, clap::ValueEnum)]
+pub enum Method {
+    Logical,
+    Dump,
+}
+
+impl From<Method> for MoveMethod {
+    fn from(method: Method) -> Self {
+        match method {
+            Method::Logical => Self::Logical,
+            Method::Dump => Self::Dump,
         }
     }
 }

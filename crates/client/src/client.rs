@@ -220,7 +220,7 @@ impl Client {
         Error::Unreachable { url: self.base.to_string(), why: innermost(error) }
     }
 
-    fn silent(&self) -> Error {
+    pub(crate) fn silent(&self) -> Error {
         let why = format!("no answer within {} s", self.patience.answer_within.as_secs());
         Error::Unreachable { url: self.base.to_string(), why }
     }

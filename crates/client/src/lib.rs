@@ -31,6 +31,7 @@
 
 mod client;
 mod credentials;
+mod download;
 mod error;
 mod events;
 mod follow;
@@ -47,6 +48,7 @@ mod tenants;
 pub use freehold_api as api;
 
 pub use client::{Builder, Client, Patience};
+pub use download::Download;
 pub use error::{Error, Refusal};
 pub use events::Events;
 pub use follow::{Seen, Settled, succeeded};

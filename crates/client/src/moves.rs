@@ -11,7 +11,7 @@ use crate::request::Request;
 
 impl Client {
     /// Moves it while it is written to, and waits until the side that it left follows: then there is a way back for as long
-    /// as it is kept. What a move would take is [`Client::movability`]'s to say: `dry_run` is not looked at.
+    /// as it is kept. By dump nobody is let in until it is over, and there is no way back. What a move would take is [`Client::movability`]'s to say: `dry_run` is not looked at.
     ///
     /// # Errors
     /// `wrong_state` while a move before it is kept; [`Error::OperationEnded`] when it came to nothing (it is where it was);

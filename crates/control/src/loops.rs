@@ -5,6 +5,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use freehold_durable::{Builder, Failure, Loop, LoopCx};
 
+use crate::audit::checkpoint::Anchor;
+use crate::audit::seal::Seal;
 use crate::health::Health;
 use crate::http::idempotency;
 use crate::plane::Core;
@@ -42,6 +44,8 @@ pub fn register(engine: Builder, core: &Core) -> Builder {
         .register_loop(Keep { core: core() })
         .register_loop(External::new(core()))
         .register_loop(GrowPoolers { core: core() })
+        .register_loop(Seal { core: core() })
+        .register_loop(Anchor::new(core()))
         .register_loop(Prune { core: core() })
 }
 

@@ -11,6 +11,7 @@ use freehold_api::plan::Plan;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
+mod audit;
 mod compat;
 mod platform;
 mod pooler;
@@ -19,6 +20,7 @@ mod server_pool;
 mod size;
 mod watch;
 
+pub use audit::Audit;
 pub use compat::{Compat, Environment, PGCAT_REFUSED};
 pub use platform::{DockerPlatform, NomadPlatform, Platforms, ProcessPlatform};
 pub use pooler::Pooler;
@@ -70,6 +72,8 @@ pub struct Settings {
     pub health: Health,
     #[serde(default)]
     pub stats: Stats,
+    #[serde(default)]
+    pub audit: Audit,
     /// Compatibility surfaces. Off unless declared.
     #[serde(default, rename = "edge")]
     pub edges: Vec<Edge>,
@@ -249,6 +253,8 @@ pub enum BadSettings {
     Health(String),
     #[error("[stats] {0}")]
     Stats(String),
+    #[error("[audit] {0}")]
+    Audit(String),
     #[error("[http] {0}")]
     Http(String),
     #[error("[[edge]] {0}")]
@@ -330,6 +336,7 @@ impl Settings {
         self.pooler.check(&self.platform).map_err(BadSettings::Pooler)?;
         self.health.check().map_err(BadSettings::Health)?;
         self.stats.check().map_err(BadSettings::Stats)?;
+        self.audit.check().map_err(BadSettings::Audit)?;
         if self.http.timeout_seconds < 65 {
             return Err(BadSettings::Http(
                 "timeout_seconds must be at least 65: requests may wait 60 s for an operation".into(),

@@ -9,3 +9,4 @@ pub mod platform;
 pub mod pooler;
 pub mod secrets;
 pub mod server;
+pub mod webhook;

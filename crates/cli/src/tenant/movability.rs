@@ -1,8 +1,9 @@
 //! `tenant movability`: whether a tenant could be moved, how, and what is in the way.
 
 use freehold_api::TenantId;
-use freehold_api::movability::{JudgeMovability, Movability, MoveFinding, MoveMethod, MoveSeverity};
+use freehold_api::movability::{JudgeMovability, Movability, MoveFinding, MoveMethod, MoveSeverity, MoveTo};
 use freehold_api::server::Severity;
+use serde_json::Value as Json;
 
 use crate::Cx;
 use crate::client::{Request, parse};
@@ -25,12 +26,7 @@ pub async fn movability(args: MovabilityArgs, cx: &mut Cx) -> Outcome {
 
 /// Of a move, too, that is only thought of.
 pub async fn judge(id: TenantId, to: Option<Destination>, cx: &mut Cx) -> Outcome {
-    let body = JudgeMovability { to: to.map(|Destination(to)| to) };
-    let request = Request::post(&["tenants", id.as_str(), "movability"]).body(&body)?;
-    let out = cx.out.clone();
-    let spinner = out.spinner(&format!("looking at what a move of {id} would take"));
-    let body = cx.client()?.send(request).await?.body;
-    drop(spinner);
+    let body = ask(&id, to.map(|Destination(to)| to), cx).await?;
     let found: Movability = parse(&body)?;
     if cx.out.wants_json() {
         cx.out.json(&body)?;
@@ -38,6 +34,20 @@ pub async fn judge(id: TenantId, to: Option<Destination>, cx: &mut Cx) -> Outcom
         tell(cx, &found);
     }
     judged(&found)
+}
+
+pub async fn look(id: &TenantId, to: Option<MoveTo>, cx: &mut Cx) -> Result<Movability, Failure> {
+    Ok(parse(&ask(id, to, cx).await?)?)
+}
+
+async fn ask(id: &TenantId, to: Option<MoveTo>, cx: &mut Cx) -> Result<Json, Failure> {
+    let body = JudgeMovability { to };
+    let request = Request::post(&["tenants", id.as_str(), "movability"]).body(&body)?;
+    let out = cx.out.clone();
+    let spinner = out.spinner(&format!("looking at what a move of {id} would take"));
+    let body = cx.client()?.send(request).await?.body;
+    drop(spinner);
+    Ok(body)
 }
 
 /// What a program is to know of it.
@@ -118,7 +128,7 @@ fn one(cx: &Cx, finding: &MoveFinding) {
 }
 
 /// Tenths of a second for what is short.
-fn time(seconds: f64) -> String {
+pub fn time(seconds: f64) -> String {
     match seconds {
         ..10.0 => format!("{seconds:.1} s"),
         ..120.0 => format!("{seconds:.0} s"),

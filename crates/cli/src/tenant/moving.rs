@@ -1,6 +1,7 @@
 //! `tenant move`: to another server, back again, the end of it, and how it stands.
 
 use freehold_api::TenantId;
+use freehold_api::movability::MoveMethod;
 use freehold_api::moving::{FinishMove, MoveDigests, MoveTenant, TenantMove};
 use serde_json::json;
 
@@ -9,7 +10,7 @@ use crate::Cx;
 use crate::client::{Request, parse};
 use crate::failure::{Failure, Outcome};
 use crate::follow::{self, Settled, WaitArgs};
-use crate::value::Destination;
+use crate::value::{Destination, Method};
 
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("verb").multiple(false))]
@@ -19,6 +20,9 @@ pub struct MoveArgs {
     /// Where to: the name of a server, a server pool or a region; server:NAME, server-pool:NAME and region:NAME say which
     #[arg(long, value_name = "NAME", group = "verb")]
     to: Option<Destination>,
+    /// How: logical while it is written to, dump with nobody let in until it is done [default: logical]
+    #[arg(long, value_name = "METHOD", requires = "to")]
+    method: Option<Method>,
     /// Move it back to where it came from, with all that it wrote since
     #[arg(long, group = "verb")]
     rollback: bool,
@@ -34,10 +38,10 @@ pub struct MoveArgs {
     /// Say what it would take, and begin nothing; exit codes as of `tenant movability`
     #[arg(long, requires = "to")]
     dry_run: bool,
-    /// Clients wait for so long at most [default: 5]; what does not fit is tried again later
+    /// Clients wait for so long at most [default: 5]; what does not fit is tried again later. By dump: nobody is let in for so long at most [default: four times the estimate, at least 600]
     #[arg(long, value_name = "SECONDS", requires = "to", conflicts_with = "dry_run")]
     deadline: Option<u64>,
-    /// How long there is a way back [default: the setting tenants.move_grace_seconds]
+    /// How long its former side is kept, and there is a way back [default: the setting tenants.move_grace_seconds]
     #[arg(long, value_name = "SECONDS", requires = "to", conflicts_with = "dry_run")]
     keep: Option<u64>,
     #[command(flatten)]
@@ -48,8 +52,17 @@ pub async fn run(args: MoveArgs, cx: &mut Cx) -> Outcome {
     let id = args.id.as_str();
     let request = match (args.to, args.rollback, args.finish) {
         (Some(to), _, _) if args.dry_run => return movability::judge(args.id, Some(to), cx).await,
-        (Some(Destination(to)), _, _) => {
-            let body = MoveTenant { to, deadline_seconds: args.deadline, keep_seconds: args.keep, dry_run: None };
+        (Some(to), _, _) => {
+            if args.method == Some(Method::Dump) {
+                tell_cost(&args.id, &to, cx).await?;
+            }
+            let body = MoveTenant {
+                to: to.0,
+                method: args.method.map(MoveMethod::from),
+                deadline_seconds: args.deadline,
+                keep_seconds: args.keep,
+                dry_run: None,
+            };
             Request::post(&["tenants", id, "move"]).body(&body)?
         }
         (None, true, _) => Request::post(&["tenants", id, "move", "rollback"]).body(&json!({}))?,
@@ -75,6 +88,16 @@ pub async fn run(args: MoveArgs, cx: &mut Cx) -> Outcome {
     }
 }
 
+/// What it costs, before it begins. Whether it can be begun is the server's to say.
+async fn tell_cost(id: &TenantId, to: &Destination, cx: &mut Cx) -> Outcome {
+    let found = movability::look(id, Some(to.0.clone()), cx).await?;
+    if let Some(estimate) = found.estimates.iter().find(|estimate| estimate.method == MoveMethod::Dump) {
+        let seconds = movability::time(estimate.stall_seconds);
+        cx.out.note(&format!("nobody is let in to {id} for about {seconds}; freehold operation cancel takes it back"));
+    }
+    Ok(())
+}
+
 fn tell(cx: &Cx, body: &serde_json::Value) -> Outcome {
     if cx.out.wants_json() {
         return cx.out.json(body);
@@ -95,6 +118,7 @@ fn tell(cx: &Cx, body: &serde_json::Value) -> Outcome {
         ("from", Some(found.from.to_string())),
         ("to", Some(found.to.to_string())),
         ("serves", Some(found.serves.to_string())),
+        ("method", Some(found.method.as_str().to_owned())),
         ("moved", found.moved_at.map(|at| cx.out.time(at))),
         ("waited", found.stall_ms.map(|millis| format!("{millis} ms"))),
         ("digests", digests.map(str::to_owned)),

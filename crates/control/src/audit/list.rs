@@ -3,10 +3,11 @@
 use axum::extract::State;
 use freehold_api::audit::{AuditEvent, ListAudit, Outcome};
 use freehold_api::page::Page;
-use jiff_sqlx::{Timestamp, ToSqlx};
+use jiff_sqlx::Timestamp;
 use sqlx::{Postgres, QueryBuilder};
 use uuid::Uuid;
 
+use super::store;
 use crate::http::extract::{Json, Query, cursor, limit, next_cursor};
 use crate::plane::{Answer, Plane};
 
@@ -17,23 +18,7 @@ pub async fn list(State(plane): State<Plane>, Query(query): Query<ListAudit>) ->
     let limit = limit(query.limit)?;
     let before: Option<i64> = cursor(query.cursor.as_deref())?;
     let mut sql: QueryBuilder<Postgres> = QueryBuilder::new("SELECT * FROM audit WHERE true");
-    for (column, value) in [
-        (" AND actor = ", query.actor),
-        (" AND action = ", query.action),
-        (" AND subject = ", query.subject),
-        (" AND outcome = ", query.outcome.map(|outcome| outcome.as_str().to_owned())),
-        (" AND request_id = ", query.request_id),
-    ] {
-        if let Some(value) = value {
-            sql.push(column).push_bind(value.replace('\0', ""));
-        }
-    }
-    if let Some(since) = query.since {
-        sql.push(" AND at >= ").push_bind(since.to_sqlx());
-    }
-    if let Some(until) = query.until {
-        sql.push(" AND at < ").push_bind(until.to_sqlx());
-    }
+    store::choose(&mut sql, &query);
     if let Some(before) = before {
         sql.push(" AND seq < ").push_bind(before);
     }
@@ -49,6 +34,7 @@ pub async fn list(State(plane): State<Plane>, Query(query): Query<ListAudit>) ->
 struct Row {
     seq: i64,
     id: Uuid,
+    place: Option<i64>,
     at: Timestamp,
     actor: String,
     actor_name: Option<String>,
@@ -65,6 +51,7 @@ impl From<Row> for AuditEvent {
     fn from(row: Row) -> Self {
         Self {
             id: row.id,
+            place: row.place,
             at: row.at.to_jiff(),
             actor: row.actor,
             actor_name: row.actor_name,

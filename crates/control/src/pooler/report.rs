@@ -42,6 +42,10 @@ pub async fn report(
 
 /// Of whoever keeps a pooler.
 pub(super) async fn take(core: &Core, id: &PoolerId, told: &PoolerReport) -> Answer<()> {
+    // First: everybody of a tenant waits for whoever waits for this.
+    if pauses::record(&core.store, id.as_str(), &told.pauses).await? {
+        core.poolers.poke();
+    }
     let wanted = store::record(&core.store, id.as_str(), told).await?.ok_or_else(|| list::not_found(id))?;
     if let Some(generation) = told.generation {
         let generation = i64::try_from(generation).unwrap_or(i64::MAX);
@@ -53,7 +57,6 @@ pub(super) async fn take(core: &Core, id: &PoolerId, told: &PoolerReport) -> Ans
             store::seen(&core.store, id.as_str(), generation).await?;
         }
     }
-    pauses::record(&core.store, id.as_str(), &told.pauses).await?;
     if told.databases.is_some() {
         counts::store::record(&core.store, id.as_str(), told).await?;
     }

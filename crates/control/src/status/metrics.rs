@@ -11,6 +11,7 @@ use freehold_durable::State;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use super::exposition::Scrape;
+use crate::audit::store as audit;
 use crate::plane::{Answer, Plane};
 use crate::pooler::metrics as poolers;
 use crate::server::store::ServerWithUse;
@@ -93,6 +94,15 @@ async fn counts(plane: &Plane, scrape: &mut Scrape) -> Answer<()> {
     scrape.gauge("freehold_credentials_retiring", help, &[], retiring as f64);
     let help = "Logins whose grace after a rotation is over.";
     scrape.gauge("freehold_credentials_overdue", help, &[], overdue as f64);
+    let unsealed = audit::unsealed(&plane.store).await?;
+    scrape.gauge("freehold_audit_unsealed", "Events that wait to be sealed.", &[], unsealed.count as f64);
+    let help = "How long the oldest event waits to be sealed; 0 where none does.";
+    scrape.gauge("freehold_audit_unsealed_seconds", help, &[], unsealed.seconds);
+    if let Some(end) = audit::end(&plane.store).await? {
+        scrape.counter("freehold_audit_sealed_total", "Events of the audit's chain.", &[], end.place as f64);
+        let help = "Of these, those before the last checkpoint.";
+        scrape.counter("freehold_audit_anchored_total", help, &[], end.checkpoint_place as f64);
+    }
     let quota = stats::quota(&plane.core).await?;
     for (resource, percent, count) in [
         ("storage", "80", quota.storage_80),

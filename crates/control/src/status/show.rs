@@ -7,6 +7,7 @@ use freehold_api::status::{Concern, OperationCounts, Status, TenantCounts};
 use freehold_durable::{Filter, State as OpState};
 
 use super::{freeze, servers};
+use crate::audit::concern as audit;
 use crate::http::extract::Json;
 use crate::operation::answer::failure_of;
 use crate::plane::{Answer, Plane};
@@ -31,6 +32,7 @@ pub async fn show(State(plane): State<Plane>) -> Answer<Json<Status>> {
     concerns.extend(pools::concerns(&plane.core).await?);
     concerns.extend(poolers::concerns(&plane.core).await?);
     concerns.extend(budget::concerns(&plane.core).await?);
+    concerns.extend(audit::concerns(&plane).await?);
     let mut concern = |severity, code: &str, message: String, next: String| {
         concerns.push(Concern { severity, code: code.into(), message, next: Some(next) });
     };

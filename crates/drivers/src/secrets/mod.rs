@@ -6,7 +6,9 @@
 mod key;
 mod password;
 mod seal;
+mod sign;
 
 pub use key::KeyError;
 pub use password::{Password, scram_verifier};
 pub use seal::{Context, OpenError, Sealer};
+pub use sign::Signer;

@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 
 use super::key::{self, KEY_LEN, KeyError};
 use super::password::Password;
+use super::sign::Signer;
 
 /// The place a secret belongs to. A value sealed for one place does not open for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +29,7 @@ pub struct Context {
 pub struct Sealer {
     key: RandomizedNonceKey,
     fingerprint: String,
+    signer: Signer,
 }
 
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
@@ -66,6 +68,11 @@ impl Sealer {
     /// Recognises a key without telling anything about it.
     pub fn fingerprint(&self) -> String {
         self.fingerprint.clone()
+    }
+
+    /// Signs the audit's checkpoints.
+    pub fn signer(&self) -> &Signer {
+        &self.signer
     }
 
     pub fn seal(&self, place: &Context, plain: &[u8]) -> Vec<u8> {
@@ -114,7 +121,7 @@ impl Sealer {
             .map_err(|_| KeyError::Malformed { path: path.to_owned(), why: "AES-256-GCM refuses it".into() })?;
         let digest = Sha256::new().chain_update(b"freehold sealing key").chain_update(bytes).finalize();
         let fingerprint = digest[..6].iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { key, fingerprint })
+        Ok(Self { key, fingerprint, signer: Signer::derive(bytes, "freehold audit checkpoints") })
     }
 }
 

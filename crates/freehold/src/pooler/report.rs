@@ -43,21 +43,26 @@ pub async fn tell(
     events: mpsc::Sender<Event>,
 ) {
     let mut failures = 0;
+    let mut pauses = Vec::new();
     loop {
         let now = told.borrow_and_update().clone();
-        let databases = match timeout(EVERY, driver.stats()).await {
-            Ok(Ok(stats)) => Some(busiest(stats)),
-            // It is being started again, perhaps: the report says so by other means.
-            Ok(Err(_)) | Err(_) => None,
+        let databases = match now.pauses == pauses {
+            true => match timeout(EVERY, driver.stats()).await {
+                Ok(Ok(stats)) => Some(busiest(stats)),
+                // It is being started again, perhaps: the report says so by other means.
+                Ok(Err(_)) | Err(_) => None,
+            },
+            // Somebody's clients wait for whoever waits for this: what is counted comes with the next one.
+            false => None,
         };
-        let pauses = now.pauses.clone();
+        pauses.clone_from(&now.pauses);
         match link.report(&now.with(databases)).await {
             Ok(()) => {
                 if failures > 0 {
                     tracing::info!("the plane hears reports again");
                 }
                 failures = 0;
-                if events.send(Event::Reported(pauses)).await.is_err() {
+                if events.send(Event::Reported(pauses.clone())).await.is_err() {
                     return;
                 }
             }
@@ -79,6 +84,7 @@ pub async fn tell(
             () = sleep(EVERY.mul_f64(0.7 + 0.3 * rand::random::<f64>())) => {}
             () = somebody_waits(&driver) => {}
             changed = told.changed() => match changed {
+                Ok(()) if told.borrow().pauses != pauses => {}
                 Ok(()) => sleep(GATHER).await,
                 Err(_) => return,
             },

@@ -92,6 +92,11 @@ fn blocks_of_templates_run() {
 }
 
 #[test]
+fn blocks_of_audit_run() {
+    run("docs/audit.md");
+}
+
+#[test]
 fn blocks_of_secure_run() {
     run("docs/secure.md");
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use freehold_api::audit::AuditFindingKind;
 use freehold_api::movability::MoveCode;
 use freehold_api::plan::Plan;
 use freehold_api::problem::Code;
@@ -44,6 +45,14 @@ fn findings_about_a_move_are_the_api_s_with_what_they_cost() {
     assert_eq!(rows, codes, "docs/move.md should list:\n{}", codes.join("\n"));
 }
 
+#[test]
+fn findings_about_the_audit_are_the_api_s() {
+    let rows: Vec<String> = table("docs/audit.md", "## Findings").iter().map(|row| row[..2].join(" | ")).collect();
+    let kinds: Vec<String> =
+        AuditFindingKind::ALL.iter().map(|kind| format!("{} | {}", kind.as_str(), kind.severity().as_str())).collect();
+    assert_eq!(rows, kinds, "docs/audit.md should list:\n{}", kinds.join("\n"));
+}
+
 /// What the page says of the rates is what is reckoned with.
 #[test]
 fn rates_of_a_move_are_the_judge_s() {
@@ -52,6 +61,7 @@ fn rates_of_a_move_are_the_judge_s() {
     let mebibytes = |bytes: u64| format!("{} MiB per second", bytes >> 20);
     assert_eq!(row("bytes of rows")[1..], [mebibytes(judge::COPIED_BYTES), mebibytes(judge::DUMPED_BYTES)]);
     assert_eq!(row("bytes of indexes")[1..], [mebibytes(judge::INDEXED_BYTES), mebibytes(judge::INDEXED_BYTES)]);
+    assert_eq!(row("rows compared")[2], mebibytes(judge::COMPARED_BYTES));
     assert!(judge::APPLIED_ROWS == 10_000.0 && read("docs/move.md").contains("per second with 10,000"));
 }
 
@@ -169,6 +179,8 @@ fn settings_are_those_that_are_read_with_their_defaults() {
         ("health.timeout_seconds", settings.health.timeout_seconds.to_string()),
         ("stats.period_seconds", settings.stats.period_seconds.to_string()),
         ("stats.size_period_seconds", settings.stats.size_period_seconds.to_string()),
+        ("audit.checkpoint_seconds", settings.audit.checkpoint_seconds.to_string()),
+        ("audit.checkpoint_records", settings.audit.checkpoint_records.to_string()),
         ("plan.on_storage_quota", plan.on_storage_quota.as_str().to_owned()),
         ("server_pool.kind", pool.kind.as_str().to_owned()),
         ("server_pool.maximum_servers", pool.maximum_servers.to_string()),

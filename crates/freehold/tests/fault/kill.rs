@@ -180,6 +180,7 @@ kill_tests! {
     kill_tenant_terminate_sessions: Terminate, 2, 0;
     kill_tenant_move: Move, 3, 2;
     kill_tenant_move_after_it_is_there: MoveUnfollowed, 1, 1;
+    kill_tenant_move_by_dump: MoveByDump, 4, 2;
     kill_tenant_move_of_a_changing_schema: MoveRedone, 1, 1;
     kill_tenant_move_back: MoveBack, 3, 1;
     kill_tenant_move_finish: MoveFinished, 3, 0;

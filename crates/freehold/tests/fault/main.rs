@@ -2,11 +2,13 @@
 //! away, processes that hang, clocks that jump. The real program, on real PostgreSQL.
 
 mod again;
+mod audit;
 mod client;
 mod clock;
 mod control_store;
 mod coverage;
 mod disk;
+mod dumped;
 mod failures;
 mod ghosts;
 mod health;

@@ -28,12 +28,18 @@ extensions = ["citext"]
 pub const OTHER: &str = "two";
 
 /// Each row takes its time when it is copied: there is time for a change of the schema.
-const SLOW: &str = "CREATE FUNCTION slow(int) RETURNS bool LANGUAGE sql AS 'SELECT true'; \
+pub const SLOW: &str = "CREATE FUNCTION slow(int) RETURNS bool LANGUAGE sql AS 'SELECT true'; \
     CREATE TABLE slow (id int PRIMARY KEY CHECK (slow(id))); INSERT INTO slow SELECT generate_series(1, 40); \
     CREATE OR REPLACE FUNCTION slow(int) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_catalog.pg_sleep(0.05); RETURN true; END $$";
 const LATE: &str = "CREATE TABLE late (id int PRIMARY KEY); INSERT INTO late VALUES (1)";
 const USUAL: &str = "CREATE TABLE keyless (n int); INSERT INTO keyless SELECT generate_series(1, 100); \
     CREATE UNLOGGED TABLE scratch (n int); INSERT INTO scratch VALUES (7); CREATE SEQUENCE tickets; SELECT nextval('tickets')";
+/// What no log carries, and what hides rows from whoever reads them.
+pub const UNCARRIED: &str = "CREATE TABLE keyless (j json); INSERT INTO keyless SELECT '{}' FROM generate_series(1, 100); \
+    CREATE UNLOGGED TABLE scratch (n int); INSERT INTO scratch VALUES (7); CREATE SEQUENCE tickets; SELECT nextval('tickets'); \
+    SELECT lo_from_bytea(0, 'large'); CREATE MATERIALIZED VIEW counted AS SELECT count(*) FROM keyless; \
+    CREATE TABLE secret (who text PRIMARY KEY); INSERT INTO secret VALUES ('a'), ('b'); CREATE POLICY none ON secret USING (who = 'a'); \
+    ALTER TABLE secret ENABLE ROW LEVEL SECURITY; ALTER TABLE secret FORCE ROW LEVEL SECURITY";
 
 /// They are in a catalog of the whole server.
 const SUBSCRIPTIONS: &str = "SELECT subname::text FROM pg_subscription s JOIN pg_database d ON d.oid = subdbid WHERE datname = current_database()";
@@ -53,6 +59,7 @@ impl Scenario {
             self,
             Self::Move
                 | Self::MoveUnfollowed
+                | Self::MoveByDump
                 | Self::MoveRedone
                 | Self::MoveBack
                 | Self::MoveFinished
@@ -84,7 +91,11 @@ impl Scenario {
             assert_eq!(status, 201, "{body}\n{}", serve.output());
         }
         post(serve, &format!("/v1/servers/{OTHER}/uncordon"), json!({})).await;
-        let sql = if self == Self::MoveRedone { SLOW } else { USUAL };
+        let sql = match self {
+            Self::MoveRedone => SLOW,
+            Self::MoveByDump => UNCARRIED,
+            _ => USUAL,
+        };
         session(serve, id).await.batch_execute(sql).await.expect("make what is moved");
         if matches!(self, Self::MoveBack | Self::MoveFinished | Self::MoveAbandoned) {
             over(serve, &format!("/v1/tenants/{id}/move"), json!({"to": {"server": OTHER}})).await;
@@ -108,6 +119,7 @@ impl Scenario {
             Self::PlanMoved => ("plan", json!({"plan": "own"})),
             Self::MoveFinished => ("move/finish", json!({})),
             Self::MoveAbandoned => ("move/finish", json!({"abandon": true, "confirm": id})),
+            Self::MoveByDump => ("move", json!({"to": {"server": OTHER}, "method": "dump"})),
             _ => ("move", json!({"to": {"server": OTHER}, "deadline_seconds": 10})),
         };
         // Read before: the process may be dead by the time that the schema is changed.
@@ -232,6 +244,9 @@ impl Rig {
                 found.extend(column(&inside, "SELECT 'extension ' || extname FROM pg_extension").await);
                 found.extend(column(&inside, "SELECT 'publication ' || pubname FROM pg_publication").await);
                 found.extend(column(&inside, "SELECT format('%s identity=%s', relname, relreplident) FROM pg_class WHERE relkind = 'r' AND relname IN ('keyless', 'info', 'late')").await);
+                found.extend(
+                    column(&inside, "SELECT 'forced ' || relname FROM pg_class WHERE relforcerowsecurity").await,
+                );
                 found.extend(
                     column(&inside, "SELECT 'marker ' || relname FROM pg_class WHERE relname = 'move_marker'").await,
                 );

@@ -84,6 +84,8 @@ pub enum Scenario {
     Move,
     /// Given up when it was there already.
     MoveUnfollowed,
+    /// By dump and restore.
+    MoveByDump,
     /// Its schema changes during the copy.
     MoveRedone,
     MoveBack,
@@ -139,6 +141,7 @@ impl Scenario {
         Self::PurgeServer,
         Self::Move,
         Self::MoveUnfollowed,
+        Self::MoveByDump,
         Self::MoveRedone,
         Self::MoveBack,
         Self::MoveFinished,
@@ -178,7 +181,9 @@ impl Scenario {
             Self::Movability => &["tenant.movability"],
             Self::AdoptCheck => &["tenant.adopt_check"],
             Self::Adopt => &["tenant.adopt"],
-            Self::Move | Self::MoveUnfollowed | Self::MoveRedone | Self::PlanMoved => &["tenant.move"],
+            Self::Move | Self::MoveUnfollowed | Self::MoveByDump | Self::MoveRedone | Self::PlanMoved => {
+                &["tenant.move"]
+            }
             Self::MoveBack | Self::PlanMovedBack => &["tenant.roll_back_move"],
             Self::MoveFinished | Self::MoveAbandoned => &["tenant.finish_move"],
             Self::Plan => &["tenant.plan"],
@@ -195,6 +200,7 @@ impl Scenario {
     pub fn breaks_at(self, steps: &[String]) -> Option<&String> {
         let before = match self {
             Self::Move | Self::MoveRedone | Self::PlanMoved => "Ready",
+            Self::MoveByDump => "Check",
             Self::MoveBack | Self::PlanMovedBack => "Sync",
             _ => return steps.last(),
         };

@@ -21,7 +21,7 @@ use crate::serving::{PATIENCE, Serve, stops, until};
 use crate::writer::{Writer, connection};
 
 /// A tenant on the first of two servers, neither of which has the store.
-async fn rig(lease: u64) -> (Rig, Serve) {
+pub async fn rig(lease: u64) -> (Rig, Serve) {
     let rig = Rig::new(Wanted { apart: Some(moves::cluster().start()), lease, settings: TWO }).await;
     ready(rig).await
 }
@@ -37,14 +37,14 @@ async fn ready(rig: Rig) -> (Rig, Serve) {
     (rig, serve)
 }
 
-async fn restarted(rig: &Rig, serve: &mut Serve, faults: &str) {
+pub async fn restarted(rig: &Rig, serve: &mut Serve, faults: &str) {
     serve.kill().await;
     rig.let_leases_run_out().await;
     *serve = rig.serve(faults).await;
 }
 
 /// The tenant gets in at the server that the store says, and nowhere else.
-async fn served_by(rig: &Rig, serve: &Serve, id: &str, server: &str) {
+pub async fn served_by(rig: &Rig, serve: &Serve, id: &str, server: &str) {
     assert_eq!(serve.get(&format!("/v1/tenants/{id}")).await.1["server"], server);
     let mut connection = connection(serve, id).await;
     as_tenant(&connection).await.expect("the tenant logs in");
@@ -137,7 +137,7 @@ async fn goes_on_after(rig: &mut Rig, serve: &mut Serve, id: &str, death: &Death
     over_by_itself(rig, serve, kind, &format!("{death:?}")).await;
 }
 
-async fn over_by_itself(rig: &Rig, serve: &Serve, kind: &str, what: &str) {
+pub async fn over_by_itself(rig: &Rig, serve: &Serve, kind: &str, what: &str) {
     let began = std::time::Instant::now();
     loop {
         let newest = rig.newest(kind).await.expect("there is one");
@@ -269,7 +269,7 @@ async fn move_back_knows_what_was_rotated_meanwhile() {
     let client = freehold_client::Client::new(&serve.url(), &rig.key).expect("a client");
     let id: TenantId = "acme".parse().expect("an id");
     let to = MoveTo::Server(OTHER.parse().expect("an id"));
-    let wanted = MoveTenant { to, deadline_seconds: Some(10), keep_seconds: None, dry_run: None };
+    let wanted = MoveTenant { to, method: None, deadline_seconds: Some(10), keep_seconds: None, dry_run: None };
     let moved = client.move_tenant(&id, &wanted).await.expect("it moves");
     assert_eq!(moved.server.map(|server| server.to_string()).as_deref(), Some(OTHER));
     let stands = client.tenant_move(&id).await.expect("its former side is kept");

@@ -55,6 +55,7 @@ stories!(
     hold::a_change_of_a_paused_entry_waits_for_its_end,
     moves::a_move_outlives_its_pgbouncer,
     moves::a_tenant_moves_and_comes_back_while_it_is_written_to,
+    moves::a_tenant_moves_by_dump_while_its_clients_are_held,
     plans::a_plan_is_changed_while_its_tenant_works,
     many::tenants_are_spread_over_poolers_and_all_are_served,
     platform::poolers_come_by_themselves_and_outlive_the_plane,

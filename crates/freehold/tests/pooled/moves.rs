@@ -240,3 +240,18 @@ pub async fn a_tenant_moves_and_comes_back_while_it_is_written_to(version: &'sta
     // Who keeps a server connection loses it with the server.
     assert!(version == "1.18" || lost == 0, "{lost} answers were lost");
 }
+
+/// A small one is through before the pooler would let its clients go: they wait, and none of them hears an error.
+pub async fn a_tenant_moves_by_dump_while_its_clients_are_held(version: &'static str) {
+    let (plane, old) = ready(version, "").await;
+    let writers = Writers::start(&old["pooled"]);
+    writers.more(50).await;
+    let moved = post(&plane, "move", json!({"to": {"server": "local-2"}, "method": "dump"})).await;
+    assert_eq!(moved["server"], "local-2");
+    writers.more(50).await;
+    let new = crate::story::connection(&plane, "acme").await;
+    assert!(as_tenant(&old["direct"]).await.is_err(), "the server that was left lets it in");
+    assert_eq!(ask(&as_tenant(&new["direct"]).await.unwrap(), "select n::text from scratch").await.unwrap(), "7");
+    let lost = writers.end(&old["pooled"]).await;
+    assert!(version == "1.18" || lost == 0, "{lost} answers were lost");
+}

@@ -1,6 +1,7 @@
 //! Stories of the main job, told to the real binary over HTTP and the command line, on real PostgreSQL.
 
 mod adopt;
+mod audit_chain;
 mod change;
 mod cli;
 mod common;
@@ -15,6 +16,7 @@ mod hostile;
 mod http;
 mod idempotency;
 mod movability;
+mod move_by_dump;
 mod operations;
 mod plan_change;
 mod plans;

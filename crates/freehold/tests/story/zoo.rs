@@ -139,6 +139,20 @@ impl Dump {
     }
 }
 
+/// What each side says is the same at once, and the one that was left is as it was.
+async fn there_by_dump(versions: [u32; 2]) {
+    let fleet = Fleet::start(versions).await;
+    let was = fleet.dump(0);
+    fleet.done("move", json!({"to": {"server": SERVERS[1]}, "method": "dump"})).await;
+    let stands = fleet.plane.get("/v1/tenants/zoo/move").await.2;
+    assert_eq!((&stands["serves"], &stands["digests"]), (&json!(SERVERS[1]), &json!("equal")), "{stands:#}");
+    assert_eq!((&stands["method"], &stands["follows"]), (&json!("dump"), &json!(false)), "{stands:#}");
+    was.same(&fleet.dump(0), "moved by dump, and left as it was");
+    was.same(&fleet.dump(1), "moved by dump");
+    fleet.done("move/finish", json!({})).await;
+    was.same(&fleet.dump(1), "moved by dump for good");
+}
+
 async fn there_and_back(versions: [u32; 2]) {
     let fleet = Fleet::start(versions).await;
     let was = fleet.dump(0);
@@ -165,4 +179,14 @@ async fn story_a_zoo_moves_from_15_to_15_and_back() {
 #[tokio::test]
 async fn story_a_zoo_moves_from_15_to_18_and_back() {
     there_and_back([15, 18]).await;
+}
+
+#[tokio::test]
+async fn story_a_zoo_moves_by_dump_from_15_to_15() {
+    there_by_dump([15, 15]).await;
+}
+
+#[tokio::test]
+async fn story_a_zoo_moves_by_dump_from_15_to_18() {
+    there_by_dump([15, 18]).await;
 }

@@ -1,7 +1,7 @@
 //! What whoever keeps a pooler does next, from what it was told, what the pooler answered, and the time. Pure: the agent
 //! beside a pooler goes by it, and the plane itself where there is none.
 //!
-//! Three rules. Nothing older than what is here is applied. One reload a second, of the newest. And while a database is
+//! Three rules. Nothing older than what is here is applied. One reload a second, of the newest, unless clients wait for it. And while a database is
 //! paused its entry stays as it is, because a reload with another address sends its clients there: changes of other
 //! entries go on, a change of this one waits until the pause is taken back, or over.
 
@@ -134,7 +134,8 @@ impl Mind {
     fn to_apply(&self, now: Moment) -> Option<Arc<Wanted>> {
         let wanted = self.wanted.as_ref()?;
         let is_due = if self.is_in_force(wanted) { now >= self.look } else { true };
-        let may = is_due && self.applying.is_none() && now >= self.not_before && self.may_apply(wanted, now);
+        let is_time = now >= self.not_before || self.failures == 0 && self.pauses.await_entry();
+        let may = is_due && self.applying.is_none() && is_time && self.may_apply(wanted, now);
         may.then(|| wanted.clone())
     }
 

@@ -147,6 +147,11 @@ impl Pauses {
         held.map(|pause| pause.database.as_str())
     }
 
+    /// Whether one was taken back together with a change of its entry: its clients wait until that is in force.
+    pub fn await_entry(&self) -> bool {
+        self.all.iter().any(|pause| !pause.listed && pause.is_in_force())
+    }
+
     /// Nothing is asked twice that is not answered.
     pub fn next(&mut self, now: Moment, entry: impl Fn(&str) -> Entry) -> Vec<Command> {
         for pause in self.all.iter_mut().filter(|pause| pause.is_live()) {

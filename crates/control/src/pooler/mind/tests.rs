@@ -178,7 +178,10 @@ impl World {
         let there = self.loaded.as_ref().map_or(0, |loaded| loaded.generation);
         assert!(wanted.generation >= there, "generation {} over {there}", wanted.generation);
         let is_change = self.loaded.as_deref() != Some(wanted);
-        assert!(!is_change || self.reloaded.is_none_or(|at| self.now >= at + PACE), "two reloads in a second");
+        let in_force = |stage: &Stage| matches!(stage, Stage::Asked { begun: true } | Stage::Draining | Stage::Paused);
+        let somebody_waits = self.mind.pauses.all().iter().any(|pause| !pause.listed && in_force(&pause.stage));
+        let is_time = somebody_waits || self.reloaded.is_none_or(|at| self.now >= at + PACE);
+        assert!(!is_change || is_time, "two reloads in a second");
         for pause in self.mind.pauses.all().iter().filter(|pause| pause.stage == Stage::Paused && pause.listed) {
             let before = self.loaded.as_ref().and_then(|loaded| loaded.entry(&pause.database));
             assert_eq!(before, wanted.entry(&pause.database), "{pause:?} is sent elsewhere");
@@ -281,6 +284,28 @@ proptest! {
         world.mind.pauses.forget(&told);
         prop_assert_eq!(world.mind.pauses.all(), []);
     }
+}
+
+#[test]
+fn whoever_waits_to_be_sent_elsewhere_does_not_wait_for_the_pace_of_reloads() {
+    let mut world = World::new();
+    world.step(Event::Hear);
+    world.step(Event::Answer(0, 0));
+    world.step(Event::Pause { database: 0, hold_ms: 4_000 });
+    world.step(Event::Hear);
+    world.step(Event::Answer(0, 0));
+    world.step(Event::Pass(1_000));
+    world.step(Event::Change(1, false));
+    world.step(Event::Hear);
+    world.step(Event::Answer(0, 0));
+    // Right after that reload: one of somebody at work waits for its second, and goes with the one that is waited for.
+    world.step(Event::Change(1, false));
+    world.step(Event::Hear);
+    assert!(world.under_way.is_empty(), "{:?}", world.under_way);
+    world.step(Event::Change(0, false));
+    world.step(Event::TakeBack(0));
+    world.step(Event::Hear);
+    assert!(matches!(world.under_way[..], [(Do::Apply(_), _)]), "{:?}", world.under_way);
 }
 
 #[test]

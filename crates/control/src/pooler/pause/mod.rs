@@ -11,9 +11,10 @@ use freehold_durable::Failure;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::raise;
 use crate::plane::Core;
 
-/// How often it is looked at what the agent told.
+/// What an agent told another process is seen this late at most.
 const LOOK: Duration = Duration::from_millis(20);
 /// What an agent may take to hear of it, on top of the time for draining.
 const HEARD: Duration = Duration::from_secs(3);
@@ -61,6 +62,7 @@ async fn hold(core: &Core, database: Uuid, wanted: Pause, until: Until) -> Resul
         return Ok(Paused::Unpooled);
     };
     core.poolers.poke();
+    let mut awake = core.poolers.listen();
     let patience = match until {
         Until::Drained => wanted.drain + HEARD,
         Until::Heard => HEARD,
@@ -74,7 +76,10 @@ async fn hold(core: &Core, database: Uuid, wanted: Pause, until: Until) -> Resul
                 why.unwrap_or_else(|| "the pooler's agent gave no reason".into())
             }
             Some((PauseState::Draining, _)) | None if Instant::now() < end => {
-                tokio::time::sleep(LOOK).await;
+                tokio::select! {
+                    () = awake.poked() => {}
+                    () = tokio::time::sleep(LOOK) => {}
+                }
                 continue;
             }
             Some((PauseState::Draining, _)) | None => {
@@ -99,6 +104,19 @@ pub async fn has_sessions(core: &Core, database: Uuid, plan: &Plan) -> Result<bo
 fn keeps_sessions(version: &str) -> bool {
     let mut numbers = version.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse::<u32>().ok());
     matches!((numbers.next(), numbers.next()), (Some(1), Some(minor)) if minor < 21)
+}
+
+/// What has changed of this database gets its generation now, and not when the agent asks: clients may be waiting for that.
+/// Should it fail, the agent's question does it.
+pub async fn raise(core: &Core, database: Uuid) {
+    let raised = match store::pooler(&core.store, database).await {
+        Ok(Some(pooler)) => raise::raise(&core.store, &pooler).await,
+        Ok(None) => return,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = raised {
+        tracing::debug!(%database, %error, "its pooler's generation was not raised before it was asked for");
+    }
 }
 
 /// Its clients go on. May be said twice, and of one that is over.

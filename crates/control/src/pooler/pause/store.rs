@@ -31,6 +31,11 @@ pub async fn release(store: &PgPool, id: Uuid) -> sqlx::Result<()> {
     sqlx::query(sql).bind(id).execute(store).await.map(drop)
 }
 
+pub async fn pooler(store: &PgPool, database: Uuid) -> sqlx::Result<Option<String>> {
+    let sql = "SELECT pooler_id FROM tenant_database WHERE id = $1 AND pooler_id IS NOT NULL";
+    sqlx::query_scalar(sql).bind(database).fetch_optional(store).await
+}
+
 /// Of the PgBouncer that serves it.
 pub async fn pooler_version(store: &PgPool, database: Uuid) -> sqlx::Result<Option<String>> {
     let sql = "SELECT p.version FROM tenant_database d JOIN pooler p ON p.id = d.pooler_id
@@ -68,9 +73,10 @@ pub async fn wanted(store: &PgPool, pooler: &str) -> sqlx::Result<Vec<PauseWante
     Ok(wanted.collect())
 }
 
-pub async fn record(store: &PgPool, pooler: &str, told: &[PauseTold]) -> sqlx::Result<()> {
+/// True: something is new.
+pub async fn record(store: &PgPool, pooler: &str, told: &[PauseTold]) -> sqlx::Result<bool> {
     if told.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     let ids: Vec<Uuid> = told.iter().map(|told| told.id).collect();
     let states: Vec<&str> = told.iter().map(|told| told.state.as_str()).collect();
@@ -78,7 +84,8 @@ pub async fn record(store: &PgPool, pooler: &str, told: &[PauseTold]) -> sqlx::R
     let sql = "UPDATE pooler_pause p SET told = n.state, detail = n.detail, told_at = now()
         FROM unnest($2::uuid[], $3::text[], $4::text[]) AS n (id, state, detail)
         WHERE p.id = n.id AND p.pooler_id = $1 AND (p.told, p.detail) IS DISTINCT FROM (n.state, n.detail)";
-    sqlx::query(sql).bind(pooler).bind(ids).bind(states).bind(details).execute(store).await.map(drop)
+    let query = sqlx::query(sql).bind(pooler).bind(ids).bind(states).bind(details);
+    Ok(query.execute(store).await?.rows_affected() > 0)
 }
 
 /// Pauses that were over long ago.

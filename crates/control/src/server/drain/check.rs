@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use freehold_api::drain::{DrainState, DrainTenant, ServerDrain};
 use freehold_api::id::ServerId;
+use freehold_api::movability::MoveMethod;
 use freehold_durable::{Class, Cx, Failure, Operation, Outcome, steps};
 use futures::future::join_all;
 use serde::{Deserialize, Serialize};
@@ -171,7 +172,7 @@ async fn judge(core: &Core, cx: &Cx, resident: &Resident, placed: Verdict) -> Re
     let Verdict::Goes(to) = placed else { return Ok(placed) };
     let goal = Goal::Server(to.clone());
     match look::look(core, cx, &resident.tenant_id, Some(&goal), Watch::Nothing).await {
-        Ok(found) => Ok(match reserve::require_movable(&found) {
+        Ok(found) => Ok(match reserve::require_movable(&found, MoveMethod::Logical) {
             Ok(()) => Verdict::Goes(to),
             Err(failure) => Verdict::Not(failure.code, failure.message, Some(to)),
         }),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use freehold_api::drain::DrainState;
 use freehold_api::id::TenantId;
+use freehold_api::movability::MoveMethod;
 use freehold_api::moving::STALL_SECONDS;
 use freehold_api::problem::Code;
 use freehold_durable::{Class, Cx, Failure, Outcome, State};
@@ -300,7 +301,11 @@ pub async fn begin(
     {
         return Ok(Begun::Later(why));
     }
+<<<<<<< HEAD
     let how = How { stall_ms: STALL_SECONDS * 1000, keep_seconds: *keep_seconds };
+=======
+    let how = How { stall_ms: STALL_SECONDS * 1000, keep_seconds: wanted.keep_seconds, method: MoveMethod::Logical };
+>>>>>>> main
     let actor = Actor::operation(cx.operation, None);
     let asked = ask::Asked { goal: (*goal).clone(), how, details: details.clone() };
     let mut tx = core.store.begin().await?;

@@ -15,7 +15,7 @@ mod tests;
 use freehold_api::movability::{MoveCode, MoveEstimate, MoveFinding, MoveMethod, MoveSeverity, MoveTraffic};
 use freehold_drivers::server::sql::movable::{Contents, Host, LocaleThere, Named};
 
-pub use estimate::{APPLIED_ROWS, COPIED_BYTES, DUMPED_BYTES, INDEXED_BYTES};
+pub use estimate::{APPLIED_ROWS, COMPARED_BYTES, COPIED_BYTES, DUMPED_BYTES, INDEXED_BYTES};
 
 /// What is only possible with writes stopped scores so much at most.
 const DUMP_AT_MOST: u32 = 40;
@@ -200,7 +200,7 @@ fn megabytes(bytes: u64) -> String {
 }
 
 /// `3 min`, for people.
-fn span(seconds: f64) -> String {
+pub fn span(seconds: f64) -> String {
     match seconds {
         ..120.0 => format!("{seconds:.0} s"),
         ..7200.0 => format!("{:.0} min", seconds / 60.0),

@@ -6,9 +6,10 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use freehold_api::OperationId;
 use freehold_api::id::TenantId;
-use freehold_api::movability::{JudgeMovability, MoveTo};
+use freehold_api::movability::{JudgeMovability, MoveMethod, MoveTo};
 use freehold_api::moving::{
-    FinishMove as Finish, KEEP_MAX_SECONDS, MoveDigests, MoveTenant, STALL_MAX_SECONDS, STALL_SECONDS, TenantMove,
+    FinishMove as Finish, KEEP_MAX_SECONDS, MoveDigests, MoveTenant, STALL_MAX_SECONDS, STALL_SECONDS,
+    STOP_MAX_SECONDS, TenantMove,
 };
 use freehold_api::operation::Operation as OperationBody;
 use freehold_api::problem::Code;
@@ -35,7 +36,7 @@ use crate::tenant::store::TenantRow;
 /// For an attempt to reach a server that does not answer, which its connection gives up after 30 s.
 const END: Duration = Duration::from_secs(45);
 
-/// Move a tenant to another server while it is written to; with dry_run, say what that would take
+/// Move a tenant to another server, while it is written to or by dump and restore; with dry_run, say what that would take
 #[utoipa::path(post, path = "/v1/tenants/{id}/move", tag = "tenants", params(("id" = TenantId, Path, description = "The tenant's id")),
     request_body = MoveTenant,
     responses(
@@ -70,7 +71,7 @@ pub async fn begin(
         return Err(to_plan("to.name", &id, plan));
     }
     let mut tx = plane.store.begin().await?;
-    let details = json!({"to": body.to, "from": at.id});
+    let details = json!({"to": body.to, "from": at.id, "method": how.method});
     let started = begin_in(&mut tx, &plane.engine, &id, Asked { goal, how, details }, &caller.actor()).await?;
     tx.commit().await?;
     change::finish(&plane, &id, "move", started, wait).await
@@ -125,6 +126,7 @@ pub async fn show(State(plane): State<Plane>, Id(id): Id<TenantId>) -> Answer<Js
         stall_ms: row.stall_ms.and_then(|millis| u32::try_from(millis).ok()),
         digests: row.digests.as_deref().and_then(MoveDigests::called),
         follows: row.follows,
+        method: MoveMethod::called(&row.method).unwrap_or_default(),
         keep_until: row.keep_until.map(jiff_sqlx::Timestamp::to_jiff),
         operation: tenant.operation.map(OperationId),
         tenant: id,
@@ -146,15 +148,20 @@ pub async fn roll_back(
     let mut tx = plane.store.begin().await?;
     let kept = kept(&mut tx, &id).await?;
     if !kept.follows {
+        let (why, how) = match kept.is_dump() {
+            true => ("it was moved by dump and restore, which nothing follows", " --method dump"),
+            false => ("it does not follow any more", ""),
+        };
         let detail = format!(
-            "server {} does not have what tenant {id} wrote since it was moved, so there is no way back: move it there anew, \
-             once this move is ended (freehold tenant move {id} --finish)",
-            kept.from_server
+            "server {from} does not have what tenant {id} wrote since it was moved ({why}), so there is no way back: end this \
+             move (freehold tenant move {id} --finish), then move it there anew (freehold tenant move {id} --to server:{from}{how})",
+            from = kept.from_server
         );
         return Err(Refused::new(Code::WrongState, detail));
     }
     let keep_seconds = plane.settings.tenants.move_grace_seconds;
-    let step = rollback::Step::Sync { how: How { stall_ms: STALL_SECONDS * 1000, keep_seconds } };
+    let how = How { stall_ms: STALL_SECONDS * 1000, keep_seconds, method: MoveMethod::Logical };
+    let step = rollback::Step::Sync { how };
     let new = change::new::<RollBack>(rollback::KIND, id.as_str(), step, &actor);
     let new = New { deadline: Some(rollback::DEADLINE), ..new };
     let started = change::started(id.as_str(), plane.engine.start::<RollBack>(&mut tx, new).await)?;
@@ -264,16 +271,19 @@ pub async fn refuse_kept(tx: &mut PgConnection, id: &TenantId, verb: &str) -> An
 }
 
 fn how(plane: &Plane, body: &MoveTenant) -> Answer<How> {
-    let stall = body.deadline_seconds.unwrap_or(STALL_SECONDS);
-    if !(1..=STALL_MAX_SECONDS).contains(&stall) {
-        return Err(Refused::field(
-            "deadline_seconds",
-            format!("use 1 to {STALL_MAX_SECONDS}: everybody waits for so long"),
-        ));
+    let method = body.method.unwrap_or_default();
+    let (usual, most, why) = match method {
+        MoveMethod::Logical => (STALL_SECONDS, STALL_MAX_SECONDS, "everybody waits for so long"),
+        // By what it is judged to take.
+        MoveMethod::Dump => (0, STOP_MAX_SECONDS, "nobody can write for so long"),
+    };
+    if body.deadline_seconds.is_some_and(|seconds| !(1..=most).contains(&seconds)) {
+        return Err(Refused::field("deadline_seconds", format!("use 1 to {most}: {why}")));
     }
+    let stall = body.deadline_seconds.unwrap_or(usual);
     let keep_seconds = body.keep_seconds.unwrap_or(plane.settings.tenants.move_grace_seconds);
     if keep_seconds > KEEP_MAX_SECONDS {
         return Err(Refused::field("keep_seconds", format!("use at most {KEEP_MAX_SECONDS} (90 days)")));
     }
-    Ok(How { stall_ms: stall * 1000, keep_seconds })
+    Ok(How { stall_ms: stall * 1000, keep_seconds, method })
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use freehold_api::movability::MoveMethod;
 use freehold_drivers::server::sql::moving::{Content, Part, Side, find_pg_dump};
 use freehold_durable::{Cx, Failure, Outcome};
 use tokio::time::{Instant, sleep};
@@ -35,8 +36,17 @@ pub async fn plan(core: &Core, cx: &Cx, how: How) -> Result<Outcome<Step>, Failu
         }
         _ => BTreeMap::new(),
     };
+    let (identities, forced) = match how.method {
+        MoveMethod::Logical => (old.plan_identities().await.map_err(hands::failure)?, Vec::new()),
+        MoveMethod::Dump => {
+            // One that cannot be carried is to be heard of before anybody is shut out.
+            old.large_objects().await.map_err(hands::failure)?;
+            (Vec::new(), old.forced_tables().await.map_err(hands::failure)?)
+        }
+    };
     let plan = Plan {
-        identities: old.plan_identities().await.map_err(hands::failure)?,
+        identities,
+        forced,
         fingerprint,
         added,
         waking: old.waking_triggers().await.map_err(hands::failure)?,
@@ -46,8 +56,11 @@ pub async fn plan(core: &Core, cx: &Cx, how: How) -> Result<Outcome<Step>, Failu
         place: None,
     };
     let id = moving.row.id;
-    Ok(Outcome::step(Step::Publish { how })
-        .recording(move |tx| Box::pin(async move { Ok(store::set_plan(tx, id, &plan).await?) })))
+    let next = match how.method {
+        MoveMethod::Logical => Step::Publish { how },
+        MoveMethod::Dump => Step::Define { how },
+    };
+    Ok(Outcome::step(next).recording(move |tx| Box::pin(async move { Ok(store::set_plan(tx, id, &plan).await?) })))
 }
 
 pub async fn publish(core: &Core, cx: &Cx, how: How) -> Result<Outcome<Step>, Failure> {
@@ -145,7 +158,7 @@ pub async fn ready(core: &Core, cx: &Cx, how: How) -> Result<Outcome<Step>, Fail
     Ok(Outcome::step(Step::Flip { how, tries: 0 }))
 }
 
-async fn carry_schema(moving: &Moving, old: &Side, new: &Side, part: Part) -> Result<(), Failure> {
+pub async fn carry_schema(moving: &Moving, old: &Side, new: &Side, part: Part) -> Result<(), Failure> {
     let binary = find_pg_dump(&[], old.admin.version_num()).map_err(hands::failure)?;
     new.carry_schema(old, &binary, part).await.map_err(|error| {
         let failure = hands::failure(error);

@@ -102,6 +102,9 @@ impl Operation for FinishMove {
 }
 
 pub async fn unlink(core: &Core, cx: &Cx, moving: &Moving) -> Result<(), Failure> {
+    if moving.row.is_dump() {
+        return Ok(());
+    }
     let admin = hands::admin(core, cx, moving.serving().1, None).await.map_err(|failure| away(moving, failure))?;
     if !admin.database_exists(&moving.tenant.database).await.map_err(hands::failure)? {
         // One before this came as far as the drop, which comes after all of this.
@@ -129,6 +132,9 @@ pub fn away(moving: &Moving, failure: Failure) -> Failure {
 
 /// Nothing of the move is left where the tenant is. A server that keeps its log for the other side would keep it for ever.
 async fn sever(core: &Core, cx: &Cx, moving: &Moving) -> Result<(), Failure> {
+    if moving.row.is_dump() {
+        return Ok(());
+    }
     let serves = moving.serves(core, cx).await?;
     match moving.row.is_flipped() {
         true => {

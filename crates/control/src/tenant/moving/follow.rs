@@ -28,6 +28,7 @@ pub async fn verify(core: &Core, cx: &Cx, how: How) -> Result<Outcome<Step>, Fai
             );
             Err(Failure::stuck("digests_differ", message))
         }
+        Some(_) if moving.row.is_dump() => Ok(kept_as_it_was(&moving, &how)),
         Some(_) => Ok(Outcome::step(Step::Follow { how })),
         // The process died between the commit and the comparison.
         None => {
@@ -67,11 +68,18 @@ pub async fn follow(core: &Core, cx: &Cx, how: How) -> Result<Outcome<Step>, Fai
 /// Given up after the flip: the new side goes on alone, and the old one is kept as it was then.
 pub async fn unfollow(core: &Core, cx: &Cx, how: How) -> Result<Outcome<Step>, Failure> {
     let moving = Moving::find(core, cx).await?;
+    if moving.row.is_dump() {
+        return Ok(kept_as_it_was(&moving, &how));
+    }
     let (old, new) = moving.both(core, cx).await?;
     undo::end_way_there(&moving, &old, &new).await?;
     undo::end_way_back(&moving, &old, &new).await?;
     new.restore_identities(&moving.row.plan.identities, LOCKS).await.map_err(hands::failure)?;
-    let id = moving.row.id;
-    Ok(Outcome::done()
-        .recording(move |tx| Box::pin(async move { Ok(store::keep(tx, id, false, how.keep_seconds).await?) })))
+    Ok(kept_as_it_was(&moving, &how))
+}
+
+/// Nothing comes after it on the side that was left.
+fn kept_as_it_was(moving: &Moving, how: &How) -> Outcome<Step> {
+    let (id, seconds) = (moving.row.id, how.keep_seconds);
+    Outcome::done().recording(move |tx| Box::pin(async move { Ok(store::keep(tx, id, false, seconds).await?) }))
 }

@@ -5,6 +5,8 @@
 //! reserve → prepare → plan → publish → copy → complete → ready → flip → verify → follow → (kept, until its grace is over)
 //!              ↑        └───────┴────────┴────────┴────────┴──────┤
 //!              └───────────────────── redo ←──────────────────────┘  the tenant changed its schema
+//! by dump:                plan → define → stop → stream → build → check → switch → verify → (kept)
+//!                          ↑        └── redo ←┘
 //! undo, from anywhere before the flip:  let go → withdraw → drop → release
 //! undo, from anywhere after it:         unfollow: nothing goes back, and nothing of replication is left
 //! ```
@@ -16,6 +18,10 @@
 //! | plan | replica identities as they were, the schema's fingerprint, how large it is | – |
 //! | publish, copy, complete, ready | – | withdraw: subscriptions, slots, publications, readers, marker, identities |
 //! | flip | *inside* the step, in one transaction: who serves, from which place of its log on the other side follows, and that nothing is undone any more | let go, before it |
+//! | define | – | drop |
+//! | stop | since when nobody is let in | let go, until the switch |
+//! | stream, build, check | – | drop |
+//! | switch | *inside* the step, in one transaction: who serves, and that both sides were equal | let go, before it |
 //! | verify, follow | whether the digests were equal; that the old side follows, and until when it is kept | unfollow |
 //!
 //! **One side serves**: `tenant_database.server_id`, at every moment. Before the flip the target's logins are NOLOGIN and its
@@ -36,6 +42,13 @@
 //! **The way back** was made before the fence. Once the digests agree, the old side follows the new one. `rollback` is the
 //! same flip from new to old, and drops the new side; `finish` drops the old one, at the end of the grace or when it is told.
 //!
+//! **By dump** nobody is let in from `stop` to `switch`, for [`How::stall_ms`] at most: what does not fit, a cancel, and every
+//! failure is undone, and whoever was shut out comes in where he was. The schema is carried before, and it is looked under
+//! the fence whether it still is the same. All that is read is of one snapshot of a database that nobody writes to; it is
+//! compared with that database itself, so that a write that came in on whatever way is found, and nothing serves that was
+//! not compared. The poolers' clients are held for a minute at most, and refused from then on. Nothing of replication is
+//! made, so nothing follows: there is no way back.
+//!
 //! **Without a pooler** the tenant's address changes: its sessions end at the fence, and are refused at the old server from then
 //! on. `GET …/connection` has the new address from the flip on.
 //!
@@ -43,11 +56,12 @@
 //! `Goal::Plan`, they wait for a server of a pool where none has room, the target has the new plan's limits and extensions
 //! from the beginning, and the tenant has the plan with the commit of the flip, or the one before with that of the way back.
 //!
-//! Absent: the judgement of what can be moved (`movability`), dump and restore, and tenants that are suspended or were
+//! Absent: the judgement of what can be moved (`movability`), and tenants that are suspended or were
 //! adopted with logins of their own.
 
 pub mod ask;
 mod copy;
+mod dump;
 pub mod finish;
 mod flip;
 mod follow;
@@ -57,12 +71,15 @@ pub mod reserve;
 pub mod rollback;
 mod sides;
 mod stall;
+mod stop;
 pub mod store;
+mod turn;
 mod undo;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
+use freehold_api::movability::MoveMethod;
 use freehold_durable::{Cx, Failure, Operation, OperationRow, Outcome, Resolution, steps};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
@@ -87,10 +104,12 @@ const ROWS: i64 = 50_000;
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct How {
-    /// Nobody waits for longer.
+    /// Nobody waits for longer; by dump, nobody is shut out for longer: 0 is by what it is judged to take.
     pub stall_ms: u64,
     /// How long the side that was left is kept.
     pub keep_seconds: u64,
+    #[serde(default)]
+    pub method: MoveMethod,
 }
 
 impl How {
@@ -119,6 +138,18 @@ steps! {
         Verify { how: How },
         /// The side that was left follows.
         Follow { how: How },
+        /// By dump: the tables, while the tenant works.
+        Define { how: How },
+        /// By dump: nobody is let in from now on.
+        Stop { how: How, tries: u32 },
+        /// By dump: all rows.
+        Stream { how: How },
+        /// By dump: what stands on them.
+        Build { how: How },
+        /// By dump: both sides are the same, or it is undone.
+        Check { how: How },
+        /// By dump: the target serves. From its commit on nothing is undone.
+        Switch { how: How },
         /// The schema was changed: the copy goes, and is begun anew.
         Redo { how: How },
         /// Undo: whoever is to come in comes in. Decides by the store whether there is anything to undo.
@@ -162,6 +193,12 @@ impl Operation for Move {
             Step::Flip { how, tries } => flip::run(core, cx, how, tries).await,
             Step::Verify { how } => follow::verify(core, cx, how).await,
             Step::Follow { how } => follow::follow(core, cx, how).await,
+            Step::Define { how } => dump::define(core, cx, how).await,
+            Step::Stop { how, tries } => stop::run(core, cx, how, tries).await,
+            Step::Stream { how } => dump::stream(core, cx, how).await.map_err(stop::never_parked),
+            Step::Build { how } => dump::build(core, cx, how).await.map_err(stop::never_parked),
+            Step::Check { how } => dump::check(core, cx, how).await.map_err(stop::never_parked),
+            Step::Switch { how } => dump::switch(core, cx, how).await.map_err(stop::never_parked),
             Step::Redo { how } => undo::redo(core, cx, how).await,
             Step::LetGo { how } => undo::let_go(core, cx, how).await,
             Step::Withdraw => undo::withdraw(core, cx).await,
@@ -182,6 +219,12 @@ impl Operation for Move {
             | Step::Complete { how }
             | Step::Ready { how }
             | Step::Flip { how, .. }
+            | Step::Define { how }
+            | Step::Stop { how, .. }
+            | Step::Stream { how }
+            | Step::Build { how }
+            | Step::Check { how }
+            | Step::Switch { how }
             | Step::Redo { how }
             | Step::LetGo { how } => Some(Step::LetGo { how: how.clone() }),
             Step::Verify { how } | Step::Follow { how } | Step::Unfollow { how } => {
@@ -211,11 +254,14 @@ impl Operation for Move {
         plans::failed(tx, operation, "resolved", "its operation was resolved by hand").await?;
         let Some(row) = store::find(&mut *tx, &tenant).await? else { return Ok(()) };
         match (step, resolution) {
-            (Step::Verify { how } | Step::Follow { how } | Step::Unfollow { how } | Step::Flip { how, .. }, _)
-                if row.is_flipped() =>
-            {
-                store::keep(tx, row.id, false, how.keep_seconds).await
-            }
+            (
+                Step::Verify { how }
+                | Step::Follow { how }
+                | Step::Unfollow { how }
+                | Step::Flip { how, .. }
+                | Step::Switch { how },
+                _,
+            ) if row.is_flipped() => store::keep(tx, row.id, false, how.keep_seconds).await,
             _ => store::forget_unflipped(tx, &tenant).await,
         }
     }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use freehold_api::id::PoolName;
-use freehold_api::movability::{Movability, MoveMethod, MoveSeverity};
+use freehold_api::movability::{Movability, MoveEstimate, MoveMethod};
+use freehold_api::moving::{STOP_LEAST_SECONDS, STOP_MAX_SECONDS};
 use freehold_api::problem::Code;
 use freehold_durable::{Cx, Failure, Outcome};
 
@@ -17,6 +18,7 @@ use crate::stock::making::Making;
 use crate::stock::{claim, declare, make, store as databases};
 use crate::tenant::adopt::store as adopted;
 use crate::tenant::fence;
+use crate::tenant::movability::judge::span;
 use crate::tenant::movability::look::{self, Watch};
 use crate::tenant::movability::target::{self, Goal};
 use crate::tenant::store as tenants;
@@ -42,7 +44,7 @@ pub async fn run(core: &Core, cx: &Cx, goal: Goal, how: How) -> Result<Outcome<S
         return Ok(await_server(tenant, plan.clone(), pool, how));
     }
     let found = look::look(core, cx, &tenant, Some(&goal), Watch::Nothing).await?;
-    match require_movable(&found) {
+    match require_movable(&found, how.method) {
         Ok(()) => {}
         // Nobody gives a plan up for what passes.
         Err(failure) if failure.code == NOT_NOW && plan.is_some() => {
@@ -51,6 +53,7 @@ pub async fn run(core: &Core, cx: &Cx, goal: Goal, how: How) -> Result<Outcome<S
         }
         Err(failure) => return Err(failure),
     }
+    let how = limited(how, &found);
     let to = found.to.and_then(|to| to.server);
     let Some(to) = to else {
         // Of a plan: whoever was faster than this look has it, and the next one chooses anew.
@@ -71,7 +74,7 @@ pub async fn run(core: &Core, cx: &Cx, goal: Goal, how: How) -> Result<Outcome<S
     }
     require_free_names(core, cx, &making, to.as_str()).await?;
     let (there, back) = (declare::mint_one(core, PASSWORD).await, declare::mint_one(core, PASSWORD).await);
-    let engine = cx.engine();
+    let (engine, method) = (cx.engine(), how.method);
     core.fleet.placed(to.as_str()).await;
     Ok(Outcome::step(Step::Prepare { how }).recording(move |tx| {
         Box::pin(async move {
@@ -89,6 +92,7 @@ pub async fn run(core: &Core, cx: &Cx, goal: Goal, how: How) -> Result<Outcome<S
                 Some(name) if name.starts_with("tenant_database_server_id") => taken(&row.database, to.as_str()),
                 _ => error.into(),
             })?;
+            store::goes_by(tx, &tenant, method).await?;
             // What had to give way is dropped there.
             Ok(engine.wake_in(tx, "stock").await?)
         })
@@ -111,23 +115,57 @@ async fn pool_to_wait_for(core: &Core, cx: &Cx, tenant: &str, goal: &Goal) -> Re
     // Once: no server is made for whom nothing moves.
     if row.waiting_for.is_none() {
         let found = look::look(core, cx, tenant, Some(goal), Watch::Nothing).await?;
-        require_movable(&found).or_else(|failure| if failure.code == NOT_NOW { Ok(()) } else { Err(failure) })?;
+        require_movable(&found, MoveMethod::Logical)
+            .or_else(|failure| if failure.code == NOT_NOW { Ok(()) } else { Err(failure) })?;
     }
     let bad = |_| Failure::stuck("store_incomplete", format!("{pool} is no name of a pool"));
     pool.parse().map(Some).map_err(bad)
 }
 
-/// By the one method that a move knows. `not_now`, where all that is in the way passes: whoever asks again may have it.
-pub fn require_movable(found: &Movability) -> Result<(), Failure> {
-    if found.methods.contains(&MoveMethod::Logical) {
+/// By this method. `not_now`, where all that is in the way passes: whoever asks again may have it. Where only the other method is
+/// left it is said how to ask for it, and what it costs.
+pub fn require_movable(found: &Movability, method: MoveMethod) -> Result<(), Failure> {
+    if found.methods.contains(&method) {
         return Ok(());
     }
-    let blocks = found.findings.iter().filter(|finding| finding.severity == MoveSeverity::Blocks);
-    let blocks: Vec<_> = blocks.filter(|finding| finding.blocks.contains(&MoveMethod::Logical)).collect();
+    let blocks: Vec<_> = found.findings.iter().filter(|finding| finding.blocks.contains(&method)).collect();
+    let code = if blocks.iter().all(|finding| finding.passes) { NOT_NOW } else { "not_movable" };
     let why: Vec<String> =
         blocks.iter().map(|finding| format!("{} ({})", finding.message, finding.code.as_str())).collect();
-    let code = if blocks.iter().all(|finding| finding.passes) { NOT_NOW } else { "not_movable" };
-    Err(Failure::permanent(code, why.join("; ")))
+    let mut message = why.join("; ");
+    if let Some(other) = by_dump(found) {
+        message.push_str("; ");
+        message.push_str(&other);
+    }
+    Err(Failure::permanent(code, message))
+}
+
+/// Not for whoever moves because of another plan: that goes by replication alone.
+fn by_dump(found: &Movability) -> Option<String> {
+    let to = found.to.as_ref().filter(|to| to.plan.is_none())?;
+    let estimate = dump_estimate(found)?;
+    let server = to.server.as_ref().map(|server| format!("server:{server}"));
+    let pool = || to.server_pool.as_ref().map(|pool| format!("server-pool:{pool}"));
+    let place = server.or_else(pool).or_else(|| to.region.as_ref().map(|region| format!("region:{region}")))?;
+    Some(format!(
+        "by dump and restore it can be moved, with writes stopped for about {}: freehold tenant move {} --to {place} --method dump",
+        span(estimate.stall_seconds),
+        found.tenant
+    ))
+}
+
+/// None: that method is not left.
+fn dump_estimate(found: &Movability) -> Option<&MoveEstimate> {
+    found.estimates.iter().find(|estimate| estimate.method == MoveMethod::Dump)
+}
+
+/// Who named no limit for a dump has one that is well above what it should take.
+fn limited(how: How, found: &Movability) -> How {
+    let judged = dump_estimate(found).map_or(0.0, |estimate| estimate.stall_seconds * 4.0) as u64;
+    match (how.method, how.stall_ms) {
+        (MoveMethod::Dump, 0) => How { stall_ms: judged.clamp(STOP_LEAST_SECONDS, STOP_MAX_SECONDS) * 1000, ..how },
+        _ => how,
+    }
 }
 
 /// Its place among those for whom the pool's next server is made.

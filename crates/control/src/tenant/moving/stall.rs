@@ -9,18 +9,16 @@ use freehold_drivers::secrets::Password;
 use freehold_drivers::server::sql::SqlError;
 use freehold_drivers::server::sql::moving::{Fingerprint, Link, Sequence, Side, Snapshot, Trigger, changed, differing};
 use freehold_durable::{Class, Cx, Failure};
-use serde_json::json;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::sides::Moving;
 use super::store::{self, Plan};
+use super::turn::{self, Turn, Uncommitted};
 use super::{CARRIED, ROWS};
-use crate::audit::record::{Actor, Event};
 use crate::plane::Core;
 use crate::pooler::pause::{self, Pause, Paused, store as pauses};
 use crate::server::hands;
 use crate::server::store::ServerRow;
-use crate::tenant::plan;
 
 /// Open transactions may take so long to end: everybody waits behind them.
 const DRAIN: Duration = Duration::from_millis(500);
@@ -28,8 +26,6 @@ const DRAIN: Duration = Duration::from_millis(500);
 const LATER: Duration = Duration::from_secs(5);
 /// Who is further behind has too much to catch up with under the fence.
 const BEHIND: i64 = 64 << 10;
-/// To ask the store whether a commit went through.
-const ASK: Duration = Duration::from_secs(10);
 /// For the sessions at hand to let the logins in again; else others are opened.
 const ADMIT: Duration = Duration::from_secs(2);
 
@@ -123,7 +119,11 @@ impl Stall<'_> {
             Ok(place) => place,
             Err(stopped) => return self.stopped(stopped).await,
         };
-        if let Err(failure) = self.commit(place.as_deref()).await {
+        let turn = match self.way_back {
+            Some(_) => Turn::There { place: place.as_deref() },
+            None => Turn::Back,
+        };
+        if let Err(failure) = turn::commit(self.core, self.cx, self.moving, turn).await {
             return match failure {
                 Uncommitted::Surely(failure) => self.stopped(Stopped::Failed(failure)).await,
                 // The source stays fenced until the store has said which side serves: the next run asks.
@@ -131,9 +131,12 @@ impl Stall<'_> {
             };
         }
         self.cx.fault("turned")?;
-        if self.moving.admitted {
-            self.to.admin.admit_logins(&before.logins()).await.map_err(hands::failure)?;
-        }
+        let (admitted, ()) = tokio::join!(self.admit(&before), async {
+            if pause.is_some() {
+                pause::raise(self.core, database).await;
+            }
+        });
+        admitted?;
         self.cx.fault("admitted")?;
         if let Some(pause) = pause {
             pause::resume(self.core, pause).await?;
@@ -148,6 +151,13 @@ impl Stall<'_> {
         };
         before.snapshot.release().await;
         Ok(Ended::Turned { stall, differing })
+    }
+
+    async fn admit(&self, before: &Before) -> Result<(), Failure> {
+        match self.moving.admitted {
+            true => self.to.admin.admit_logins(&before.logins()).await.map_err(hands::failure),
+            false => Ok(()),
+        }
     }
 
     /// What takes long, or may fail, while everybody works.
@@ -202,7 +212,7 @@ impl Stall<'_> {
             return Ok(Err(Ended::SchemaChanged(changed)));
         }
         if let Some(back) = self.way_back {
-            to.advance_slot(back).await.map_err(sql)?;
+            to.bring_slot_up(back).await.map_err(sql)?;
         }
         let lag = from.slot_seen(link).await.map_err(sql)?.lag_bytes;
         if lag > BEHIND {
@@ -241,8 +251,9 @@ impl Stall<'_> {
         }
         from.still_fenced(&logins).await?;
         cx.fault("marked")?;
-        to.disable(link).await?;
-        to.set_sequences(&changed(&before.sequences, &from.sequences().await?)).await?;
+        let (disabled, sequences) = tokio::join!(to.disable(link), from.sequences());
+        disabled?;
+        to.set_sequences(&changed(&before.sequences, &sequences?)).await?;
         to.carry_unlogged(from, CARRIED).await?;
         to.carry_large_objects(from, CARRIED).await?;
         to.wake_triggers(&before.waking).await?;
@@ -253,47 +264,6 @@ impl Stall<'_> {
         before.snapshot.hold().await?;
         cx.fault("carried")?;
         Ok(place)
-    }
-
-    /// The point of no return. Guarded by the epoch: until the commit nobody else takes the operation.
-    async fn commit(&self, place: Option<&str>) -> Result<(), Uncommitted> {
-        let Moving { row, .. } = self.moving;
-        let surely = |error: sqlx::Error| Uncommitted::Surely(error.into());
-        let mut tx = self.core.store.begin().await.map_err(surely)?;
-        self.cx.still_mine_in(&mut tx).await.map_err(|failure| match failure.class {
-            // Another holds it, who decides what the fence becomes.
-            Class::Fenced => Uncommitted::Perhaps(failure),
-            Class::Transient | Class::Permanent | Class::Stuck => Uncommitted::Surely(failure),
-        })?;
-        store::turn(&mut tx, row, &self.to_server.id).await.map_err(surely)?;
-        let kind = match self.way_back {
-            Some(_) => {
-                store::flipped(&mut tx, row.id, place).await.map_err(surely)?;
-                super::KIND
-            }
-            None => {
-                store::turned_back(&mut tx, row.id).await.map_err(surely)?;
-                super::rollback::KIND
-            }
-        };
-        let actor = Actor::operation(self.cx.operation, None);
-        let event = Event::done(&actor, kind, format!("tenant:{}", row.tenant_id));
-        let event = event.with(json!({"from": self.from_server.id, "to": self.to_server.id}));
-        event.save(&mut *tx).await.map_err(surely)?;
-        if let Some((from, to)) = row.plans() {
-            let event = Event::done(&actor, plan::set::KIND, format!("tenant:{}", row.tenant_id));
-            event.with(json!({"from": from, "to": to})).save(&mut *tx).await.map_err(surely)?;
-        }
-        let Err(error) = tx.commit().await else { return Ok(()) };
-        let deadline = Instant::now() + ASK;
-        loop {
-            match store::is_flipped(&self.core.store, row.id).await {
-                Ok(now) if now == self.way_back.is_some() => return Ok(()),
-                Ok(_) => return Err(Uncommitted::Surely(error.into())),
-                Err(_) if Instant::now() < deadline => sleep(Duration::from_millis(50)).await,
-                Err(error) => return Err(Uncommitted::Perhaps(error.into())),
-            }
-        }
     }
 
     /// Lets everybody go on at `from`. What is wrong for good is a failure; what may pass is tried again later.
@@ -322,13 +292,6 @@ impl Stall<'_> {
         tables.dedup();
         Ok(tables)
     }
-}
-
-/// Why the commit did not answer.
-enum Uncommitted {
-    /// Nothing was changed.
-    Surely(Failure),
-    Perhaps(Failure),
 }
 
 /// The logins of whoever serves by the store come in at `server`, and no pause is in force. Says nothing about who that is:

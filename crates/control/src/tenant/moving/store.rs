@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use freehold_drivers::server::sql::moving::{Fingerprint, Identity, Trigger};
+use freehold_api::movability::MoveMethod;
+use freehold_drivers::server::sql::moving::{Fingerprint, Forced, Identity, Trigger};
 use jiff_sqlx::Timestamp;
 use serde::{Deserialize, Serialize};
 use sqlx::types::Json;
@@ -32,6 +33,8 @@ pub struct MoveRow {
     pub digests: Option<String>,
     pub follows: bool,
     pub keep_until: Option<Timestamp>,
+    /// `logical` or `dump`.
+    pub method: String,
     /// Where another plan made it necessary: that of the old side, and that of the new one.
     pub plan_before: Option<String>,
     pub plan_after: Option<String>,
@@ -42,6 +45,8 @@ pub struct MoveRow {
 #[serde(default)]
 pub struct Plan {
     pub identities: Vec<Identity>,
+    /// Tables that hide rows from their owner too: only where they are read whole by a dump.
+    pub forced: Vec<Forced>,
     pub fingerprint: Fingerprint,
     /// What the target has beside it: of the extensions that the new plan brings.
     pub added: BTreeMap<String, String>,
@@ -68,6 +73,10 @@ impl Plan {
 impl MoveRow {
     pub fn is_flipped(&self) -> bool {
         self.flipped_at.is_some()
+    }
+
+    pub fn is_dump(&self) -> bool {
+        self.method == MoveMethod::Dump.as_str()
     }
 
     /// The plans that change with who serves: from, to, for whoever turns now.
@@ -120,6 +129,30 @@ pub async fn reserve(
         .execute(tx)
         .await
         .map(drop)
+}
+
+/// Together with [`reserve`].
+pub async fn goes_by(tx: &mut PgConnection, tenant: &str, method: MoveMethod) -> sqlx::Result<()> {
+    let sql = "UPDATE tenant_move SET method = $2 WHERE tenant_id = $1";
+    sqlx::query(sql).bind(tenant).bind(method.as_str()).execute(tx).await.map(drop)
+}
+
+/// From now on nobody is let in.
+pub async fn stopped(tx: &mut PgConnection, id: Uuid) -> sqlx::Result<()> {
+    sqlx::query("UPDATE tenant_move SET stopped_at = now() WHERE id = $1").bind(id).execute(tx).await.map(drop)
+}
+
+/// For how many seconds nobody has been let in.
+pub async fn stopped_for(store: &PgPool, id: Uuid) -> sqlx::Result<f64> {
+    let sql = "SELECT coalesce(extract(epoch FROM now() - stopped_at), 0)::float8 FROM tenant_move WHERE id = $1";
+    sqlx::query_scalar(sql).bind(id).fetch_one(store).await
+}
+
+/// Both sides were compared, and somebody is let in again.
+pub async fn stopped_until_now(tx: &mut PgConnection, id: Uuid) -> sqlx::Result<()> {
+    let sql = "UPDATE tenant_move SET digests = 'equal',
+            stall_ms = least(extract(epoch FROM clock_timestamp() - stopped_at) * 1000, 2147483647)::integer WHERE id = $1";
+    sqlx::query(sql).bind(id).execute(tx).await.map(drop)
 }
 
 /// The side that does not serve: it counts as one of its server's databases, under the same names.

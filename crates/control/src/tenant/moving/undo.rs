@@ -4,7 +4,7 @@ use freehold_drivers::server::sql::moving::Side;
 use freehold_durable::{Class, Cx, Failure, Outcome};
 
 use super::sides::Moving;
-use super::{How, LOCKS, Step, stall, store};
+use super::{How, LOCKS, Step, stall, stop, store};
 use crate::plane::Core;
 use crate::server::store::ServerRow;
 use crate::server::{forget, hands};
@@ -13,7 +13,10 @@ use crate::tenant::fence;
 /// Before anything else: whoever is to come in comes in. Where the target serves already, nothing is undone.
 pub async fn let_go(core: &Core, cx: &Cx, how: How) -> Result<Outcome<Step>, Failure> {
     let Some(moving) = Moving::look(core, cx).await? else { return Ok(Outcome::done()) };
-    stall::let_go(core, cx, &moving, moving.serving().0, None).await?;
+    match moving.row.is_dump() {
+        true => stop::let_go(core, cx, &moving).await?,
+        false => stall::let_go(core, cx, &moving, moving.serving().0, None).await?,
+    }
     Ok(Outcome::step(match moving.row.is_flipped() {
         true => Step::Unfollow { how },
         false => Step::Withdraw,
@@ -57,6 +60,9 @@ pub async fn redo(core: &Core, cx: &Cx, how: How) -> Result<Outcome<Step>, Failu
 
 /// The source is as it was before, whether or not the target answers; what the target has goes with it or, here, before it.
 async fn withdraw_all(core: &Core, cx: &Cx, moving: &Moving) -> Result<(), Failure> {
+    if moving.row.is_dump() {
+        return Ok(());
+    }
     let target = target_if_there(core, cx, moving).await;
     if let Ok(Some(new)) = &target {
         new.unlink(&moving.there).await.map_err(hands::failure)?;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use freehold_api::movability::MoveMethod;
 use freehold_api::moving::STALL_SECONDS;
 use freehold_api::plan::Plan;
 use freehold_durable::{Engine, New, StartError, Started};
@@ -33,7 +34,7 @@ pub async fn begin(
     let started = match moves {
         true => {
             let keep_seconds = core.settings.tenants.move_grace_seconds;
-            let how = How { stall_ms: STALL_SECONDS * 1000, keep_seconds };
+            let how = How { stall_ms: STALL_SECONDS * 1000, keep_seconds, method: MoveMethod::Logical };
             let step = moving::Step::Reserve { goal: Goal::Plan(plan), how };
             let new = change::new::<Move>(moving::KIND, &row.id, step, actor);
             engine.start::<Move>(tx, New { deadline: Some(moving::DEADLINE), ..new }).await?

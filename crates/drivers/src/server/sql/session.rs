@@ -105,7 +105,7 @@ impl Session {
     }
 
     /// Hangs up in the middle of whatever it was asked. Dropping a session waits for the answer first, in its task.
-    pub fn hang_up(self) {
+    pub fn hang_up(&self) {
         self.connection.abort();
     }
 

@@ -7,6 +7,8 @@ use freehold_drivers::server::sql::movable::Contents;
 /// Bytes of rows that are copied, or dumped and restored, in a second; bytes of indexes that are built.
 pub const COPIED_BYTES: u64 = 25 << 20;
 pub const DUMPED_BYTES: u64 = 30 << 20;
+/// Of both sides at once.
+pub const COMPARED_BYTES: u64 = 60 << 20;
 pub const INDEXED_BYTES: u64 = 20 << 20;
 /// Rows that the one process that applies changes gets done in a second.
 pub const APPLIED_ROWS: f64 = 10_000.0;
@@ -26,23 +28,28 @@ pub fn of(method: MoveMethod, contents: &Contents) -> MoveEstimate {
     let copy_bytes = (moved - index_bytes).max(contents.large_object_bytes);
     let tables = contents.tables.count as f64;
     let built = index_bytes as f64 / INDEXED_BYTES as f64;
-    let (rate, stall) = match method {
+    let begin = BEGIN + tables * TABLE;
+    let (rate, before, stall) = match method {
         MoveMethod::Logical => {
+            let copied = copy_bytes as f64 / COPIED_BYTES as f64;
             // Large objects have no replication: they are copied under the fence.
             let large = contents.large_object_bytes as f64 / DUMPED_BYTES as f64;
-            (COPIED_BYTES, Some(FENCE + large + contents.sequences.count as f64 * SEQUENCE))
+            let stall = FENCE + large + contents.sequences.count as f64 * SEQUENCE;
+            (COPIED_BYTES, begin + tables * SYNCED + copied + built, stall)
         }
-        MoveMethod::Dump => (DUMPED_BYTES, None),
+        MoveMethod::Dump => {
+            let copied = copy_bytes as f64 / DUMPED_BYTES as f64 + copy_bytes as f64 / COMPARED_BYTES as f64;
+            (DUMPED_BYTES, begin, FENCE + copied + built)
+        }
     };
-    let synced = if method == MoveMethod::Logical { tables * SYNCED } else { 0.0 };
-    let seconds = BEGIN + tables * TABLE + synced + copy_bytes as f64 / rate as f64 + built + stall.unwrap_or(0.0);
+    let seconds = before + stall;
     let round = |seconds: f64| (seconds * 10.0).round() / 10.0;
     MoveEstimate {
         method,
         copy_bytes,
         index_bytes,
         seconds: round(seconds),
-        stall_seconds: round(stall.unwrap_or(seconds)),
+        stall_seconds: round(stall),
         copy_bytes_per_second: rate,
     }
 }

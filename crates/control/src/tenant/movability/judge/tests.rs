@@ -106,7 +106,8 @@ fn nothing_in_the_way_is_a_hundred() {
         (logical.copy_bytes, logical.index_bytes, logical.seconds, logical.stall_seconds),
         (80 << 20, 20 << 20, 7.3, 0.1)
     );
-    assert_eq!((dump.seconds, dump.stall_seconds), (6.7, 6.7));
+    // Which are compared at 60 MB per second, with nobody let in.
+    assert_eq!((dump.seconds, dump.stall_seconds), (8.1, 5.1));
 }
 
 type Bend = fn(&mut World);

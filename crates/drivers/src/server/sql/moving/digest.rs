@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
+use tokio_postgres::types::Type;
 
 use super::side::{Side, maintain, rows, run};
 use crate::server::sql::error::{SqlError, SqlErrorKind};
@@ -27,7 +28,7 @@ pub struct Range {
     /// As SQL has it: `"public"."orders"`.
     pub table: String,
     pub keys: Option<Keys>,
-    hidden: bool,
+    pub(super) hidden: bool,
 }
 
 /// Of a primary key that is one whole number. The first range has no beginning and the last one no end, so that nothing is
@@ -44,7 +45,7 @@ const TABLES: &str = "select n.nspname::text, c.relname::text, c.relrowsecurity 
     (select a.attname::text from pg_index i join pg_attribute a on a.attrelid = c.oid and a.attnum = i.indkey[0] \
         where i.indrelid = c.oid and i.indisprimary and i.indnkeyatts = 1 and a.atttypid in (20, 21, 23)) \
     from pg_class c join pg_namespace n on n.oid = c.relnamespace \
-    where c.relkind = 'r' and c.relpersistence = 'p' and n.nspname !~ '^pg_' and n.nspname not in ('information_schema', 'freehold') \
+    where c.relkind = 'r' and c.relpersistence::text = any($1) and n.nspname !~ '^pg_' and n.nspname not in ('information_schema', 'freehold') \
     and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e') order by 1, 2";
 
 /// A side as it was at one moment, while it goes on: taken at the target before the tenant is let in.
@@ -53,11 +54,16 @@ pub struct Snapshot {
 }
 
 impl Side {
-    /// Every table, in ranges of about so many rows where its key allows it.
+    /// Every table that is replicated, in ranges of about so many rows where its key allows it.
     pub async fn ranges(&self, about: i64) -> Result<Vec<Range>, SqlError> {
+        self.ranges_of(&["p"], about).await
+    }
+
+    /// The same of tables of these kinds of persistence.
+    pub(super) async fn ranges_of(&self, persistence: &[&str], about: i64) -> Result<Vec<Range>, SqlError> {
         let mut ranges = Vec::new();
         let doing = format!("list the tables of {}", self.database());
-        for row in self.admin.rows(&doing, TABLES, &[]).await? {
+        for row in self.admin.rows(&doing, TABLES, &[(&persistence, Type::TEXT_ARRAY)]).await? {
             let table = format!("{}.{}", ident(row.get(0)), ident(row.get(1)));
             let (hidden, count, key): (bool, i64, Option<String>) = (row.get(2), row.get(3), row.get(4));
             match key.filter(|_| count > about && !hidden) {
@@ -145,7 +151,7 @@ async fn digest(session: &Maintenance, ranges: &[Range]) -> Result<Digest, SqlEr
     Ok(digest)
 }
 
-async fn one(session: &Maintenance, range: &Range) -> Result<(i64, String), SqlError> {
+pub(super) async fn one(session: &Maintenance, range: &Range) -> Result<(i64, String), SqlError> {
     let doing = format!("digest {}", range.table);
     let sql = format!(
         "select pg_catalog.count(*), coalesce(pg_catalog.sum(pg_catalog.hashtextextended(pg_catalog.format('%s', t.*) COLLATE pg_catalog.\"C\", 0)), 0)::pg_catalog.text \

@@ -44,9 +44,12 @@ impl Side {
         }
         let mut quiet = 0;
         // Twice: a backend that was being let in at the first look shows up at the second.
-        while quiet < 2 {
+        loop {
             let left = self.admin.rows(&doing, END, &[(&names, Type::TEXT_ARRAY)]).await?.len();
             quiet = if left == 0 { quiet + 1 } else { 0 };
+            if quiet == 2 {
+                return Ok(());
+            }
             if left > 0 && Instant::now() > deadline {
                 return Err(SqlError::new(
                     doing,
@@ -56,7 +59,6 @@ impl Side {
             }
             sleep(LOOK_AGAIN).await;
         }
-        Ok(())
     }
 
     /// The last look, after the marker has arrived: whoever was let in at the very moment of the fence would be here.

@@ -3,12 +3,13 @@
 
 use tokio_postgres::types::Type;
 
-use super::side::Side;
+use super::side::{Side, rows};
 use crate::server::sql::error::{SqlError, SqlErrorKind};
 use crate::server::sql::quote::{ident, literal};
+use crate::server::sql::session::Maintenance;
 
 /// Of one at a time.
-const CHUNK: i32 = 1 << 20;
+pub(super) const CHUNK: i32 = 1 << 20;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Carried {
@@ -25,11 +26,11 @@ impl Side {
         Ok(rows.first().map_or(0, |row| u64::try_from(row.get::<_, i64>(0)).unwrap_or(0)))
     }
 
-    /// Here, what `source` has. More than `limit` bytes is refused: the tenant waits.
-    pub async fn carry_large_objects(&self, source: &Side, limit: u64) -> Result<Carried, SqlError> {
-        let doing = format!("copy the large objects of {}", self.database());
+    /// Their numbers. One that is another role's is refused: nobody could write it at the target as that role.
+    pub async fn large_objects(&self) -> Result<Vec<u32>, SqlError> {
+        let doing = format!("list the large objects of {}", self.database());
         let sql = "select m.oid, r.rolname::text from pg_largeobject_metadata m join pg_roles r on r.oid = m.lomowner order by 1";
-        let rows = source.admin.rows(&doing, sql, &[]).await?;
+        let rows = self.admin.rows(&doing, sql, &[]).await?;
         if let Some(row) = rows.iter().find(|row| row.get::<_, &str>(1) != self.owner) {
             let message = format!(
                 "large object {} belongs to {}: give it to {} first",
@@ -39,8 +40,14 @@ impl Side {
             );
             return Err(SqlError::new(doing, SqlErrorKind::NotSupported, message));
         }
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+
+    /// Here, what `source` has. More than `limit` bytes is refused: the tenant waits.
+    pub async fn carry_large_objects(&self, source: &Side, limit: u64) -> Result<Carried, SqlError> {
+        let doing = format!("copy the large objects of {}", self.database());
+        let oids = source.large_objects().await?;
         self.run(&doing, "BEGIN").await?;
-        let oids: Vec<u32> = rows.iter().map(|row| row.get(0)).collect();
         match self.carry_all(source, &doing, &oids, limit).await {
             Ok(carried) => self.run(doing, "COMMIT").await.map(|()| carried),
             Err(error) => {
@@ -55,34 +62,18 @@ impl Side {
         let unlink = "select pg_catalog.lo_unlink(oid) from pg_catalog.pg_largeobject_metadata";
         self.rows(doing, unlink, &[]).await?;
         for oid in oids {
-            self.rows(doing, "select pg_catalog.lo_create($1)", &[(oid, Type::OID)]).await?;
-            let mut at = 0i64;
-            loop {
-                let get = "select pg_catalog.lo_get($1, $2, $3)";
-                let params = [(oid as _, Type::OID), (&at as _, Type::INT8), (&CHUNK as _, Type::INT4)];
-                let rows = source.rows(doing, get, &params).await?;
-                let bytes: Vec<u8> = rows.first().map(|row| row.get(0)).unwrap_or_default();
-                carried.bytes += bytes.len() as u64;
-                if carried.bytes > limit {
-                    let message =
-                        format!("they hold more than the {limit} bytes that may be copied while the tenant waits");
-                    return Err(SqlError::new(doing, SqlErrorKind::NotSupported, message));
-                }
-                if !bytes.is_empty() {
-                    let put = "select pg_catalog.lo_put($1, $2, $3)";
-                    let params = [(oid as _, Type::OID), (&at as _, Type::INT8), (&bytes as _, Type::BYTEA)];
-                    self.rows(doing, put, &params).await?;
-                }
-                at += i64::from(CHUNK);
-                if bytes.len() < CHUNK as usize {
-                    break;
-                }
-            }
+            let left = limit.saturating_sub(carried.bytes);
+            carried.bytes += carry_one(&source.maintenance, &self.maintenance, doing, *oid, left).await?;
             carried.objects += 1;
         }
-        self.grant_large_objects(source, doing).await?;
-        self.comment_large_objects(source, doing).await?;
+        self.describe_large_objects(source, doing).await?;
         Ok(carried)
+    }
+
+    /// Privileges and comments of those that are there.
+    pub(super) async fn describe_large_objects(&self, source: &Side, doing: &str) -> Result<(), SqlError> {
+        self.grant_large_objects(source, doing).await?;
+        self.comment_large_objects(source, doing).await
     }
 
     async fn grant_large_objects(&self, source: &Side, doing: &str) -> Result<(), SqlError> {
@@ -105,5 +96,37 @@ impl Side {
             self.run(doing, &format!("COMMENT ON LARGE OBJECT {oid} IS {}", literal(&comment))).await?;
         }
         Ok(())
+    }
+}
+
+/// One of them, in the transaction that `to` has open. Answers how many bytes it has.
+pub(super) async fn carry_one(
+    from: &Maintenance,
+    to: &Maintenance,
+    doing: &str,
+    oid: u32,
+    limit: u64,
+) -> Result<u64, SqlError> {
+    rows(to, doing, "select pg_catalog.lo_create($1)", &[(&oid, Type::OID)]).await?;
+    let (mut at, mut carried) = (0i64, 0u64);
+    loop {
+        let get = "select pg_catalog.lo_get($1, $2, $3)";
+        let params = [(&oid as _, Type::OID), (&at as _, Type::INT8), (&CHUNK as _, Type::INT4)];
+        let found = rows(from, doing, get, &params).await?;
+        let bytes: Vec<u8> = found.first().map(|row| row.get(0)).unwrap_or_default();
+        carried += bytes.len() as u64;
+        if carried > limit {
+            let message = format!("they hold {} bytes more than may be copied while the tenant waits", carried - limit);
+            return Err(SqlError::new(doing, SqlErrorKind::NotSupported, message));
+        }
+        if !bytes.is_empty() {
+            let put = "select pg_catalog.lo_put($1, $2, $3)";
+            let params = [(&oid as _, Type::OID), (&at as _, Type::INT8), (&bytes as _, Type::BYTEA)];
+            rows(to, doing, put, &params).await?;
+        }
+        at += i64::from(CHUNK);
+        if bytes.len() < CHUNK as usize {
+            return Ok(carried);
+        }
     }
 }

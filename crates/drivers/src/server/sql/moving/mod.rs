@@ -26,11 +26,25 @@
 //! tenant defined as a security-restricted operation, in which deferred triggers and temporary tables are errors, and it
 //! wants a member of whoever owns the marker, which is the admin.
 //!
+//! By dump, for what replication cannot carry, with nobody let in from the fence to the end:
+//!
+//! ```text
+//! prepare_roles · prepare_database · prepare_extensions
+//! carry_schema(PreData)                                      while the tenant works
+//! fence · schema_state, fingerprint
+//! lift_force · stream · carry_schema(PostData)
+//! set_sequences · refresh_views · wake_triggers · analyze
+//! unlike · force_again · still_fenced                        nothing is the other side's that is not the same
+//! admit_logins
+//! ```
+//!
 //! Absent: order, time and retries (the operation's), the pooler, and judgement of what can be moved (preflight's).
 
+mod compare;
 mod digest;
 mod fence;
 mod fingerprint;
+mod forced;
 mod identity;
 mod large_objects;
 mod link;
@@ -42,6 +56,7 @@ mod schema;
 mod sequences;
 mod side;
 mod slot;
+mod stream;
 mod subscribe;
 mod triggers;
 mod unlogged;
@@ -49,6 +64,7 @@ mod views;
 
 pub use digest::{Digest, Keys, Range, Snapshot, differing};
 pub use fingerprint::Fingerprint;
+pub use forced::Forced;
 pub use identity::{Identity, Was};
 pub use large_objects::Carried;
 pub use link::{BadLink, Link};

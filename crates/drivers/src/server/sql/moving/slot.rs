@@ -12,6 +12,8 @@ use crate::server::sql::admin::{Admin, Timeouts};
 use crate::server::sql::error::{SqlError, SqlErrorKind};
 
 const GONE_WITHIN: Duration = Duration::from_secs(10);
+/// It is there at once; what is waited for afterwards nobody needs.
+const ON_RECORD: Duration = Duration::from_secs(1);
 
 /// By the lock that every writing transaction holds on itself: the activity of others is hidden from weak admins.
 const WRITERS: &str = "select format('%s (%s in %s%s)', l.pid, coalesce(a.usename, 'unknown'), coalesce(a.datname, 'unknown'), \
@@ -68,6 +70,28 @@ impl Side {
         let sql = "with here (lsn) as materialized (select pg_current_wal_lsn()) \
                    select lsn::text, pg_replication_slot_advance($1, lsn) is null from here";
         Ok(self.admin.row(&doing, sql, &[(&link.name(), Type::TEXT)]).await?.get(0))
+    }
+
+    /// Before the fence, so that [`advance_slot`](Self::advance_slot) has little to read under it: it reads from where
+    /// decoding would begin anew, which is where all that was open was on record in the log, by then confirmed. A slot that is
+    /// made and gone with its session puts that on record; the first turn confirms it, and the second goes there.
+    pub async fn bring_slot_up(&self, link: &Link) -> Result<(), SqlError> {
+        // Also where that comes to nothing, because all slots are taken or somebody goes on writing: there is more to read then.
+        if let Err(error) = self.record_what_is_open(link).await {
+            tracing::debug!(%error, "its log is read from further back");
+        }
+        self.advance_slot(link).await?;
+        self.advance_slot(link).await.map(drop)
+    }
+
+    async fn record_what_is_open(&self, link: &Link) -> Result<(), SqlError> {
+        let timeouts = Timeouts { statement: ON_RECORD, ..Timeouts::default() };
+        let session = Admin::connect_with(&self.admin_dsn, None, &self.application_name, timeouts).await?;
+        let (name, doing) = (format!("{}_now", link.name()), "put on record what is open");
+        let sql = "select 1 from pg_create_logical_replication_slot($1, 'pgoutput', true)";
+        let outcome = session.rows(doing, sql, &[(&name, Type::TEXT)]).await.map(drop);
+        session.close().await;
+        outcome
     }
 
     pub async fn drop_slot(&self, link: &Link) -> Result<(), SqlError> {

@@ -12,6 +12,8 @@
 //! Left out: extensions and what is said about them, which are the admin's, and made before; the schema `freehold`; the
 //! move's own publications; SETs that this server does not know. Triggers that are ENABLE ALWAYS or REPLICA are restored
 //! as ordinary ones, so that the apply worker does not run them: `wake_triggers` makes them what they were.
+//!
+//! A move by dump has it in the two parts of pg_dump: rows come in between, when there is no key to keep up yet.
 
 mod binary;
 mod dump;
@@ -35,6 +37,8 @@ use crate::server::sql::session::Maintenance;
 pub enum Part {
     First,
     Rest,
+    PreData,
+    PostData,
 }
 
 impl Side {
@@ -42,7 +46,8 @@ impl Side {
     pub async fn carry_schema(&self, source: &Side, binary: &DumpBinary, part: Part) -> Result<(), SqlError> {
         let sections: &[&str] = match part {
             Part::First => &["pre-data", "post-data"],
-            Part::Rest => &["post-data"],
+            Part::Rest | Part::PostData => &["post-data"],
+            Part::PreData => &["pre-data"],
         };
         let session = super::side::maintain(&self.maintenance_dsn, &self.owner, &self.application_name).await?;
         run(&session, "prepare to restore", "SET synchronous_commit = off; SET check_function_bodies = off").await?;
@@ -51,7 +56,7 @@ impl Side {
         let mut target = Target { session, known, database: self.database().to_owned() };
         for section in sections {
             let turn = match (part, *section) {
-                (Part::First, "pre-data") => Turn::All,
+                (Part::First, "pre-data") | (Part::PreData | Part::PostData, _) => Turn::All,
                 (Part::First, _) => Turn::Keys,
                 (Part::Rest, _) => Turn::ButKeys,
             };

@@ -2,6 +2,7 @@
 
 use freehold_api::Page;
 use freehold_api::audit::{AuditEvent, Outcome as AuditOutcome};
+use jiff::Timestamp;
 
 use crate::Cx;
 use crate::client::{Request, parse};
@@ -9,14 +10,8 @@ use crate::failure::{Failure, Outcome};
 use crate::output::Rows;
 use crate::value::{Moment, wire_name};
 
-#[derive(Debug, clap::Subcommand)]
-pub enum Verb {
-    /// List events, newest first
-    List(List),
-}
-
 #[derive(Debug, clap::Args)]
-pub struct List {
+pub struct Choice {
     /// For example key:0197…, loop:purge or system
     #[arg(long)]
     actor: Option<String>,
@@ -38,31 +33,37 @@ pub struct List {
     /// A time, or a length of time before now
     #[arg(long, value_name = "WHEN")]
     until: Option<Moment>,
+}
+
+impl Choice {
+    /// The same words for everything that chooses among events.
+    pub(super) fn ask(self, request: Request, now: Timestamp) -> Result<Request, Failure> {
+        let moment = |moment: Option<Moment>| {
+            let at = moment.map(|moment| moment.before(now)).transpose();
+            at.map_err(|error| Failure::usage(format!("the time is out of range: {error}")))
+        };
+        Ok(request
+            .query("actor", self.actor)
+            .query("action", self.action)
+            .query("subject", self.subject)
+            .query("outcome", self.outcome.map(AuditOutcome::as_str))
+            .query("request_id", self.request_id)
+            .query("since", moment(self.since)?)
+            .query("until", moment(self.until)?))
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub struct List {
+    #[command(flatten)]
+    choice: Choice,
     /// At most this many
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
 }
 
-pub async fn run(verb: Verb, cx: &mut Cx) -> Outcome {
-    match verb {
-        Verb::List(args) => list(args, cx).await,
-    }
-}
-
-async fn list(args: List, cx: &mut Cx) -> Outcome {
-    let now = cx.around.now;
-    let moment = |moment: Option<Moment>| {
-        let at = moment.map(|moment| moment.before(now)).transpose();
-        at.map_err(|error| Failure::usage(format!("the time is out of range: {error}")))
-    };
-    let request = Request::get(&["audit"])
-        .query("actor", args.actor)
-        .query("action", args.action)
-        .query("subject", args.subject)
-        .query("outcome", args.outcome.map(AuditOutcome::as_str))
-        .query("request_id", args.request_id)
-        .query("since", moment(args.since)?)
-        .query("until", moment(args.until)?);
+pub async fn run(args: List, cx: &mut Cx) -> Outcome {
+    let request = args.choice.ask(Request::get(&["audit"]), cx.around.now)?;
     let body = cx.client()?.list(request, Some(args.limit as usize)).await?;
     if cx.out.wants_json() {
         return cx.out.json(&body);
