@@ -8,8 +8,10 @@ use crate::drain::DrainState;
 use crate::id::{PoolName, ServerId, TenantId};
 use crate::operation::OperationState;
 
-/// How far from the mean a server may be, unless a request says so.
+/// How far from its share a server may be, unless a request says so.
 pub const TOLERANCE_PERCENT: u32 = 10;
+/// Moves of one rebalance; whoever has done that asks again.
+pub const MAX_MOVES: u32 = 100;
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -22,10 +24,20 @@ pub struct SuggestRebalance {
     /// Of this region only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
-    /// How far from the mean a server may be; 10 when absent.
+    /// How far from its share a server may be before anybody moves; 10 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(minimum = 1, maximum = 100)]
     pub tolerance_percent: Option<u32>,
+    /// So many moves at most; 100 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(minimum = 1, maximum = 100)]
+    pub max_moves: Option<u32>,
+    /// So many bytes to copy at most, of all moves; any number when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_bytes: Option<u64>,
+    /// Tenants that are protected from deletion may move too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protected: Option<bool>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -37,10 +49,20 @@ pub struct RebalanceServers {
     /// Of this region only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
-    /// How far from the mean a server may be; 10 when absent.
+    /// How far from its share a server may be before anybody moves; 10 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 100)]
     pub tolerance_percent: Option<u32>,
+    /// So many moves at most; 100 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 100)]
+    pub max_moves: Option<u32>,
+    /// So many bytes to copy at most, of all moves; any number when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_bytes: Option<u64>,
+    /// Tenants that are protected from deletion may move too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protected: Option<bool>,
     /// So many tenants move at once, 2 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 16)]
@@ -54,10 +76,18 @@ pub struct RebalanceServers {
     pub confirm: Option<bool>,
 }
 
+impl RebalanceServers {
+    /// What is to be suggested before it is done.
+    pub fn suggestion(&self) -> SuggestRebalance {
+        let Self { pool, region, tolerance_percent, max_moves, max_bytes, protected, .. } = self.clone();
+        SuggestRebalance { pool, region, tolerance_percent, max_moves, max_bytes, protected }
+    }
+}
+
 /// What would be done now, and how the newest one stands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Rebalance {
-    /// Servers that could trade tenants: those of a pool, or registered ones of a region.
+    /// Servers that could trade tenants: the shared ones of a pool and a region, or registered ones of a region.
     pub groups: Vec<RebalanceGroup>,
     /// In their order; of one group after the other.
     pub moves: Vec<RebalanceMove>,
@@ -75,11 +105,23 @@ pub struct RebalanceGroup {
     pub pool: Option<PoolName>,
     pub region: Option<String>,
     pub servers: Vec<RebalanceServer>,
-    /// How far the one that is furthest off is from the mean, in percent of it: now, and then.
+    /// How far the one that is furthest off is from its share, in percent of that: now, and then.
     pub off_percent: f64,
     pub off_percent_after: f64,
     /// Why nobody moves, or nobody else.
     pub why: Option<String>,
+    /// Who is not considered, and why; nobody is told where every server is within the tolerance.
+    pub left_out: Vec<RebalanceLeftOut>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RebalanceLeftOut {
+    pub tenant: TenantId,
+    pub server: ServerId,
+    /// `wrong_state`, `busy`, `plan_changes`, `protected`, `kept_logins`, `not_measured`, `not_movable`, `unknown_template`, or
+    /// that of its last move, which came to nothing.
+    pub code: String,
+    pub message: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]

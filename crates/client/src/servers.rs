@@ -90,7 +90,8 @@ impl Client {
     /// As [`Client::send`].
     pub async fn suggest_rebalance(&self, of: &SuggestRebalance) -> Result<Rebalance, Error> {
         let request = Request::get(&["rebalance"]).query("pool", of.pool.as_ref()).query("region", of.region.as_ref());
-        ask(self, request.query("tolerance_percent", of.tolerance_percent)).await
+        let request = request.query("tolerance_percent", of.tolerance_percent).query("max_moves", of.max_moves);
+        ask(self, request.query("max_bytes", of.max_bytes).query("protected", of.protected)).await
     }
 
     /// Moves them. Waits until servers are even: that may take longer than this client waits, and goes on.
@@ -101,10 +102,7 @@ impl Client {
         let request = Request::post(&["rebalance"]).body(wanted)?;
         match self.settle(request, self.patience.settle_within, |_| {}).await? {
             Settled::With(reply) => reply.parse(),
-            Settled::Done(_) | Settled::Begun(_) => {
-                let RebalanceServers { pool, region, tolerance_percent, .. } = wanted.clone();
-                self.suggest_rebalance(&SuggestRebalance { pool, region, tolerance_percent }).await
-            }
+            Settled::Done(_) | Settled::Begun(_) => self.suggest_rebalance(&wanted.suggestion()).await,
         }
     }
 

@@ -53,7 +53,7 @@ pub enum Verb {
     },
     /// Move all its tenants elsewhere, a few at a time; it is cordoned
     Drain(drain::Drain),
-    /// Say which moves would even servers out in size and load; with --apply --confirm, do them
+    /// Say which moves would even servers out in size and load; with --apply, do them
     Rebalance(rebalance::Rebalance),
     /// Change it: labels and priority at once, image and limits of a managed one by a restart
     Update(change::Update),

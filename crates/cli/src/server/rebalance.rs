@@ -1,7 +1,7 @@
 //! `server rebalance`: which moves would even servers out, and doing them.
 
 use freehold_api::PoolName;
-use freehold_api::rebalance::{Rebalance as Body, RebalanceMove, RebalanceRun, RebalanceServers};
+use freehold_api::rebalance::{Rebalance as Body, RebalanceGroup, RebalanceMove, RebalanceRun, RebalanceServers};
 use serde_json::Value;
 
 use crate::Cx;
@@ -9,6 +9,10 @@ use crate::client::{Request, parse};
 use crate::failure::{Failure, Outcome};
 use crate::follow::{self, Settled, WaitArgs};
 use crate::output::{Rows, bytes};
+use crate::value::Size;
+
+/// So many of those who are left out are shown.
+const NAMED: usize = 20;
 
 #[derive(Debug, clap::Args)]
 pub struct Rebalance {
@@ -18,18 +22,24 @@ pub struct Rebalance {
     /// Of this region only
     #[arg(long, value_name = "NAME")]
     region: Option<String>,
-    /// How far from the mean a server may be [default: 10]
+    /// How far from its share a server may be before anybody moves [default: 10]
     #[arg(long, value_name = "PERCENT")]
     tolerance: Option<u32>,
+    /// Moves at most [default: 100]
+    #[arg(long, value_name = "N")]
+    max_moves: Option<u32>,
+    /// To copy at most, of all moves, for example 50G [default: any]
+    #[arg(long, value_name = "SIZE")]
+    max_bytes: Option<Size>,
+    /// Tenants that are protected from deletion may move too
+    #[arg(long)]
+    protected: bool,
     /// Say what would be done, and begin nothing: so it is without --apply
     #[arg(long, conflicts_with_all = ["apply", "status"])]
     dry_run: bool,
     /// Do it
-    #[arg(long, requires = "confirm")]
+    #[arg(long)]
     apply: bool,
-    /// That it is meant
-    #[arg(long, requires = "apply")]
-    confirm: bool,
     /// Tenants that move at once [default: 2]
     #[arg(long, value_name = "N", requires = "apply")]
     at_once: Option<u32>,
@@ -44,32 +54,36 @@ pub struct Rebalance {
 }
 
 pub async fn rebalance(args: Rebalance, cx: &mut Cx) -> Outcome {
-    if !args.apply {
-        let body = cx.client()?.send(suggestion(&args)).await?.body;
-        return if args.status { tell_newest(cx, &body) } else { tell(cx, &body) };
-    }
     let body = RebalanceServers {
         pool: args.pool.clone(),
         region: args.region.clone(),
         tolerance_percent: args.tolerance,
+        max_moves: args.max_moves,
+        max_bytes: args.max_bytes.map(|Size(bytes)| bytes),
+        protected: args.protected.then_some(true),
         at_once: args.at_once,
         keep_seconds: args.keep,
-        confirm: Some(args.confirm),
+        confirm: args.apply.then_some(true),
     };
+    if args.dry_run || !args.apply {
+        let found = cx.client()?.send(suggestion(&body)).await?.body;
+        return if args.status { tell_newest(cx, &found) } else { tell(cx, &found) };
+    }
     let request = Request::post(&["rebalance"]).body(&body)?;
     match follow::settle(cx, request, &args.wait, "freehold server rebalance --status").await? {
         Settled::Begun(operation) => follow::tell_begun(cx, &operation),
         Settled::With(body) => tell_newest(cx, &body),
         Settled::Done => {
-            let body = cx.client()?.send(suggestion(&args)).await?.body;
-            tell_newest(cx, &body)
+            let found = cx.client()?.send(suggestion(&body)).await?.body;
+            tell_newest(cx, &found)
         }
     }
 }
 
-fn suggestion(args: &Rebalance) -> Request {
-    let request = Request::get(&["rebalance"]).query("pool", args.pool.as_ref()).query("region", args.region.as_ref());
-    request.query("tolerance_percent", args.tolerance)
+fn suggestion(of: &RebalanceServers) -> Request {
+    let request = Request::get(&["rebalance"]).query("pool", of.pool.as_ref()).query("region", of.region.as_ref());
+    let request = request.query("tolerance_percent", of.tolerance_percent).query("max_moves", of.max_moves);
+    request.query("max_bytes", of.max_bytes).query("protected", of.protected)
 }
 
 fn tell(cx: &Cx, body: &Value) -> Outcome {
@@ -100,12 +114,13 @@ fn tell(cx: &Cx, body: &Value) -> Outcome {
     for group in &found.groups {
         let of =
             group.pool.as_ref().map_or_else(|| "registered servers".to_owned(), |pool| format!("server pool {pool}"));
-        let off = format!("{of}: {} % off the mean, then {} %", group.off_percent, group.off_percent_after);
+        let off = format!("{of}: {} % off, then {} %", group.off_percent, group.off_percent_after);
         cx.out.line(&match &group.why {
             Some(why) => format!("{off}; {why}"),
             None => off,
         });
     }
+    left_out(cx, &found.groups);
     if found.moves.is_empty() {
         cx.out.line("nobody moves");
         return Ok(());
@@ -113,8 +128,23 @@ fn tell(cx: &Cx, body: &Value) -> Outcome {
     let count = found.moves.len();
     moves(cx, found.moves);
     cx.out.line(&format!("{count} moves, {} to copy, about {:.0} s", bytes(found.bytes), found.seconds));
-    cx.out.note("next: freehold server rebalance --apply --confirm");
+    cx.out.note("next: freehold server rebalance --apply");
     Ok(())
+}
+
+fn left_out(cx: &Cx, groups: &[RebalanceGroup]) {
+    let all = groups.iter().flat_map(|group| &group.left_out);
+    let mut rows: Vec<Vec<String>> = all
+        .map(|one| vec![one.tenant.to_string(), one.server.to_string(), format!("{} ({})", one.message, one.code)])
+        .collect();
+    let count = rows.len();
+    rows.truncate(NAMED);
+    if count > 0 {
+        cx.out.table(Rows { header: &["LEFT OUT", "SERVER", "WHY"], rows, empty: "nobody is left out" });
+    }
+    if count > NAMED {
+        cx.out.line(&format!("and {} more (--json has all)", count - NAMED));
+    }
 }
 
 fn tell_newest(cx: &Cx, body: &Value) -> Outcome {

@@ -293,7 +293,7 @@ pub async fn begin(
         if book.may_have_room_soon(core, cx, chosen.pool.is_some()).await? {
             return Ok(Begun::Later(format!("no room for tenant {id}: {why}")));
         }
-        return leave(core, cx, sending, &id, "no_room", &why).await;
+        return leave(core, cx, sending, id.as_str(), "no_room", &why).await;
     }
     let to = chosen.and_then(|chosen| chosen.server);
     if let Some(to) = &to
@@ -301,11 +301,7 @@ pub async fn begin(
     {
         return Ok(Begun::Later(why));
     }
-<<<<<<< HEAD
-    let how = How { stall_ms: STALL_SECONDS * 1000, keep_seconds: *keep_seconds };
-=======
-    let how = How { stall_ms: STALL_SECONDS * 1000, keep_seconds: wanted.keep_seconds, method: MoveMethod::Logical };
->>>>>>> main
+    let how = How { stall_ms: STALL_SECONDS * 1000, keep_seconds: *keep_seconds, method: MoveMethod::Logical };
     let actor = Actor::operation(cx.operation, None);
     let asked = ask::Asked { goal: (*goal).clone(), how, details: details.clone() };
     let mut tx = core.store.begin().await?;
@@ -327,13 +323,13 @@ pub async fn begin(
             drop(tx);
             match problem.code {
                 Code::Busy if is_stuck(&tenant, cx).await? => {
-                    leave(core, cx, sending, &id, "busy", &problem.detail).await
+                    leave(core, cx, sending, id.as_str(), "busy", &problem.detail).await
                 }
                 Code::Busy | Code::NotFound => Ok(Begun::Later(problem.detail)),
                 Code::StoreUnavailable | Code::Internal | Code::Timeout => {
                     Err(Failure::transient(problem.code.as_str(), problem.detail))
                 }
-                code => leave(core, cx, sending, &id, code.as_str(), &problem.detail).await,
+                code => leave(core, cx, sending, id.as_str(), code.as_str(), &problem.detail).await,
             }
         }
     }
@@ -365,18 +361,19 @@ async fn is_growing(core: &Core) -> Result<bool, Failure> {
     Ok(fleet.iter().any(|server| server.row.state == "provisioning"))
 }
 
-async fn leave(
+/// It cannot be moved, or is not to be any more.
+pub async fn leave(
     core: &Core,
     cx: &Cx,
     sending: &Sending<'_>,
-    tenant: &TenantId,
+    tenant: &str,
     code: &str,
     why: &str,
 ) -> Result<Begun, Failure> {
     let mut tx = core.store.begin().await?;
-    sending.book.leave(&mut tx, tenant.as_str(), code, why).await?;
+    sending.book.leave(&mut tx, tenant, code, why).await?;
     cx.still_mine_in(&mut tx).await?;
     tx.commit().await?;
-    tracing::info!(server = sending.server.id, %tenant, code, why, "it stays where it is");
+    tracing::info!(server = sending.server.id, tenant, code, why, "it stays where it is");
     Ok(Begun::Left)
 }

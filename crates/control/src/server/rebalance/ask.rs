@@ -8,7 +8,7 @@ use freehold_api::moving::KEEP_MAX_SECONDS;
 use freehold_api::operation::Operation as OperationBody;
 use freehold_api::problem::Code;
 use freehold_api::rebalance::{
-    Rebalance as Body, RebalanceMove, RebalanceRun, RebalanceServers, SuggestRebalance, TOLERANCE_PERCENT,
+    MAX_MOVES, Rebalance as Body, RebalanceMove, RebalanceRun, RebalanceServers, SuggestRebalance, TOLERANCE_PERCENT,
 };
 use freehold_durable::{New, StartError, State as OpState};
 use serde_json::json;
@@ -29,9 +29,8 @@ use crate::tenant::change;
 #[utoipa::path(get, path = "/v1/rebalance", tag = "servers", params(SuggestRebalance),
     responses((status = 200, description = "What would be done now; nothing is begun", body = Body)))]
 pub async fn show(State(plane): State<Plane>, Query(query): Query<SuggestRebalance>) -> Answer<Json<Body>> {
-    let SuggestRebalance { pool, region, tolerance_percent } = query;
-    let pool = pool.map(|pool| pool.to_string());
-    Ok(Json(stands(&plane, &asked(&plane, pool.as_deref(), region.as_deref(), tolerance_percent).await?).await?))
+    let asked = asked(&plane, &query).await?;
+    Ok(Json(stands(&plane, &asked).await?))
 }
 
 /// Move tenants so that servers come to be even: what `GET` suggests, a few at a time
@@ -45,14 +44,13 @@ pub async fn begin(
     Wait(wait): Wait,
     Json(body): Json<RebalanceServers>,
 ) -> Answer<Response> {
-    let pool = body.pool.as_ref().map(ToString::to_string);
-    let asked = asked(&plane, pool.as_deref(), body.region.as_deref(), body.tolerance_percent).await?;
+    let asked = asked(&plane, &body.suggestion()).await?;
     let wanted = wanted(&plane, &body)?;
     let suggestion = suggest(&plane.core, &asked).await?;
     if body.confirm != Some(true) {
         let detail = format!(
             "{} tenants would be moved, of {} bytes (GET /v1/rebalance says who, and where to): send \"confirm\": true \
-             (freehold server rebalance --apply --confirm)",
+             (freehold server rebalance --apply)",
             suggestion.moves.len(),
             suggestion.bytes
         );
@@ -75,7 +73,8 @@ pub async fn begin(
     })?;
     store::begin(&mut tx, started.id, &suggestion.moves).await?;
     let event = Event::done(&actor, "server.rebalance.begin", "fleet");
-    event.with(json!({"asked": body, "moves": suggestion.moves.len()})).save(&mut *tx).await?;
+    let moves: Vec<_> = suggestion.moves.iter().map(|one| json!([one.tenant, one.from, one.to])).collect();
+    event.with(json!({"asked": body, "moves": moves})).save(&mut *tx).await?;
     tx.commit().await?;
     let operation = started.id;
     plane.engine.go(started);
@@ -86,7 +85,7 @@ pub async fn begin(
     }
 }
 
-async fn stands(plane: &Plane, asked: &Asked<'_>) -> Answer<Body> {
+async fn stands(plane: &Plane, asked: &Asked) -> Answer<Body> {
     let suggestion = suggest(&plane.core, asked).await?;
     let newest = match store::operation(&plane.store).await? {
         Some(operation) => {
@@ -106,30 +105,36 @@ async fn stands(plane: &Plane, asked: &Asked<'_>) -> Answer<Body> {
     })
 }
 
-async fn asked<'a>(
-    plane: &Plane,
-    pool: Option<&'a str>,
-    region: Option<&'a str>,
-    tolerance_percent: Option<u32>,
-) -> Answer<Asked<'a>> {
-    if let Some(pool) = pool
-        && !plane.settings.server_pools.iter().any(|known| known.name.as_str() == pool)
+async fn asked(plane: &Plane, of: &SuggestRebalance) -> Answer<Asked> {
+    if let Some(pool) = &of.pool
+        && !plane.settings.server_pools.iter().any(|known| known.name == *pool)
     {
         return Err(Refused::field("pool", format!("there is no server pool {pool} in the settings")));
     }
-    if let Some(region) = region {
+    if let Some(region) = &of.region {
         text("region", region, 63)?;
         let fleet = plane.fleet.rows(&plane.store).await?;
-        if !fleet.iter().any(|server| server.row.region.as_deref() == Some(region)) {
+        if !fleet.iter().any(|server| server.row.region.as_ref() == Some(region)) {
             let message = format!("no server is in region {}", freehold_api::id::shown(region));
             return Err(Refused::field("region", message));
         }
     }
-    let tolerance_percent = tolerance_percent.unwrap_or(TOLERANCE_PERCENT);
+    let tolerance_percent = of.tolerance_percent.unwrap_or(TOLERANCE_PERCENT);
     if !(1..=100).contains(&tolerance_percent) {
         return Err(Refused::field("tolerance_percent", "use 1 to 100"));
     }
-    Ok(Asked { pool, region, tolerance_percent })
+    let max_moves = of.max_moves.unwrap_or(MAX_MOVES);
+    if !(1..=MAX_MOVES).contains(&max_moves) {
+        return Err(Refused::field("max_moves", format!("use 1 to {MAX_MOVES}")));
+    }
+    Ok(Asked {
+        pool: of.pool.as_ref().map(ToString::to_string),
+        region: of.region.clone(),
+        tolerance_percent,
+        max_moves: usize::try_from(max_moves).unwrap_or(1),
+        max_bytes: of.max_bytes.unwrap_or(u64::MAX),
+        protected: of.protected.unwrap_or(false),
+    })
 }
 
 fn wanted(plane: &Plane, body: &RebalanceServers) -> Answer<Wanted> {

@@ -10,13 +10,23 @@
 //! measured then, and is on record; one at a time goes on in the fleet.
 //!
 //! Nothing is undone: one that fails, is cancelled or runs out of time begins no more moves, and those that are under way go on to
-//! their end.
+//! their end. Whom it could not move is remembered for a while (`rebalance_failure`), so that the next one does not try the same.
 //!
-//! Absent: a rebalance that begins by itself. Whoever moves tenants of others wants to have seen who.
+//! | file | |
+//! |---|---|
+//! | `plan.rs` | who would go where, pure |
+//! | `stays.rs` | who is left out, and why, pure |
+//! | `group.rs`, `suggest.rs` | the fleet as `plan.rs` sees it, and its answer for people |
+//! | `round.rs` | the step that begins moves |
+//!
+//! Absent: a rebalance that begins by itself. Whoever moves tenants of others wants to have seen who. And a forecast: what is
+//! evened out is what was measured last.
 
 pub mod ask;
+mod group;
 pub mod plan;
 mod round;
+mod stays;
 pub mod store;
 pub mod suggest;
 
@@ -105,7 +115,7 @@ async fn settle(core: &Core, cx: &Cx) -> Result<Outcome<Step>, Failure> {
         more => format!("; and {more} more (freehold server rebalance --status)"),
     };
     let message = format!(
-        "{} of {} tenants are left where they were: {}{more}. Ask for a suggestion anew",
+        "{} of {} tenants are left where they were: {}{more}. The next suggestion goes without them: freehold server rebalance",
         left.len(),
         rows.len(),
         named.join("; ")

@@ -1,12 +1,14 @@
 //! One look at how the moves stand; the next ones are begun, within what each server bears.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use freehold_api::drain::DrainState;
-use freehold_durable::{Cx, Failure, Outcome};
+use freehold_durable::{Class, Cx, Failure, Outcome};
 use serde_json::json;
 use sqlx::PgConnection;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::store::{self, Sent};
@@ -14,8 +16,11 @@ use super::{Step, Wanted};
 use crate::plane::Core;
 use crate::server::drain::replication::{self, Targets};
 use crate::server::drain::round::{self, Begun, Book, Paced, Round, Sending};
-use crate::server::hands;
+use crate::server::{hands, store as servers};
 use crate::tenant::movability::target::Goal;
+
+/// To a server that does not answer.
+const CONNECT: Duration = Duration::from_secs(10);
 
 pub async fn run(core: &Core, cx: &Cx, wanted: Wanted) -> Result<Outcome<Step>, Failure> {
     Ok(match round::paced(cx, || Box::pin(look(core, cx, &wanted))).await? {
@@ -47,32 +52,20 @@ async fn look(core: &Core, cx: &Cx, wanted: &Wanted) -> Result<Round, Failure> {
         format!("tenant {} is moved again later: {why} ({code})", sent.row.tenant_id)
     });
     let at_once = usize::try_from(wanted.at_once).unwrap_or(1);
-    let mut leaving: HashMap<String, usize> = HashMap::new();
+    let mut sources = Sources::default();
     for sent in of(DrainState::Moving) {
-        *leaving.entry(sent.from_server.clone()).or_default() += 1;
+        *sources.leaving.entry(sent.from_server.clone()).or_default() += 1;
     }
-    let (mut targets, mut rooms): (Targets, HashMap<String, usize>) = (Targets::default(), HashMap::new());
+    let mut targets = Targets::default();
     for sent in ready {
         if round.moving.len() >= at_once {
             break;
         }
-        let server = hands::server(core, &sent.from_server).await?;
-        let room = match rooms.get(&server.id) {
-            Some(room) => *room,
-            None => {
-                let host = replication::host(core, cx, &server).await?;
-                let moving = leaving.get(&server.id).copied().unwrap_or(0);
-                let room = replication::room_at_source(&host).saturating_sub(moving);
-                if room == 0 {
-                    round.hindered = Some(replication::short_at_source(core, &server.id, &host).await?);
-                }
-                rooms.insert(server.id.clone(), room);
-                room
-            }
-        };
-        if room == 0 {
+        if let Some(why) = sources.short(core, cx, &sent.from_server).await? {
+            round.hindered = Some(why);
             continue;
         }
+        let server = hands::server(core, &sent.from_server).await?;
         let goal = Goal::Server(sent.planned.clone());
         let sending = Sending {
             server: &server,
@@ -81,11 +74,16 @@ async fn look(core: &Core, cx: &Cx, wanted: &Wanted) -> Result<Round, Failure> {
             details: json!({"to": goal, "from": server.id, "rebalance": cx.operation}),
             book: &RebalanceBook,
         };
-        match round::begin(core, cx, &sending, &sent.row.tenant_id, &mut targets).await? {
+        let tenant = sent.row.tenant_id.as_str();
+        let begun = match no_target(core, &sent.planned).await? {
+            None => round::begin(core, cx, &sending, tenant, &mut targets).await?,
+            Some(why) => round::leave(core, cx, &sending, tenant, "wrong_state", &why).await?,
+        };
+        match begun {
             Begun::Moves => {
                 round.waiting -= 1;
-                round.moving.push(sent.row.tenant_id.clone());
-                rooms.insert(server.id.clone(), room - 1);
+                round.moving.push(tenant.to_owned());
+                sources.took(&server.id);
             }
             Begun::Left => {
                 round.waiting -= 1;
@@ -97,14 +95,60 @@ async fn look(core: &Core, cx: &Cx, wanted: &Wanted) -> Result<Round, Failure> {
     Ok(round)
 }
 
-/// With those whose pause is over.
-async fn listed(core: &Core, cx: &Cx) -> Result<Vec<Sent>, Failure> {
-    let mut tx = core.store.begin().await?;
-    for sent in store::rows(&mut *tx).await? {
-        if let Some(by) = sent.row.is_due(&sent.from_server) {
-            store::again(&mut tx, &sent.row.tenant_id, by).await?;
+/// It was to become even with the others, and is not one of them any more.
+async fn no_target(core: &Core, server: &str) -> Result<Option<String>, Failure> {
+    let found = servers::find(&core.store, server).await?;
+    let state = found.as_ref().map_or("removed", |found| found.state.as_str());
+    Ok((state != "active").then(|| format!("server {server} is {state} by now, and nobody is sent there any more")))
+}
+
+/// How many more moves each server bears that somebody is to leave, as far as it was asked in this look.
+#[derive(Default)]
+struct Sources {
+    /// Tenants that are on their way already.
+    leaving: HashMap<String, usize>,
+    bear: HashMap<String, Result<usize, String>>,
+}
+
+impl Sources {
+    /// Why nobody leaves it now. One that does not answer keeps nobody waiting who is elsewhere.
+    async fn short(&mut self, core: &Core, cx: &Cx, server: &str) -> Result<Option<String>, Failure> {
+        if !self.bear.contains_key(server) {
+            let found = self.ask(core, cx, server).await?;
+            self.bear.insert(server.to_owned(), found);
+        }
+        Ok(match &self.bear[server] {
+            Ok(0) => Some(format!("as many tenants leave server {server} as it bears at once")),
+            Ok(_) => None,
+            Err(why) => Some(why.clone()),
+        })
+    }
+
+    async fn ask(&self, core: &Core, cx: &Cx, server: &str) -> Result<Result<usize, String>, Failure> {
+        let row = hands::server(core, server).await?;
+        let host = match timeout(CONNECT, replication::host(core, cx, &row)).await {
+            Ok(Ok(host)) => host,
+            Ok(Err(failure)) if failure.class == Class::Fenced => return Err(failure),
+            Ok(Err(failure)) => return Ok(Err(format!("server {server} is waited for: {failure}"))),
+            Err(_) => return Ok(Err(format!("server {server} is waited for: it does not answer"))),
+        };
+        let leaving = self.leaving.get(server).copied().unwrap_or(0);
+        match replication::room_at_source(&host).saturating_sub(leaving) {
+            0 => Ok(Err(replication::short_at_source(core, server, &host).await?)),
+            room => Ok(Ok(room)),
         }
     }
+
+    fn took(&mut self, server: &str) {
+        if let Some(Ok(bears)) = self.bear.get_mut(server) {
+            *bears = bears.saturating_sub(1);
+        }
+    }
+}
+
+async fn listed(core: &Core, cx: &Cx) -> Result<Vec<Sent>, Failure> {
+    let mut tx = core.store.begin().await?;
+    store::look(&mut tx, cx.operation).await?;
     let rows = store::rows(&mut *tx).await?;
     cx.still_mine_in(&mut tx).await?;
     tx.commit().await?;
@@ -123,7 +167,7 @@ impl Book for RebalanceBook {
         store::leave(tx, tenant, code, why).await
     }
 
-    /// It was to make things even: where that took somebody else the slot, they are otherwise now.
+    /// It was to make things even: where somebody else took the slot, they are otherwise now.
     async fn may_have_room_soon(&self, _: &Core, _: &Cx, _: bool) -> Result<bool, Failure> {
         Ok(false)
     }

@@ -1,27 +1,34 @@
-//! What would even servers out now. Reads the store alone: sizes and loads are those that were measured last.
+//! What would even servers out now. Reads the store alone: sizes and loads are those that the loop `stats` measured last.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use freehold_api::drain::{AT_ONCE, DrainState};
-use freehold_api::id::TenantId;
+use freehold_api::problem::Code;
 use freehold_api::rebalance::{RebalanceAmounts, RebalanceGroup, RebalanceMove, RebalanceServer};
 use freehold_api::server::{ServerHealth, ServerKind};
 
-use super::plan::{self, Amounts, Bin, Item, Step};
-use super::store::{self, Resident};
+use super::group::{self, Group};
+use super::plan::{self, Amounts, Bin, End, Limits, Plan, Step, Whole};
+use super::store::Resident;
+use crate::http::problem::Refused;
 use crate::plane::{Answer, Core};
 use crate::server::store::ServerWithUse;
 use crate::server_pool::wait;
 use crate::tenant::movability::judge::COPIED_BYTES;
-use crate::tenant::placement::{self, Want};
 
 /// To begin and end a move.
 const BEGIN: f64 = 3.0;
+/// So many are named where there are more.
+const NAMED: usize = 3;
 
-pub struct Asked<'a> {
-    pub pool: Option<&'a str>,
-    pub region: Option<&'a str>,
+pub struct Asked {
+    pub pool: Option<String>,
+    pub region: Option<String>,
     pub tolerance_percent: u32,
+    pub max_moves: usize,
+    pub max_bytes: u64,
+    /// Those who are protected from deletion may go too.
+    pub protected: bool,
 }
 
 #[derive(Default)]
@@ -32,7 +39,8 @@ pub struct Suggestion {
     pub seconds: f64,
 }
 
-pub async fn suggest(core: &Core, asked: &Asked<'_>) -> Answer<Suggestion> {
+/// The same for whoever asks and for whoever has it done.
+pub async fn suggest(core: &Core, asked: &Asked) -> Answer<Suggestion> {
     let fleet = core.fleet.no_older_than(&core.store, wait::SURE).await?;
     let templates = core.catalog.all(&core.store).await?;
     let mut groups: BTreeMap<(Option<&str>, Option<&str>), Vec<&ServerWithUse>> = BTreeMap::new();
@@ -42,91 +50,122 @@ pub async fn suggest(core: &Core, asked: &Asked<'_>) -> Answer<Suggestion> {
     }
     let mut all = Suggestion::default();
     for ((pool, region), servers) in groups {
-        let ids: Vec<String> = servers.iter().map(|server| server.row.id.clone()).collect();
-        let residents = store::residents(&core.store, &ids).await?;
-        let mut bins: Vec<Bin> = servers.iter().map(|server| bin(core, server)).collect();
-        let index: HashMap<&str, usize> = ids.iter().enumerate().map(|(n, id)| (id.as_str(), n)).collect();
-        let (mut items, mut going) = (Vec::new(), Vec::new());
-        for resident in &residents {
-            let (Some(at), has) = (index.get(resident.server_id.as_str()).copied(), amounts(resident)) else {
-                continue;
-            };
-            bins[at].has = plan::more(&bins[at].has, &has);
-            if resident.can_go && templates.contains_key(&resident.template) {
-                items.push(Item { id: resident.tenant_id.clone(), at, has });
-                going.push(resident);
-            }
-        }
-        let fits = |item: usize, to: usize| {
-            let resident = going[item];
-            let tenants_plan = core.plan(&resident.plan);
-            let Some((template, _)) = templates.get(&resident.template) else { return false };
-            let want = Want {
-                kind: tenants_plan.server,
-                region: resident.region.as_deref(),
-                labels: &resident.labels.0,
-                template,
-                extensions: &tenants_plan.extensions,
-                rules: &core.settings.placement,
-            };
-            placement::fits(&want, servers[to])
+        let limits = Limits {
+            tolerance: u64::from(asked.tolerance_percent) * 10,
+            moves: asked.max_moves.saturating_sub(all.moves.len()),
+            bytes: asked.max_bytes.saturating_sub(all.bytes),
         };
-        let tolerance = f64::from(asked.tolerance_percent) / 100.0;
-        let steps = plan::plan(&bins, &items, tolerance, &fits);
-        let group = told(&bins, &items, &steps, tolerance);
+        let group = group::read(core, asked, &servers, &templates).await?;
+        let (group, Plan { steps, end }) = planned(group, limits).await?;
+        let told = told(&group, &steps, end, asked);
+        for step in steps {
+            let bytes = group.items[step.item].has[0];
+            all.bytes = all.bytes.saturating_add(bytes);
+            all.seconds += BEGIN + bytes as f64 / COPIED_BYTES as f64;
+            all.moves.extend(shown(&group.going[step.item], &group.bins[step.to].id));
+        }
         all.groups.push(RebalanceGroup {
             pool: pool.and_then(|pool| pool.parse().ok()),
             region: region.map(str::to_owned),
-            ..group
+            left_out: if end == End::Even { Vec::new() } else { group.left_out },
+            ..told
         });
-        for step in steps {
-            let resident = going[step.item];
-            all.bytes = all.bytes.saturating_add(items[step.item].has[0]);
-            all.seconds += BEGIN + items[step.item].has[0] as f64 / COPIED_BYTES as f64;
-            all.moves.extend(shown(resident, &bins[step.to].id));
-        }
     }
     all.seconds = (all.seconds / f64::from(AT_ONCE) * 10.0).round() / 10.0;
     Ok(all)
 }
 
 /// Those that take tenants now; a server for a single one has nobody to give.
-fn is_meant(server: &ServerWithUse, asked: &Asked<'_>) -> bool {
+fn is_meant(server: &ServerWithUse, asked: &Asked) -> bool {
     let row = &server.row;
     row.state == "active"
         && row.kind() == ServerKind::Shared
         && row.health() != ServerHealth::Unhealthy
-        && asked.pool.is_none_or(|pool| row.pool.as_deref() == Some(pool))
-        && asked.region.is_none_or(|region| row.region.as_deref() == Some(region))
+        && asked.pool.as_deref().is_none_or(|pool| row.pool.as_deref() == Some(pool))
+        && asked.region.as_deref().is_none_or(|region| row.region.as_deref() == Some(region))
 }
 
-fn bin(core: &Core, server: &ServerWithUse) -> Bin {
-    let row = &server.row;
-    let slots = i64::from(row.capacity) - server.taken_by_now();
-    let rules = &core.settings.placement;
-    let of_disk = row.data_free_bytes.zip(row.data_total_bytes);
-    let of_disk = of_disk.map(|(free, total)| free - placement::kept_free(rules, total));
-    let held = row.definition.as_ref().and_then(|definition| definition.disk_bytes);
-    let held = held.map(|held| i64::try_from(held).unwrap_or(i64::MAX));
-    let of_platform = held.zip(row.size_bytes).map(|(held, used)| held - placement::kept_free(rules, held) - used);
-    let room = [of_disk, of_platform].into_iter().flatten().min();
-    Bin {
-        id: row.id.clone(),
-        has: [0; 3],
-        slots: u64::try_from(slots).unwrap_or(0),
-        room: room.map(|room| u64::try_from(room).unwrap_or(0)),
+/// Away from those who answer requests: of thousands of tenants it takes a moment.
+async fn planned(group: Group, limits: Limits) -> Answer<(Group, Plan)> {
+    // What nobody knows is not evened out.
+    if !group.unmeasured.is_empty() {
+        return Ok((group, Plan { steps: Vec::new(), end: End::Best }));
+    }
+    let planned = tokio::task::spawn_blocking(move || {
+        let plan = plan::plan(&group.bins, &group.items, &limits, &|item, to| group.fits(item, to));
+        (group, plan)
+    });
+    planned.await.map_err(|_| Refused::new(Code::Internal, "the suggestion was not thought through to its end"))
+}
+
+fn told(group: &Group, steps: &[Step], end: End, asked: &Asked) -> RebalanceGroup {
+    let bins = &group.bins;
+    let mut after: Vec<Amounts> = bins.iter().map(|bin| bin.has).collect();
+    for step in steps {
+        let goes = &group.items[step.item].has;
+        after[step.from] = plan::less(&after[step.from], goes);
+        after[step.to] = plan::more(&after[step.to], goes);
+    }
+    let whole = Whole::of(bins);
+    let furthest = |bin: &Bin, has: &Amounts| whole.off(bin, has).into_iter().flatten().max().unwrap_or(0);
+    let now = bins.iter().map(|bin| furthest(bin, &bin.has)).max().unwrap_or(0);
+    let then = bins.iter().zip(&after).map(|(bin, after)| furthest(bin, after)).max().unwrap_or(0);
+    let percent = |off: u64| off as f64 / 10.0;
+    let amounts = |has: &Amounts| RebalanceAmounts {
+        bytes: has[0],
+        tenants: has[1],
+        transactions_per_second: has[2] as f64 / 1000.0,
+    };
+    let server = |(bin, after): (&Bin, &Amounts)| {
+        Some(RebalanceServer { server: bin.id.parse().ok()?, now: amounts(&bin.has), after: amounts(after) })
+    };
+    RebalanceGroup {
+        pool: None,
+        region: None,
+        servers: bins.iter().zip(&after).filter_map(server).collect(),
+        off_percent: percent(now),
+        off_percent_after: percent(then),
+        why: why(group, steps, end, then, asked),
+        left_out: Vec::new(),
     }
 }
 
-fn amounts(resident: &Resident) -> Amounts {
-    let bytes = resident.bytes.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0);
-    [bytes, 1, (resident.transactions_per_second.max(0.0) * 1000.0).round() as u64]
+fn why(group: &Group, steps: &[Step], end: End, then: u64, asked: &Asked) -> Option<String> {
+    if group.bins.len() < 2 {
+        return Some("no other server of the same kind takes tenants".into());
+    }
+    if let Some(first) = group.unmeasured.first() {
+        let named = group.unmeasured.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+        let (who, was) = match group.unmeasured.len() {
+            1 => (format!("tenant {first}"), "was"),
+            count if count <= NAMED => (format!("tenants {named}"), "were"),
+            count => (format!("tenants {named} and {} more", count - NAMED), "were"),
+        };
+        return Some(format!(
+            "{who} {was} moved, and not measured since: ask again after two rounds of the loop stats (stats.period_seconds)"
+        ));
+    }
+    let tolerance = asked.tolerance_percent;
+    match (end, steps.is_empty()) {
+        (End::Even, _) => Some(format!("every server is within {tolerance} % of its share")),
+        (End::Slight, _) => Some("no tenant that can be moved would make it notably more even".into()),
+        (End::Limited, true) => Some("no move that would help is within max_moves and max_bytes".into()),
+        (End::Limited, false) => Some(format!(
+            "{} moves of {} bytes are as many as are to be made at once (max_moves, max_bytes): ask again when they are done",
+            steps.len(),
+            steps.iter().map(|step| group.items[step.item].has[0]).sum::<u64>()
+        )),
+        (End::Best, true) => {
+            Some("no tenant that can be moved would make it more even where placement lets it go".into())
+        }
+        (End::Best, false) => (then > u64::from(tolerance) * 10)
+            .then(|| "nobody else who can be moved would make it more even".to_owned()),
+    }
 }
 
 fn shown(resident: &Resident, to: &str) -> Option<RebalanceMove> {
-    let tenant: TenantId = resident.tenant_id.parse().ok()?;
     Some(RebalanceMove {
-        tenant,
+        tenant: resident.tenant_id.parse().ok()?,
         from: resident.server_id.parse().ok()?,
         to: to.parse().ok()?,
         bytes: resident.bytes.and_then(|bytes| u64::try_from(bytes).ok()),
@@ -135,45 +174,4 @@ fn shown(resident: &Resident, to: &str) -> Option<RebalanceMove> {
         code: None,
         message: None,
     })
-}
-
-fn told(bins: &[Bin], items: &[Item], steps: &[Step], tolerance: f64) -> RebalanceGroup {
-    let mut after: Vec<Amounts> = bins.iter().map(|bin| bin.has).collect();
-    for step in steps {
-        let goes = &items[step.item].has;
-        after[step.from] = plan::less(&after[step.from], goes);
-        after[step.to] = plan::more(&after[step.to], goes);
-    }
-    let total = plan::total(bins);
-    let furthest = |all: &mut dyn Iterator<Item = &Amounts>| {
-        all.flat_map(|has| plan::off(&total, bins.len(), has)).flatten().fold(0.0, f64::max)
-    };
-    let (now, then) = (furthest(&mut bins.iter().map(|bin| &bin.has)), furthest(&mut after.iter()));
-    let percent = |off: f64| (off * 1000.0).round() / 10.0;
-    let why = match (bins.len(), steps.is_empty()) {
-        (0 | 1, _) => Some("no other server of the same kind takes tenants".to_owned()),
-        (_, true) if now <= tolerance => Some(format!("every server is within {:.0} % of the mean", tolerance * 100.0)),
-        (_, true) => Some("no tenant that can be moved would make it more even where placement lets it go".to_owned()),
-        (_, false) if steps.len() >= plan::MOST => {
-            Some(format!("{} moves are enough for once: ask again when they are done", plan::MOST))
-        }
-        (_, false) if then > tolerance => Some("nobody else who can be moved would make it more even".to_owned()),
-        (_, false) => None,
-    };
-    let amounts = |has: &Amounts| RebalanceAmounts {
-        bytes: has[0],
-        tenants: has[1],
-        transactions_per_second: has[2] as f64 / 1000.0,
-    };
-    let servers = bins.iter().zip(&after).filter_map(|(bin, after)| {
-        Some(RebalanceServer { server: bin.id.parse().ok()?, now: amounts(&bin.has), after: amounts(after) })
-    });
-    RebalanceGroup {
-        pool: None,
-        region: None,
-        servers: servers.collect(),
-        off_percent: percent(now),
-        off_percent_after: percent(then),
-        why,
-    }
 }
