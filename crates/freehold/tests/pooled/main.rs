@@ -18,6 +18,7 @@ mod named;
 mod pgbench;
 mod plans;
 mod platform;
+mod rebalance;
 mod rotation;
 mod serve;
 mod small_disk;
@@ -69,6 +70,7 @@ stories!(
     platform::poolers_come_by_themselves_and_outlive_the_plane,
     platform::what_hangs_at_its_start_says_why,
     platform::what_cannot_be_started_says_why_and_is_tried_again,
+    rebalance::sizes_of_three_servers_are_evened_out_while_tenants_write,
     rotation::a_leaked_credential_is_refused_by_the_pooler_at_once,
     rotation::names_that_alternate_and_passwords_that_are_replaced,
     rotation::nobody_who_works_notices_a_rotation,

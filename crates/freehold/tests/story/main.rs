@@ -21,6 +21,7 @@ mod operations;
 mod plan_change;
 mod plans;
 mod pooler_plane;
+mod rebalance;
 mod rotate;
 mod saasodoo;
 mod security;
