@@ -2,6 +2,7 @@
 
 mod adopt;
 mod audit_chain;
+mod audited;
 mod change;
 mod cli;
 mod common;
