@@ -109,7 +109,7 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 43] = [
         Self::Made,
         Self::FromStock,
         Self::Suspend,
