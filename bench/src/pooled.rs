@@ -130,6 +130,7 @@ pub async fn pgbench(endpoint: &Value, arguments: &[&str]) -> Res<String> {
         .args(arguments)
         .args(["-h", text("host"), "-p", &endpoint["port"].to_string(), "-U", text("user"), text("database")])
         .env("PGPASSWORD", text("password"))
+        .env("PGSSLMODE", text("sslmode"))
         .stdin(Stdio::null())
         .output()
         .await?;
