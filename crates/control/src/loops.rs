@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use freehold_durable::{Builder, Failure, Loop, LoopCx};
 
 use crate::audit::checkpoint::Anchor;
+use crate::audit::retention::Retention;
 use crate::audit::seal::Seal;
 use crate::health::Health;
 use crate::http::idempotency;
@@ -46,6 +47,7 @@ pub fn register(engine: Builder, core: &Core) -> Builder {
         .register_loop(GrowPoolers { core: core() })
         .register_loop(Seal { core: core() })
         .register_loop(Anchor::new(core()))
+        .register_loop(Retention { core: core() })
         .register_loop(Prune { core: core() })
 }
 

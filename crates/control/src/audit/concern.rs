@@ -1,9 +1,9 @@
-//! What of the audit needs a person: events that nobody seals, and a chain that is not anchored.
+//! What of the audit needs a person: events that nobody seals, a chain that is not anchored, and a head that cannot go.
 
 use freehold_api::server::Severity;
 use freehold_api::status::Concern;
 
-use super::{checkpoint, store};
+use super::{checkpoint, retention, store};
 use crate::plane::{Answer, Plane};
 
 pub async fn concerns(plane: &Plane) -> Answer<Vec<Concern>> {
@@ -20,8 +20,9 @@ pub async fn concerns(plane: &Plane) -> Answer<Vec<Concern>> {
         concern(Severity::Medium, "audit_unsealed", message, "freehold audit verify; freehold freeze");
     }
     for row in plane.engine.loops().await? {
-        if let Some(error) = row.error.filter(|_| row.name == checkpoint::LOOP) {
-            let severity = if error.code == checkpoint::DIFFERS { Severity::High } else { Severity::Medium };
+        if let Some(error) = row.error.filter(|_| [checkpoint::LOOP, retention::LOOP].contains(&row.name.as_str())) {
+            let is_bent = [checkpoint::DIFFERS, retention::BENT].contains(&error.code.as_str());
+            let severity = if is_bent { Severity::High } else { Severity::Medium };
             concern(severity, &error.code, error.message, "freehold audit verify");
         }
     }

@@ -1,4 +1,4 @@
-//! Where, and how often, the audit's chain is anchored outside of the store.
+//! Where, and how often, the audit's chain is anchored outside of the store, and how long it is kept.
 
 use std::path::PathBuf;
 
@@ -17,11 +17,19 @@ pub struct Audit {
     pub checkpoint_seconds: u64,
     /// Earlier, where so many records were sealed.
     pub checkpoint_records: u32,
+    /// Events that are older, and not held, are removed. None: none are.
+    pub retention_days: Option<u32>,
 }
 
 impl Default for Audit {
     fn default() -> Self {
-        Self { checkpoint_file: None, checkpoint_url: None, checkpoint_seconds: 60, checkpoint_records: 1000 }
+        Self {
+            checkpoint_file: None,
+            checkpoint_url: None,
+            checkpoint_seconds: 60,
+            checkpoint_records: 1000,
+            retention_days: None,
+        }
     }
 }
 
@@ -38,6 +46,9 @@ impl Audit {
         }
         if self.checkpoint_records == 0 {
             return Err("checkpoint_records must be at least 1".into());
+        }
+        if self.retention_days.is_some_and(|days| !(1..=36_500).contains(&days)) {
+            return Err("retention_days: use 1 to 36500, or leave it out: everything is kept".into());
         }
         Ok(())
     }

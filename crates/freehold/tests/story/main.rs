@@ -2,6 +2,7 @@
 
 mod adopt;
 mod audit_chain;
+mod audit_keeping;
 mod change;
 mod cli;
 mod common;
@@ -21,6 +22,7 @@ mod operations;
 mod plan_change;
 mod plans;
 mod pooler_plane;
+mod receiver;
 mod rotate;
 mod saasodoo;
 mod security;

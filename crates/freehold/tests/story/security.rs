@@ -76,6 +76,8 @@ async fn story_no_route_opens_to_whoever_may_not_use_it() {
         ("plans", "standard".into()),
         ("templates", "default".into()),
         ("freezes", "stock".into()),
+        // A hold that is none.
+        ("audit", "01970000-0000-7000-8000-000000000000".into()),
         // None is declared: whoever may look is told so, and nobody else is.
         ("server-pools", "none".into()),
         ("poolers", "none".into()),
