@@ -3,6 +3,7 @@
 mod adopt;
 mod audit_chain;
 mod audit_keeping;
+mod audit_stream;
 mod change;
 mod cli;
 mod common;

@@ -3,7 +3,8 @@
 //! written → sealed → anchored → removed
 //!
 //! Only a head goes, so that what stays is a chain: the first event that is too young, or is held, keeps all that come after it. In
-//! place of the head there is a beginning, signed, and an event that says what went. What was bent stays: it is evidence.
+//! place of the head there is a beginning, signed, and an event that says what went. What was bent stays: it is evidence. So does
+//! what is not anchored, or streamed, yet.
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use serde_json::json;
 use self::store::Head;
 use super::record::{Actor, Event};
 use super::store::EndRow;
-use super::{checkpoint, key, seal};
+use super::{checkpoint, key, seal, stream};
 use crate::plane::Core;
 
 pub mod store;
@@ -53,7 +54,9 @@ impl Retention {
     async fn batch(&self, cx: &LoopCx, days: u32) -> Result<bool, Failure> {
         let mut tx = self.core.store.begin().await?;
         let end = super::store::lock_end(&mut tx).await?.ok_or_else(seal::end_is_gone)?;
-        let head = store::head(&mut tx, days, self.keeps_from(&end), BATCH).await?;
+        let streamed = stream::everywhere(&self.core, &mut *tx).await?;
+        let keeps = self.keeps_from(&end).min(streamed.map_or(i64::MAX, |place| place.saturating_add(1)));
+        let head = store::head(&mut tx, days, keeps, BATCH).await?;
         let goes: Vec<Record> = head.into_iter().take_while(|head| head.goes).map(Head::into_record).collect();
         let (Some(first), Some(last)) = (goes.first(), goes.last()) else { return Ok(false) };
         let before = beginning(&self.core, &mut *tx, &end).await?;
