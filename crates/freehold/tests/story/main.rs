@@ -35,5 +35,6 @@ mod shipped;
 mod stats;
 mod suspend;
 mod tansucloud;
+mod tansucloud_audit;
 mod templates;
 mod zoo;
