@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use freehold_testkit::{Directory, Plane, PlaneBuilder, http_client};
+use freehold_testkit::{ADMIN as GIVEN_ADMIN, ADMIN_PASSWORD, Cluster, Directory, Plane, PlaneBuilder, http_client};
 use serde_json::{Value, json};
 use tokio_postgres::{Client, Config, NoTls};
 
@@ -13,11 +13,55 @@ use crate::{Res, schema};
 /// The control store's database, and its admin on the private socket.
 const STORE: &str = "freehold_control";
 pub const ADMIN: &str = "freehold_admin";
+/// That `freehold dev` makes.
+const OWN: &str = "local-1";
 
 pub struct Bench {
     plane: Plane,
     http: reqwest::Client,
     directory: Directory,
+}
+
+/// A server and its superuser.
+#[derive(Clone, Copy)]
+pub enum Place<'a> {
+    /// The plane's own, over its private socket.
+    Own(&'a Bench),
+    /// One that was registered.
+    Given(&'a str, &'a Cluster),
+}
+
+impl Place<'_> {
+    pub fn server(&self) -> &str {
+        match self {
+            Self::Own(_) => OWN,
+            Self::Given(server, _) => server,
+        }
+    }
+
+    pub fn superuser(&self) -> &'static str {
+        match self {
+            Self::Own(_) => ADMIN,
+            Self::Given(..) => GIVEN_ADMIN,
+        }
+    }
+
+    pub async fn admin(&self, database: &str) -> Res<Client> {
+        match self {
+            Self::Own(bench) => bench.admin(database).await,
+            Self::Given(_, cluster) => Ok(cluster.connect_as(GIVEN_ADMIN, ADMIN_PASSWORD, database).await?),
+        }
+    }
+
+    /// For programs of PostgreSQL.
+    pub fn environment(&self) -> Res<[(&'static str, String); 4]> {
+        let (host, port, password) = match self {
+            Self::Own(bench) => (bench.socket().display().to_string(), bench.postgres_port()?, ""),
+            Self::Given(_, cluster) => ("127.0.0.1".to_owned(), cluster.port(), ADMIN_PASSWORD),
+        };
+        let user = self.superuser().to_owned();
+        Ok([("PGHOST", host), ("PGPORT", port.to_string()), ("PGUSER", user), ("PGPASSWORD", password.to_owned())])
+    }
 }
 
 impl Bench {
@@ -26,9 +70,9 @@ impl Bench {
         Self::start_as(Plane::dev(binary), stock).await
     }
 
-    /// The same with a pooler.
-    pub async fn start_pooled(binary: &Path, stock: &[(&str, u32)]) -> Res<Self> {
-        Self::start_as(Plane::dev(binary).pooler("1.18"), stock).await
+    /// The same with a pooler of this version.
+    pub async fn start_pooled(binary: &Path, pooler: &str, stock: &[(&str, u32)]) -> Res<Self> {
+        Self::start_as(Plane::dev(binary).pooler(pooler), stock).await
     }
 
     /// Two servers and a pooler of this version.
@@ -214,7 +258,7 @@ pub enum Kind {
 }
 
 fn write_settings(path: &Path, stock: &[(&str, u32)]) -> Res<()> {
-    let mut text = "[stock]\nper_template = 0\n[stock.templates]\n".to_owned();
+    let mut text = "[pooler]\ncapacity = 10000\n[stock]\nper_template = 0\n[stock.templates]\n".to_owned();
     for (template, wanted) in stock {
         let _ = writeln!(text, "{template} = {wanted}");
     }

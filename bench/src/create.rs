@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::future::try_join_all;
 
-use crate::bench::{Bench, Kind, first_row};
+use crate::bench::{Bench, Kind, Place, first_row};
 use crate::floor::Floor;
 use crate::report::{Goal, Report, Row};
 use crate::samples::{Samples, timed};
@@ -48,8 +48,8 @@ pub async fn run(binary: &Path, scale: &Scale, report: &mut Report) -> Res<()> {
     // The stock is exactly what the samples take; refilling is measured by itself, below.
     bench.freeze().await?;
 
-    let mut floor = Floor::start(&bench).await?;
-    let script = Script::new(&bench)?;
+    let mut floor = Floor::start(&Place::Own(&bench)).await?;
+    let script = Script::new(&bench, &Place::Own(&bench))?;
     let warm = bench.create("warm", "app").await?;
     first_row(&warm).await?;
 

@@ -11,10 +11,12 @@ use crate::{Res, Scale, idle, say};
 
 /// Taken from stock and refilled in each round.
 const TAKEN: u32 = 20;
+/// As `freehold dev` runs where there is a pgbouncer.
+const POOLER: &str = "1.18";
 
 pub async fn run(binary: &Path, scale: &Scale, report: &mut Report) -> Res<()> {
     say("fleet: filling");
-    let mut large = Bench::start(binary, &[("app", scale.idle_tenants)]).await?;
+    let mut large = Bench::start_pooled(binary, POOLER, &[("app", scale.idle_tenants)]).await?;
     large.add_template("app", Kind::Plain).await?;
     large.need_stock("app", scale.idle_tenants, scale.patience).await?;
     large.freeze().await?;
@@ -40,7 +42,7 @@ pub async fn run(binary: &Path, scale: &Scale, report: &mut Report) -> Res<()> {
         large.need_stock("app", ready, scale.patience).await?;
     }
     let wanted_large = ready;
-    let small = Bench::start(binary, &[("app", TAKEN)]).await?;
+    let small = Bench::start_pooled(binary, POOLER, &[("app", TAKEN)]).await?;
     small.add_template("app", Kind::Plain).await?;
     small.need_stock("app", TAKEN, scale.patience).await?;
 

@@ -4,7 +4,7 @@ use serde_json::Value;
 use tokio_postgres::{Client, Statement};
 
 use crate::Res;
-use crate::bench::{Bench, config, connect};
+use crate::bench::{Place, config, connect};
 use crate::samples::{Samples, timed};
 
 pub struct Floor {
@@ -14,12 +14,12 @@ pub struct Floor {
 }
 
 impl Floor {
-    pub async fn start(bench: &Bench) -> Res<Self> {
-        let admin = bench.admin("postgres").await?;
+    pub async fn start(place: &Place<'_>) -> Res<Self> {
+        let admin = place.admin("postgres").await?;
         for sql in ["CREATE DATABASE bench_floor", "CREATE DATABASE bench_name_a", "CREATE ROLE bench_name_a LOGIN"] {
             admin.batch_execute(sql).await?;
         }
-        let client = bench.admin("bench_floor").await?;
+        let client = place.admin("bench_floor").await?;
         client.batch_execute("CREATE TABLE commits (id bigint GENERATED ALWAYS AS IDENTITY, word text)").await?;
         let insert = client.prepare("INSERT INTO commits (word) VALUES ($1)").await?;
         Ok(Self { client, insert, renamed: false })

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::future::try_join_all;
 
 use crate::Res;
-use crate::bench::{ADMIN, Bench};
+use crate::bench::{Bench, Place};
 use crate::turn::{self, Turn};
 
 const VERIFIER: &str = "SCRAM-SHA-256$4096:AAECAwQFBgcICQoLDA0ODw==$\
@@ -16,18 +16,18 @@ const VERIFIER: &str = "SCRAM-SHA-256$4096:AAECAwQFBgcICQoLDA0ODw==$\
 const WORKERS: usize = 2;
 
 /// Databases made by two workers, after so many that are not counted.
-pub async fn rate(bench: &Bench, template: &str, before: u32, time: Duration) -> Res<Turn> {
-    let sql = "select database, owner from template_build where name = $1 and state = 'ready'";
-    let row = bench.store().await?.query_one(sql, &[&template]).await?;
+pub async fn rate(bench: &Bench, place: &Place<'_>, template: &str, before: u32, time: Duration) -> Res<Turn> {
+    let sql = "select database, owner from template_build where name = $1 and server_id = $2 and state = 'ready'";
+    let row = bench.store().await?.query_one(sql, &[&template, &place.server()]).await?;
     let (from, role): (String, String) = (row.get(0), row.get(1));
-    let admins = try_join_all((0..WORKERS).map(|_| bench.admin("postgres"))).await?;
+    let admins = try_join_all((0..WORKERS).map(|_| place.admin("postgres"))).await?;
     for _ in 0..before {
-        make(bench, &admins[0], &from, &role).await?;
+        make(place, &admins[0], &from, &role).await?;
     }
     let idle = Mutex::new(admins);
     let one = async || {
         let admin = idle.lock().map_err(|_| "a worker panicked")?.pop().ok_or("more workers than sessions")?;
-        make(bench, &admin, &from, &role).await?;
+        make(place, &admin, &from, &role).await?;
         idle.lock().map_err(|_| "a worker panicked")?.push(admin);
         Ok(())
     };
@@ -36,8 +36,8 @@ pub async fn rate(bench: &Bench, template: &str, before: u32, time: Duration) ->
 
 /// Takes away what was made. Otherwise whoever has the next turn pays for it: autovacuum goes through each new database,
 /// and Freehold looks at those that it does not know.
-pub async fn clear(bench: &Bench) -> Res<()> {
-    let admin = bench.admin("postgres").await?;
+pub async fn clear(place: &Place<'_>) -> Res<()> {
+    let admin = place.admin("postgres").await?;
     for (what, catalog, name) in [("DATABASE", "pg_database", "datname"), ("ROLE", "pg_roles", "rolname")] {
         for row in admin.query(&format!("select {name}::text from {catalog} where {name} ~ '^hand_'"), &[]).await? {
             admin.batch_execute(&format!("DROP {what} {}", row.get::<_, String>(0))).await?;
@@ -46,7 +46,7 @@ pub async fn clear(bench: &Bench) -> Res<()> {
     Ok(())
 }
 
-async fn make(bench: &Bench, admin: &tokio_postgres::Client, from: &str, role: &str) -> Res<()> {
+async fn make(place: &Place<'_>, admin: &tokio_postgres::Client, from: &str, role: &str) -> Res<()> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let name = format!("hand_{}", COUNT.fetch_add(1, Ordering::Relaxed));
     let (owner, login, maintenance) = (&name, format!("{name}_l"), format!("{name}_m"));
@@ -69,7 +69,7 @@ async fn make(bench: &Bench, admin: &tokio_postgres::Client, from: &str, role: &
     admin.batch_execute(&format!("CREATE DATABASE {name} STRATEGY WAL_LOG TEMPLATE {from}")).await?;
     let own = [
         format!("REASSIGN OWNED BY {role} TO {owner}"),
-        format!("ALTER DATABASE {name} OWNER TO {ADMIN}"),
+        format!("ALTER DATABASE {name} OWNER TO {}", place.superuser()),
         format!("REVOKE ALL ON DATABASE {name} FROM PUBLIC"),
         format!("GRANT ALL ON DATABASE {name} TO {owner}"),
         format!("ALTER SCHEMA public OWNER TO {owner}"),
@@ -80,5 +80,5 @@ async fn make(bench: &Bench, admin: &tokio_postgres::Client, from: &str, role: &
             .into(),
         "REVOKE ALL ON TABLE freehold.note FROM PUBLIC".into(),
     ];
-    Ok(bench.admin(&name).await?.batch_execute(&own.join(";\n")).await?)
+    Ok(place.admin(&name).await?.batch_execute(&own.join(";\n")).await?)
 }

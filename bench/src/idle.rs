@@ -1,4 +1,5 @@
-//! What a plane costs that nobody asks anything: CPU and memory of its process, without PostgreSQL's.
+//! What a plane costs that nobody asks anything: CPU and memory of its process, without PostgreSQL's; beside it, of the
+//! process that looks after its pooler.
 
 use std::time::{Duration, Instant};
 
@@ -23,9 +24,11 @@ pub async fn run(bench: &Bench, time: Duration, report: &mut Report) -> Res<()> 
     say(&format!("idle: {} s with {tenants} tenants", time.as_secs()));
     // What the last requests left behind settles first.
     tokio::time::sleep(Duration::from_secs(5)).await;
-    let (before, began) = (cpu::seconds(bench.pid())?, Instant::now());
+    let agent = agent_of(bench.pid())?;
+    let (before, of_agent, began) = (cpu::seconds(bench.pid())?, cpu::seconds(agent)?, Instant::now());
     tokio::time::sleep(time).await;
-    let share = (cpu::seconds(bench.pid())? - before) / began.elapsed().as_secs_f64() * 100.0;
+    let share = |spent: f64| spent / began.elapsed().as_secs_f64() * 100.0;
+    let (agents, share) = (share(cpu::seconds(agent)? - of_agent), share(cpu::seconds(bench.pid())? - before));
     let resident = resident_mb(bench.pid())?;
     report.add(
         Row::number(format!("idle with {tenants} tenants: CPU of the control process"), share, "% of a core").ratio(
@@ -41,7 +44,24 @@ pub async fn run(bench: &Bench, time: Duration, report: &mut Report) -> Res<()> 
             Goal::AtMost(1.0),
         ),
     );
+    let name = format!("idle with {tenants} tenants: CPU of the pooler's agent");
+    report.add(Row::number(name, agents, "% of a core").note(format!("{:.0} MB", resident_mb(agent)?)));
     Ok(())
+}
+
+/// The process of the plane's that looks after its pooler.
+fn agent_of(plane: u32) -> Res<u32> {
+    for entry in std::fs::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        // Whoever ended meanwhile is not it.
+        let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
+        let Ok(line) = std::fs::read_to_string(format!("/proc/{pid}/cmdline")) else { continue };
+        let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
+        if parent == Some(plane) && line.contains("pooler\0agent") {
+            return Ok(pid);
+        }
+    }
+    Err("the plane has no pooler's agent".into())
 }
 
 fn resident_mb(pid: u32) -> Res<f64> {

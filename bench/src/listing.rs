@@ -14,12 +14,14 @@ const TURNS: usize = 5;
 const GOAL: Option<Goal> = Some(Goal::AtMost(1.5));
 
 /// Every filter, alone and with others.
-const LISTS: [(&str, &str); 18] = [
+const LISTS: [(&str, &str); 21] = [
     ("all", ""),
     ("plan", "plan=team"),
     ("state", "state=suspended"),
     ("server", "server=fake-3"),
     ("template", "template=saasodoo"),
+    ("movable, most are", "movable=logical"),
+    ("movable, few are not", "movable=none"),
     ("label, many have it", "label=tier=gold"),
     ("label, few have it", "label=cohort=c2"),
     ("label, nobody has it", "label=cohort=none"),
@@ -32,6 +34,7 @@ const LISTS: [(&str, &str); 18] = [
     ("plan, label", "plan=team&label=tier=gold"),
     ("state, two labels", "state=active&label=tier=gold&label=cohort=c2"),
     ("server, q by name", "server=fake-3&q=customer"),
+    ("server, movable", "server=fake-3&movable=logical"),
     ("plan, state, server, template", "plan=team&state=active&server=fake-3&template=saasodoo"),
 ];
 
@@ -147,6 +150,8 @@ pub async fn fill(bench: &Bench, count: usize) -> Res<()> {
              INSERT INTO login (id, database_id, server_id, purpose, role, password, verifier)
              SELECT gen_random_uuid(), d.id, d.server_id, p, d.owner || '_' || left(p, 1), '', 'SCRAM-SHA-256$4096:' || repeat('x', 100)
              FROM tenant_database d, unnest(array['tenant', 'maintenance']) p WHERE d.state = 'claimed';
+             INSERT INTO movability (tenant_id, at, score, method, due_at)
+             SELECT id, now(), 90, CASE WHEN abs(hashint4(right(id, 6)::int + 4)) % 50 = 0 THEN NULL ELSE 'logical' END, 'infinity' FROM tenant;
              COMMIT;
              ANALYZE"
         ))

@@ -7,6 +7,7 @@ mod bench;
 mod cpu;
 mod create;
 mod delay;
+mod disk;
 mod fleet;
 mod floor;
 mod hand;
@@ -22,6 +23,7 @@ mod schema;
 mod servers;
 mod today;
 mod turn;
+mod weak;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -73,12 +75,15 @@ enum Part {
     Fleet,
     /// What those who write wait for when their tenant moves to another server, and how long that takes
     Moves,
+    /// Creates on a server with 500 tenants whose admin is no superuser
+    Weak,
     /// Creates per second on one and on four servers; a create and its placement with 1,000 servers in the store
     Servers,
 }
 
 /// How much of everything.
 pub struct Scale {
+    pub is_quick: bool,
     pub rounds: usize,
     pub slow: usize,
     pub creates: usize,
@@ -94,6 +99,7 @@ pub struct Scale {
     pub store_samples: usize,
     pub idle_tenants: u32,
     pub idle: Duration,
+    pub weak_tenants: u32,
     pub servers: u32,
     /// Megabytes of a tenant, and how often it is moved.
     pub moved: &'static [(u64, usize)],
@@ -110,6 +116,7 @@ pub struct Scale {
 impl Scale {
     fn quick() -> Self {
         Self {
+            is_quick: true,
             rounds: 8,
             slow: 6,
             creates: 40,
@@ -124,6 +131,7 @@ impl Scale {
             store_samples: 200,
             idle_tenants: 100,
             idle: Duration::from_secs(20),
+            weak_tenants: 40,
             servers: 1_000,
             moved: &[(30, 2), (150, 1)],
             pictured: 150,
@@ -137,6 +145,7 @@ impl Scale {
 
     fn full() -> Self {
         Self {
+            is_quick: false,
             rounds: 20,
             slow: 20,
             creates: 200,
@@ -151,6 +160,7 @@ impl Scale {
             store_samples: 1_000,
             idle_tenants: 1_000,
             idle: Duration::from_secs(60),
+            weak_tenants: 500,
             servers: 1_000,
             moved: &[(100, 6), (1_000, 3), (3_000, 2)],
             pictured: 1_000,
@@ -190,7 +200,7 @@ async fn run(args: Args) -> Res<ExitCode> {
     }
     let scale = if args.quick { Scale::quick() } else { Scale::full() };
     let parts = match args.only.as_slice() {
-        // Reloads, the idle plane, the large fleet and moves are in the full run only.
+        // Reloads, the idle plane, the large fleet, moves and other servers are in the full run only.
         [] if args.quick => vec![Part::Create, Part::Sustained, Part::Pooled, Part::Listing],
         [] => Part::value_variants().to_vec(),
         only => only.to_vec(),
@@ -201,7 +211,10 @@ async fn run(args: Args) -> Res<ExitCode> {
     let cores = std::thread::available_parallelism()?.get();
     report.about.push(("cores".into(), cores.into()));
     let mut broken = None;
-    for part in parts {
+    for (number, part) in parts.into_iter().enumerate() {
+        if number > 0 && !scale.is_quick {
+            disk::settle().await?;
+        }
         let done = match part {
             Part::Create => create::run(&binary, &scale, &mut report).await,
             Part::Sustained => refill::run(&binary, &scale, &mut report).await,
@@ -210,6 +223,7 @@ async fn run(args: Args) -> Res<ExitCode> {
             Part::Listing => listing::run(&binary, &scale, &mut report).await,
             Part::Fleet => fleet::run(&binary, &scale, &mut report).await,
             Part::Moves => moves::run(&binary, &scale, &mut report).await,
+            Part::Weak => weak::run(&binary, &scale, &mut report).await,
             Part::Servers => servers::run(&binary, &scale, &mut report).await,
         };
         if let Err(error) = done {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::bench::{Bench, Kind, config, connect, first_row};
+use crate::bench::{Bench, Kind, Place, config, connect, first_row};
 use crate::floor::Floor;
 use crate::report::{Goal, Report, Row};
 use crate::samples::{Samples, timed};
@@ -19,14 +19,23 @@ const PGBENCH: [&str; 3] =
 const CLIENTS: &str = "8";
 
 pub async fn run(binary: &Path, scale: &Scale, report: &mut Report) -> Res<()> {
-    say("pooled: starting, filling stock");
-    let stock = u32::try_from(scale.first + 8)?;
-    let bench = Bench::start_pooled(binary, &[("app", stock)]).await?;
-    bench.add_template("app", Kind::Plain).await?;
-    bench.need_stock("app", stock, scale.patience).await?;
+    for version in ["1.18", "1.24"] {
+        one(binary, version, scale, report).await?;
+    }
+    Ok(())
+}
+
+async fn one(binary: &Path, version: &str, scale: &Scale, report: &mut Report) -> Res<()> {
+    say(&format!("pooled: PgBouncer {version}: starting, filling stock"));
+    let (stock, named) = (u32::try_from(scale.first + 8)?, u32::try_from(scale.special + 2)?);
+    let bench = Bench::start_pooled(binary, version, &[("app", stock), ("app-named", named)]).await?;
+    for (name, kind, wanted) in [("app", Kind::Plain, stock), ("app-named", Kind::Named, named)] {
+        bench.add_template(name, kind).await?;
+        bench.need_stock(name, wanted, scale.patience).await?;
+    }
     bench.freeze().await?;
-    let floor = Floor::start(&bench).await?;
-    let warm = pooled(&bench, "warm").await?;
+    let floor = Floor::start(&Place::Own(&bench)).await?;
+    let warm = pooled(&bench, "warm", "app").await?;
     first_row(&warm["pooled"]).await?;
     let reloads = reloads(&bench).await?;
 
@@ -38,12 +47,24 @@ pub async fn run(binary: &Path, scale: &Scale, report: &mut Report) -> Res<()> {
         let known = config(&warm["pooled"])?;
         timed(&mut again, connect(&known)).await?;
         timed(&mut first, async {
-            let connection = pooled(&bench, &format!("first-{index}")).await?;
+            let connection = pooled(&bench, &format!("first-{index}"), "app").await?;
             first_row(&connection["pooled"]).await
         })
         .await?;
     }
     let reloaded = self::reloads(&bench).await? - reloads;
+
+    say("pooled: names by pattern, which the pooler must be told of");
+    pooled(&bench, "named-warm", "app-named").await?;
+    let (reloads, mut by_pattern) = (self::reloads(&bench).await?, Samples::default());
+    for index in 0..scale.special {
+        timed(&mut by_pattern, async {
+            let connection = pooled(&bench, &format!("named-{index}"), "app-named").await?;
+            first_row(&connection["pooled"]).await
+        })
+        .await?;
+    }
+    let told = self::reloads(&bench).await? - reloads;
 
     say("pooled: many small queries");
     let (mut through, mut beside) = (Samples::default(), Samples::default());
@@ -53,13 +74,13 @@ pub async fn run(binary: &Path, scale: &Scale, report: &mut Report) -> Res<()> {
         through.push_ms(per_second(&warm["pooled"], scale.turn).await?);
     }
 
-    report.add(Row::of("connect to the pooler, a tenant that was here before", &again).ratio(
+    report.add(Row::of(format!("connect to the pooler {version}, a tenant that was here before"), &again).ratio(
         ("pooled", again.p50()),
         ("direct", direct.p50()),
         None,
     ));
     report.add(
-        Row::of("from sending the create to the first row, through the pooler", &first)
+        Row::of(format!("from sending the create to the first row, through PgBouncer {version}"), &first)
             .note(format!("commit {:.1}, direct connect {:.1}; {reloaded} reloads", commit.p50(), direct.p50()))
             .ratio(
                 ("first pooled row", first.p50()),
@@ -67,9 +88,14 @@ pub async fn run(binary: &Path, scale: &Scale, report: &mut Report) -> Res<()> {
                 Goal::AtMost(1.5),
             ),
     );
-    report.add(Row::number("pgbench -S, direct", beside.p50(), "queries/s"));
     report.add(
-        Row::number("pgbench -S, through the pooler", through.p50(), "queries/s")
+        Row::of(format!("the same with a name by pattern, PgBouncer {version}"), &by_pattern)
+            .note(format!("{told} reloads for {} creates", scale.special))
+            .ratio(("with a name by pattern", by_pattern.p50()), ("first pooled row", first.p50()), None),
+    );
+    report.add(Row::number(format!("pgbench -S, direct, beside {version}"), beside.p50(), "queries/s"));
+    report.add(
+        Row::number(format!("pgbench -S, through PgBouncer {version}"), through.p50(), "queries/s")
             .note(format!("{CLIENTS} clients"))
             .ratio(("pooled", through.p50()), ("direct", beside.p50()), None),
     );
@@ -77,8 +103,8 @@ pub async fn run(binary: &Path, scale: &Scale, report: &mut Report) -> Res<()> {
 }
 
 /// The whole connection; its pooler has it already, or the bench measures something else.
-async fn pooled(bench: &Bench, id: &str) -> Res<Value> {
-    let (status, mut body) = bench.post("/v1/tenants", &json!({"id": id, "template": "app"})).await?;
+async fn pooled(bench: &Bench, id: &str, template: &str) -> Res<Value> {
+    let (status, mut body) = bench.post("/v1/tenants", &json!({"id": id, "template": template})).await?;
     match (status, body["connection"]["pooled"]["ready"].as_bool()) {
         (201, Some(true)) => Ok(body["connection"].take()),
         _ => Err(format!("create {id}: {status}: pooled.ready is {}", body["connection"]["pooled"]["ready"]).into()),

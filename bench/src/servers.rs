@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use freehold_testkit::{ADMIN, Cluster};
+use freehold_testkit::{ADMIN, Cluster, ClusterBuilder};
 use futures::future::try_join_all;
 use serde_json::json;
 
@@ -35,6 +35,10 @@ pub async fn run(binary: &Path, scale: &Scale, report: &mut Report) -> Res<()> {
     many(binary, scale, report).await
 }
 
+pub fn settings(cluster: ClusterBuilder) -> ClusterBuilder {
+    SETTINGS.iter().fold(cluster, |cluster, (name, value)| cluster.setting(name, value))
+}
+
 /// The one is another server than the four: both sides stay equally empty.
 async fn far(binary: &Path, scale: &Scale, report: &mut Report) -> Res<()> {
     say("servers: starting five, each behind a proxy");
@@ -43,10 +47,7 @@ async fn far(binary: &Path, scale: &Scale, report: &mut Report) -> Res<()> {
     bench.post("/v1/servers/local-1/cordon", &json!({})).await?;
     let mut clusters = Vec::new();
     for name in ONE.into_iter().chain(FOUR) {
-        let cluster = SETTINGS
-            .iter()
-            .fold(Cluster::builder(15).own_identity(), |cluster, (name, value)| cluster.setting(name, value))
-            .start();
+        let cluster = settings(Cluster::builder(15).own_identity()).start();
         let delay = Delay::before(cluster.port(), ROUND_TRIP).await?;
         let dsn = cluster.dsn(ADMIN).replace(&format!(":{}/", cluster.port()), &format!(":{}/", delay.port));
         bench.post("/v1/servers", &json!({"id": name, "dsn": dsn, "capacity": 5000})).await?;

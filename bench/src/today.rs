@@ -7,22 +7,21 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
-use crate::bench::{ADMIN, Bench};
+use crate::bench::{Bench, Place};
 use crate::samples::{Samples, timed};
 use crate::{Res, schema};
 
 /// `createuser; createdb; psql -f`.
 pub struct Script {
     schema: PathBuf,
-    socket: PathBuf,
-    port: u16,
+    environment: [(&'static str, String); 4],
 }
 
 impl Script {
-    pub fn new(bench: &Bench) -> Res<Self> {
+    pub fn new(bench: &Bench, place: &Place<'_>) -> Res<Self> {
         let schema = bench.directory().join("schema.sql");
         std::fs::write(&schema, schema::sql())?;
-        Ok(Self { schema, socket: bench.socket(), port: bench.postgres_port()? })
+        Ok(Self { schema, environment: place.environment()? })
     }
 
     pub async fn create(&self, into: &mut Samples, name: &str) -> Res<()> {
@@ -30,8 +29,7 @@ impl Script {
                       psql -X -q -v ON_ERROR_STOP=1 -d \"$1\" -f \"$2\"";
         let mut command = Command::new("/bin/sh");
         command.args(["-c", script, "script", name]).arg(&self.schema);
-        command.env("PGHOST", &self.socket).env("PGPORT", self.port.to_string()).env("PGUSER", ADMIN);
-        command.stdin(Stdio::null());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value))).stdin(Stdio::null());
         let output = timed(into, async { Ok(command.output().await?) }).await?;
         if !output.status.success() {
             return Err(format!("the script: {}", String::from_utf8_lossy(&output.stderr)).into());
@@ -61,7 +59,7 @@ impl Django {
             .env("BENCH_DATABASE", DATABASE)
             .env("BENCH_HOST", bench.socket())
             .env("BENCH_PORT", bench.postgres_port()?.to_string())
-            .env("BENCH_USER", ADMIN)
+            .env("BENCH_USER", Place::Own(bench).superuser())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)

@@ -21,6 +21,8 @@ pub struct Found {
     pub longest: Samples,
     pub controller: Samples,
     pub whole: Samples,
+    /// The same while nobody is at work, as nobody is while it is dumped and restored.
+    pub alone: Samples,
     /// Of dump and restore, in seconds.
     pub downtime: f64,
 }
@@ -50,6 +52,7 @@ pub async fn measure(bench: &Bench, hand: &Hand, bare: &Bare, mb: u64, moves: us
         longest: Samples::default(),
         controller: Samples::default(),
         whole: Samples::default(),
+        alone: Samples::default(),
         downtime,
     };
     for number in 1..=moves {
@@ -89,6 +92,11 @@ pub async fn measure(bench: &Bench, hand: &Hand, bare: &Bare, mb: u64, moves: us
         let seen = clients.end().await?;
         found.back.extend(seen.waits_at(when(bench, &id, "tenant.roll_back_move").await?)?);
     }
+    say(&format!("moves: {} there, nobody at work", size(mb)));
+    settle(bench).await?;
+    found.alone.push(go(bench, &id, SERVERS[1]).await?);
+    say(&format!("moves: {}", steps(bench, &id).await?));
+    done(bench, &format!("/v1/tenants/{id}/move/rollback"), &json!({})).await?;
     bench.delete(&format!("/v1/tenants/{id}?confirm={id}&purge=true")).await?;
     Ok(found)
 }

@@ -19,6 +19,7 @@ pub mod plan;
 pub mod plan_change;
 pub mod pooler;
 pub mod problem;
+pub mod rebalance;
 pub mod server;
 pub mod server_pool;
 pub mod session;

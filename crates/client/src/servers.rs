@@ -1,6 +1,7 @@
 //! Servers: register, look, take out of turn.
 
 use freehold_api::drain::{DrainServer, ServerDrain};
+use freehold_api::rebalance::{Rebalance, RebalanceServers, SuggestRebalance};
 use freehold_api::server::{AddServer, Server};
 use freehold_api::{Page, ServerId};
 use serde_json::json;
@@ -81,6 +82,28 @@ impl Client {
     /// `not_found` where there was none, in [`Error::Refused`]; as [`Client::send`] besides.
     pub async fn server_drain(&self, id: &ServerId) -> Result<ServerDrain, Error> {
         self.get(&["servers", id.as_str(), "drain"]).await
+    }
+
+    /// Who would move so that servers come to be even, and how the newest rebalance stands. Nothing is begun.
+    ///
+    /// # Errors
+    /// As [`Client::send`].
+    pub async fn suggest_rebalance(&self, of: &SuggestRebalance) -> Result<Rebalance, Error> {
+        let request = Request::get(&["rebalance"]).query("pool", of.pool.as_ref()).query("region", of.region.as_ref());
+        let request = request.query("tolerance_percent", of.tolerance_percent).query("max_moves", of.max_moves);
+        ask(self, request.query("max_bytes", of.max_bytes).query("protected", of.protected)).await
+    }
+
+    /// Moves them. Waits until servers are even: that may take longer than this client waits, and goes on.
+    ///
+    /// # Errors
+    /// `confirmation_required` without `confirm`, `busy`, `tenants_left` in [`Error::Refused`]; as [`Client::settle`] besides.
+    pub async fn rebalance_servers(&self, wanted: &RebalanceServers) -> Result<Rebalance, Error> {
+        let request = Request::post(&["rebalance"]).body(wanted)?;
+        match self.settle(request, self.patience.settle_within, |_| {}).await? {
+            Settled::With(reply) => reply.parse(),
+            Settled::Done(_) | Settled::Begun(_) => self.suggest_rebalance(&wanted.suggestion()).await,
+        }
     }
 
     /// New tenants again.

@@ -7,6 +7,7 @@ use crate::pooler::managed::{remove::Remove as RemovePooler, start::Start as Sta
 use crate::schema::{build::Build, retire::Retire};
 use crate::server::drain::{Drain, check::CheckDrain};
 use crate::server::provision::Provision as ProvisionServer;
+use crate::server::rebalance::Rebalance;
 use crate::server::remove::{Purge as PurgeServer, Remove};
 use crate::server::{check::Check, register::Register, update::Update};
 use crate::stock::{build::BuildStock, drop::DropStock};
@@ -52,6 +53,7 @@ pub fn register(engine: Builder, core: &Core) -> Builder {
         .register(Check { core: core() })
         .register(Drain { core: core() })
         .register(CheckDrain { core: core() })
+        .register(Rebalance { core: core() })
         .register(ProvisionServer { core: core() })
         .register(Update { core: core() })
         .register(Remove { core: core() })

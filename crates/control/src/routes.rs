@@ -61,6 +61,8 @@ pub fn api(plane: Plane) -> (Router, utoipa::openapi::OpenApi) {
         .routes(open(&[Operate], Bound::Never, routes!(server::cordon::uncordon)))
         .routes(open(&[Operate], Bound::Never, routes!(server::drain::ask::begin)))
         .routes(open(&[Read, Operate], Bound::Never, routes!(server::drain::ask::show)))
+        .routes(open(&[Read, Operate], Bound::Never, routes!(server::rebalance::ask::show)))
+        .routes(open(&[Operate], Bound::Never, routes!(server::rebalance::ask::begin)))
         .routes(open(&[Operate], Bound::Never, routes!(server::check::check)))
         .routes(open(&[Operate], Bound::Never, routes!(server::patch::patch)))
         .routes(open(&[Operate], Bound::Never, routes!(server::update::update)))

@@ -9,6 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use postgres_protocol::password::scram_sha_256;
 use tokio_postgres::{Client, Config, NoTls};
 
 use crate::directory::{self, Directory};
@@ -22,7 +23,7 @@ mod standby;
 pub const ADMIN: &str = "admin";
 pub const ADMIN_PASSWORD: &str = "testkitAdminPassword1";
 const WEAK_ADMIN: &str = "weak_admin";
-const WEAK_ADMIN_PASSWORD: &str = "testkitWeakPassword1";
+pub const WEAK_ADMIN_PASSWORD: &str = "testkitWeakPassword1";
 
 #[derive(Debug, Clone)]
 pub struct ClusterBuilder {
@@ -163,10 +164,10 @@ impl Cluster {
     /// A login with CREATEDB and CREATEROLE alone, as managed services give it; its DSN. May be called again.
     pub async fn weak_admin(&self) -> String {
         let admin = self.connect("postgres").await;
+        // What is in no log is looked for there.
+        let verifier = scram_sha_256(WEAK_ADMIN_PASSWORD.as_bytes());
         let made = admin
-            .batch_execute(&format!(
-                "CREATE ROLE {WEAK_ADMIN} LOGIN CREATEDB CREATEROLE PASSWORD '{WEAK_ADMIN_PASSWORD}'"
-            ))
+            .batch_execute(&format!("CREATE ROLE {WEAK_ADMIN} LOGIN CREATEDB CREATEROLE PASSWORD '{verifier}'"))
             .await;
         if let Err(error) = made
             && error.code() != Some(&tokio_postgres::error::SqlState::DUPLICATE_OBJECT)

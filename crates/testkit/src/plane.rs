@@ -343,8 +343,8 @@ pub async fn as_tenant(connection: &Json) -> Result<Client, tokio_postgres::Erro
     let mut config = Config::new();
     config.host(text("host")).port(port.expect("the connection has no port"));
     config.user(text("user")).password(text("password")).dbname(text("database"));
-    let authority = pooled.unwrap_or(connection).get("ca_certificate");
-    match authority.and_then(Json::as_str) {
+    let authority = pooled.unwrap_or(connection).get("ca_certificate").and_then(Json::as_str);
+    match authority.filter(|_| endpoint["sslmode"] != "disable") {
         Some(authority) => connect_tls(&config, authority).await,
         None => connect(&config).await,
     }

@@ -3,6 +3,7 @@
 mod change;
 mod drain;
 mod drift;
+mod rebalance;
 
 use std::path::PathBuf;
 
@@ -52,6 +53,8 @@ pub enum Verb {
     },
     /// Move all its tenants elsewhere, a few at a time; it is cordoned
     Drain(drain::Drain),
+    /// Say which moves would even servers out in size and load; with --apply, do them
+    Rebalance(rebalance::Rebalance),
     /// Change it: labels and priority at once, image and limits of a managed one by a restart
     Update(change::Update),
     /// Say that it is being looked after, or that it is over
@@ -109,6 +112,7 @@ pub async fn run(verb: Verb, cx: &mut Cx) -> Outcome {
         Verb::Check { name } => check(name, cx).await,
         Verb::Cordon { name } => post(name, "cordon", cx).await,
         Verb::Uncordon { name } => post(name, "uncordon", cx).await,
+        Verb::Rebalance(args) => rebalance::rebalance(args, cx).await,
         Verb::Drain(args) => drain::drain(args, cx).await,
         Verb::Update(args) => change::update(args, cx).await,
         Verb::Maintenance(args) => change::maintenance(args, cx).await,

@@ -36,7 +36,8 @@ pub async fn concerns(core: &Core) -> Answer<Vec<Concern>> {
     let may_grow = may_grow(core).await?;
     for row in store::all(&core.store).await? {
         // One that nobody started yet is nobody's trouble until it has databases.
-        let idle = row.tenants == 0 && row.health() == PoolerHealth::Unknown && row.state != "failed";
+        let is_tried = row.state == "failed" || row.slow.is_some();
+        let idle = row.tenants == 0 && row.health() == PoolerHealth::Unknown && !is_tried;
         let found = findings(&row, may_grow).into_iter().filter(|finding| !idle && finding.severity > Severity::Low);
         concerns.extend(found.map(|finding| Concern {
             severity: finding.severity,
@@ -61,7 +62,12 @@ pub fn findings(row: &PoolerRow, may_grow: bool) -> Vec<Finding> {
     };
     let why = row.message().unwrap_or_default();
     match row.state.as_str() {
-        "starting" | "removing" => return findings,
+        state @ ("starting" | "removing") => {
+            if let Some(slow) = &row.slow {
+                find(Severity::Medium, "pooler_slow", format!("it has been {state} for more than a minute: {slow}"));
+            }
+            return findings;
+        }
         "failed" => {
             find(
                 Severity::Medium,

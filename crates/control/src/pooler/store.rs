@@ -86,6 +86,8 @@ pub struct PoolerRow {
     pub users_file: Option<String>,
     pub admin: Option<String>,
     pub withheld: Option<Json<BTreeMap<String, String>>>,
+    /// Of one that starts or goes, and should have long: what it waits for.
+    pub slow: Option<String>,
     /// Connections that its pools may open, and those that they have open.
     pub granted: i32,
     pub open: i64,
@@ -96,8 +98,11 @@ macro_rules! select {
         concat!(
             "SELECT p.*, ",
             fresh!(),
-            " AS fresh, v.platform, v.reason, d.tenants, d.stock, d.unserved, k.open, x.file, x.users_file, x.admin, x.withheld
+            " AS fresh, v.platform, v.reason, d.tenants, d.stock, d.unserved, k.open, x.file, x.users_file, x.admin, x.withheld, o.slow
             FROM pooler p LEFT JOIN pooler_service v ON v.pooler_id = p.id LEFT JOIN pooler_external x ON x.pooler_id = p.id
+            LEFT JOIN LATERAL (SELECT coalesce(o.error ->> 'message', 'step ' || o.step_name) AS slow FROM operation o
+                WHERE p.state IN ('starting', 'removing') AND o.subject = 'pooler:' || p.id
+                    AND o.state NOT IN ('succeeded', 'failed', 'cancelled') AND o.created_at < now() - interval '1 minute') o ON true
             CROSS JOIN LATERAL (SELECT coalesce(sum(k.servers_active + k.servers_idle), 0) AS open
                 FROM pooler_stats k JOIN tenant_database d ON d.id = k.database_id WHERE d.pooler_id = p.id) k
             CROSS JOIN LATERAL (SELECT count(d.tenant_id) AS tenants, count(*) FILTER (WHERE d.tenant_id IS NULL) AS stock,
@@ -152,10 +157,10 @@ pub async fn insert(tx: &mut PgConnection, pooler: &Declared<'_>) -> sqlx::Resul
 }
 
 /// Of `dev`, whose ports may be others every time.
-pub async fn relocate(store: &PgPool, id: &str, host: &str, port: u16, sslmode: &str) -> sqlx::Result<()> {
-    let sql = "UPDATE pooler SET host = $2, port = $3, sslmode = $4
-        WHERE id = $1 AND (host, port, sslmode) IS DISTINCT FROM ($2, $3, $4)";
-    sqlx::query(sql).bind(id).bind(host).bind(i32::from(port)).bind(sslmode).execute(store).await.map(drop)
+pub async fn relocate(store: &PgPool, id: &str, host: &str, port: u16, sslmode: &str, ca: &str) -> sqlx::Result<()> {
+    let sql = "UPDATE pooler SET host = $2, port = $3, sslmode = $4, ca_certificate = $5
+        WHERE id = $1 AND (host, port, sslmode, ca_certificate) IS DISTINCT FROM ($2, $3, $4, $5)";
+    sqlx::query(sql).bind(id).bind(host).bind(i32::from(port)).bind(sslmode).bind(ca).execute(store).await.map(drop)
 }
 
 pub async fn set_state(tx: &mut PgConnection, id: &str, from: PoolerState, to: PoolerState) -> sqlx::Result<bool> {

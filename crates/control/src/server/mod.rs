@@ -18,6 +18,7 @@ pub mod list;
 pub mod maintain;
 pub mod patch;
 pub mod provision;
+pub mod rebalance;
 pub mod register;
 pub mod remove;
 pub mod store;

@@ -2,7 +2,7 @@
 //! own authority. All of it is sealed in the store first.
 
 use freehold_drivers::secrets::{Context, Password, Sealer, scram_verifier};
-use freehold_drivers::server::managed::{Authority, AuthorityError};
+use freehold_drivers::server::managed::{Authority, AuthorityError, Issued};
 use freehold_drivers::server::sql::Dsn;
 use freehold_durable::Failure;
 use jiff::{SignedDuration, Timestamp};
@@ -19,7 +19,8 @@ use crate::stock::store as clock;
 pub const ADMIN: &str = "freehold_admin";
 const PASSWORD_LENGTH: usize = 40;
 const AUTHORITY_LIFE: SignedDuration = SignedDuration::from_hours(30 * 366 * 24);
-/// A server gets a new one whenever it is updated. A restart for nothing but a certificate would be worse than a long life.
+/// A server gets a new one whenever it is updated, `dev`'s pooler at each start. A restart for nothing but a certificate
+/// would be worse than a long life.
 const CERTIFICATE_LIFE: SignedDuration = SignedDuration::from_hours(10 * 366 * 24);
 
 /// What is to be written down about one server.
@@ -35,6 +36,12 @@ pub struct Certificate {
     pem: String,
     key_sealed: Vec<u8>,
     until: Timestamp,
+}
+
+/// With the authority that vouches for it, in PEM.
+pub struct Vouched {
+    pub authority: String,
+    pub issued: Issued,
 }
 
 pub async fn mint(core: &Core, row: &ManagedRow, dsn: &Dsn) -> Result<Minted, Failure> {
@@ -82,16 +89,18 @@ pub async fn certificate(core: &Core, row: &ManagedRow, seal_id: Uuid) -> Result
     if !row.definition.tls {
         return Ok(None);
     }
+    let Vouched { authority, issued } = vouch(core, &[&row.tenant_host]).await?;
+    let key = issued.key_pem.expose_secret().as_bytes();
+    let key_sealed = core.sealer.seal(&key_context(seal_id), key);
+    Ok(Some(Certificate { authority, pem: issued.certificate_pem, key_sealed, until: issued.until }))
+}
+
+/// A certificate for these names and addresses, by the authority of all managed servers.
+pub async fn vouch(core: &Core, names: &[&str]) -> Result<Vouched, Failure> {
     let now = clock::now(&core.store).await?.to_jiff();
     let authority = authority(core, now).await?;
-    let issued = authority.issue(&[&row.tenant_host], now, CERTIFICATE_LIFE).map_err(|error| failure(&error))?;
-    let key = issued.key_pem.expose_secret().as_bytes();
-    Ok(Some(Certificate {
-        authority: authority.certificate_pem().to_owned(),
-        pem: issued.certificate_pem,
-        key_sealed: core.sealer.seal(&key_context(seal_id), key),
-        until: issued.until,
-    }))
+    let issued = authority.issue(names, now, CERTIFICATE_LIFE).map_err(|error| failure(&error))?;
+    Ok(Vouched { authority: authority.certificate_pem().to_owned(), issued })
 }
 
 /// The certificate's key, opened.

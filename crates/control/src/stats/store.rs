@@ -66,7 +66,11 @@ impl ServerTotals {
 }
 
 pub async fn of_server(store: &PgPool, server: &str, at: Timestamp) -> sqlx::Result<HashMap<String, Known>> {
-    let sql = "SELECT *, extract(epoch FROM $2 - size_at)::float8 AS size_age FROM database_stats WHERE server_id = $1";
+    // What was measured before a move was done is of a copy that was under way.
+    let sql = "SELECT s.*, CASE WHEN d.arrived_at IS NULL OR s.size_at >= d.arrived_at
+                THEN extract(epoch FROM $2 - s.size_at)::float8 END AS size_age
+        FROM database_stats s LEFT JOIN tenant_database d ON (d.server_id, d.database) = (s.server_id, s.database)
+        WHERE s.server_id = $1";
     let rows: Vec<Known> = sqlx::query_as(sql).bind(server).bind(at).fetch_all(store).await?;
     Ok(rows.into_iter().map(|known| (known.stats.database.clone(), known)).collect())
 }

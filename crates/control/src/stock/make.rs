@@ -3,7 +3,7 @@
 
 use freehold_api::plan::Plan;
 use freehold_api::template::{DatabaseOwner, Grants, Template};
-use freehold_drivers::server::sql::{self, Admin, CreateDatabase, Limits, OwnDatabase, Roles, SqlErrorKind};
+use freehold_drivers::server::sql::{self, Admin, CreateDatabase, Limits, OwnDatabase, Roles, SqlError, SqlErrorKind};
 use freehold_durable::{Cx, Failure};
 
 use super::making::Making;
@@ -81,15 +81,27 @@ pub async fn own(core: &Core, cx: &Cx, making: &Making, build: &BuildRow) -> Res
     cx.fault("made")
 }
 
-/// What the plan adds to the template's extensions.
+/// What the plan adds to the template's extensions, while the tenant has no credential yet.
 pub async fn extensions(core: &Core, plan: &str, inside: &Admin) -> Result<(), Failure> {
     for extension in &core.plan(plan).extensions {
-        inside.ensure_extension(extension, None).await.map_err(|error| {
-            let failure = hands::failure(error);
-            Failure { message: format!("extension {extension} of plan {plan}: {}", failure.message), ..failure }
-        })?;
+        let made = inside.ensure_extension(extension, None).await;
+        made.map_err(|error| extension_failed(extension, plan, error))?;
     }
     Ok(())
+}
+
+/// The same where the tenant may have made what it liked.
+pub async fn more_extensions(core: &Core, plan: &str, inside: &Admin) -> Result<(), Failure> {
+    for extension in &core.plan(plan).extensions {
+        let made = inside.add_extension(extension).await;
+        made.map_err(|error| extension_failed(extension, plan, error))?;
+    }
+    Ok(())
+}
+
+fn extension_failed(extension: &str, plan: &str, error: SqlError) -> Failure {
+    let failure = hands::failure(error);
+    Failure { message: format!("extension {extension} of plan {plan}: {}", failure.message), ..failure }
 }
 
 /// Logs in as the tenant will, where the tenant will, and looks who it is.
@@ -118,6 +130,7 @@ pub async fn rename(core: &Core, cx: &Cx, making: &Making) -> Result<(), Failure
         );
         return Err(Failure::permanent("name_taken", detail));
     }
+    cx.fault("name_free")?;
     let opaque = making.opaque();
     let from = sql::Names { database: &opaque.database, login: &opaque.login };
     let to = sql::Names { database: &making.row.database, login: &making.login.role };

@@ -1,9 +1,11 @@
 //! The pooler of `freehold dev`: an agent in a process of its own, with its PgBouncer, as it runs anywhere else.
 //!
 //! It ends with `dev`. Where `dev` was killed, agent and PgBouncer go on; the next start ends that agent, and a new one takes
-//! PgBouncer over with everybody who is connected. Absent: TLS towards clients, because it listens on loopback alone.
+//! PgBouncer over with everybody who is connected. Who asks for TLS gets it, with a certificate that is made at each start.
 
+use std::fs::DirBuilder;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -11,7 +13,8 @@ use std::time::Duration;
 
 use freehold_control::plane::Plane;
 use freehold_control::pooler::dev as local;
-use freehold_drivers::pooler::pgbouncer::{Program, find_program};
+use freehold_drivers::pooler::Listen;
+use freehold_drivers::pooler::pgbouncer::{CertificateFiles, Program, Supervised, SupervisedOptions, find_program};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
@@ -70,8 +73,7 @@ impl Pooler {
         end_what_was_left(&home, Signal::SIGKILL).await?;
         let port = choose_port(args.pooler_port, &home, servers, taken)?;
         servers.keep_pooler_port(dir, port)?;
-        let refused = |refused: freehold_control::http::problem::Refused| Missing::new(refused.0.to_string());
-        local::ensure(plane, NAME, "127.0.0.1", port, "disable").await.map_err(refused)?;
+        let certificate = certificate(plane, args, &home, &program, port).await?;
         let key = pooler_key(dir, plane).await?;
         let wanted = Agent {
             plane: url(plane.settings.listen),
@@ -79,6 +81,7 @@ impl Pooler {
             home,
             port,
             program: program.path.clone(),
+            certificate,
             run_as: args.postgres_user.clone(),
         };
         // Together with the API, which would wait for the agent's question.
@@ -99,10 +102,33 @@ impl Pooler {
         match self {
             Self::Absent(why) => why.clone(),
             Self::Running { port, program, .. } => {
-                Some(format!("127.0.0.1:{port}  (PgBouncer {}, on loopback without TLS)", program.release))
+                Some(format!("127.0.0.1:{port}  (PgBouncer {}, with TLS for whoever asks)", program.release))
             }
         }
     }
+}
+
+/// The one that it shows, told to the plane and kept where PgBouncer reads it. No agent runs, so nobody reloads meanwhile.
+async fn certificate(
+    plane: &Plane,
+    args: &Args,
+    home: &Path,
+    program: &Program,
+    port: u16,
+) -> Result<CertificateFiles, Missing> {
+    let refused = |refused: freehold_control::http::problem::Refused| Missing::new(refused.0.to_string());
+    let vouched = local::certificate(plane).await.map_err(refused)?;
+    // PgBouncer, which is not root, passes through and sees nothing.
+    let made = DirBuilder::new().recursive(true).mode(0o711).create(home);
+    made.map_err(|error| Missing::because(&format!("make the directory {}", home.display()), &error))?;
+    let listen = Listen { addresses: vec!["127.0.0.1".into()], port };
+    let mut options = SupervisedOptions::new(program.clone(), home.join("run"), listen);
+    options.run_as.clone_from(&args.postgres_user);
+    Supervised::prepare(&options)?;
+    let files = CertificateFiles::of(&options.directory);
+    files.write(&vouched.issued.certificate_pem, &vouched.issued.key_pem)?;
+    local::ensure(plane, NAME, port, &vouched.authority).await.map_err(refused)?;
+    Ok(files)
 }
 
 /// What it is started with. Nothing of it is secret: the key is in a file.
@@ -112,6 +138,7 @@ struct Agent {
     home: PathBuf,
     port: u16,
     program: PathBuf,
+    certificate: CertificateFiles,
     run_as: Option<String>,
 }
 
@@ -146,7 +173,9 @@ impl Agent {
             .arg(&self.home)
             .arg("--pgbouncer")
             .arg(&self.program);
-        command.args(["--listen", &format!("127.0.0.1:{}", self.port), "--tls", "off", "--server-tls", "offered"]);
+        command.args(["--listen", &format!("127.0.0.1:{}", self.port), "--tls", "offered", "--server-tls", "offered"]);
+        command.arg("--tls-certificate").arg(&self.certificate.certificate);
+        command.arg("--tls-key").arg(&self.certificate.key);
         if let Some(user) = &self.run_as {
             command.args(["--run-as", user]);
         }

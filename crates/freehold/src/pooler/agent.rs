@@ -27,6 +27,8 @@ pub struct Agent {
     pub driver: Arc<PgBouncer>,
     pub supervised: Supervised,
     pub mind: Mind,
+    /// What the directory has of it: the next agent begins with that.
+    pub kept: Option<Arc<Wanted>>,
     pub link: Arc<Link>,
     pub trouble: Trouble,
 }
@@ -38,6 +40,8 @@ pub struct Trouble {
     refused: Option<String>,
     /// Until it succeeds.
     failed: Option<String>,
+    /// It may be in force all the same. Until it is written.
+    not_kept: Option<String>,
 }
 
 pub enum Event {
@@ -173,7 +177,8 @@ impl Agent {
             }
             Event::Reported(pauses) => self.mind.pauses.forget(&pauses),
         }
-        let error = self.trouble.refused.as_ref().or(self.trouble.failed.as_ref());
+        let Trouble { refused, failed, not_kept } = &self.trouble;
+        let error = refused.as_ref().or(failed.as_ref()).or(not_kept.as_ref());
         told.send_if_modified(|told| {
             let is_news = told.error.as_ref() != error;
             if let (true, Some(error)) = (is_news, error) {
@@ -192,16 +197,24 @@ impl Agent {
         let wanted = Wanted { generation, served };
         self.check(&self.own.configuration(&wanted))
             .map_err(|error| format!("generation {generation} cannot be served: {error}"))?;
-        let before = self.mind.wanted.clone();
         self.mind.hear(wanted, &pauses, clock::now()).map_err(|Older(told, there)| {
             format!("the plane asks for generation {told}, and {there} is here already: is its store an old copy?")
         })?;
-        if let Some(wanted) = self.mind.wanted.as_ref().filter(|wanted| before.as_ref() != Some(wanted)) {
-            self.home
-                .keep_assignment(wanted)
-                .map_err(|error| format!("generation {generation} is not kept on disk: {error}"))?;
-        }
+        self.keep();
         Ok(())
+    }
+
+    /// Tried again whenever the pooler's files are: a disk that was full has room again.
+    fn keep(&mut self) {
+        let is_kept = |wanted: &&Arc<Wanted>| self.kept.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, wanted));
+        let Some(wanted) = self.mind.wanted.as_ref().filter(|wanted| !is_kept(wanted)) else { return };
+        self.trouble.not_kept = match self.home.keep_assignment(wanted) {
+            Ok(()) => {
+                self.kept = Some(wanted.clone());
+                None
+            }
+            Err(error) => Some(format!("generation {} is not kept on disk: {error}", wanted.generation)),
+        };
     }
 
     fn check(&self, configuration: &Configuration) -> Result<(), PoolerError> {
@@ -209,6 +222,7 @@ impl Agent {
     }
 
     fn applied(&mut self, applied: Result<Applied, PoolerError>, told: &watch::Sender<Told>) {
+        self.keep();
         match applied {
             Ok(applied) => {
                 self.mind.applied(Ok(applied.reloads), clock::now());

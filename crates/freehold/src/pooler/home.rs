@@ -81,7 +81,7 @@ impl Home {
             Some(kept) => kept,
             None => {
                 let made = KeptKeys { admin: Key::make()?, check: Key::make()? };
-                self.write(CONSOLE, &made)
+                self.write(CONSOLE, &made, Lasts::Always)
                     .map_err(|error| Missing::because(&format!("write {}", self.file(CONSOLE).display()), &error))?;
                 made
             }
@@ -110,7 +110,7 @@ impl Home {
     }
 
     pub fn keep_assignment(&self, wanted: &Wanted) -> io::Result<()> {
-        self.write(ASSIGNMENT, wanted)
+        self.write(ASSIGNMENT, wanted, Lasts::Always)
     }
 
     pub fn pauses(&self, now: Moment) -> Pauses {
@@ -120,8 +120,9 @@ impl Home {
         }
     }
 
+    /// They are of no use to whoever comes after the machine's end, and clients wait meanwhile.
     pub fn keep_pauses(&self, pauses: &[Pause]) -> io::Result<()> {
-        self.write(PAUSES, &KeptPauses { boot: clock::boot(), pauses: pauses.to_vec() })
+        self.write(PAUSES, &KeptPauses { boot: clock::boot(), pauses: pauses.to_vec() }, Lasts::UntilReboot)
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -152,16 +153,31 @@ impl Home {
         })
     }
 
-    /// Whole or not at all, on disk before it has its name, and for nobody else to read.
-    fn write<T: Serialize>(&self, name: &str, value: &T) -> io::Result<()> {
+    /// Whole or not at all, on disk before it has its name where it is to last, and for nobody else to read.
+    fn write<T: Serialize>(&self, name: &str, value: &T, lasts: Lasts) -> io::Result<()> {
         let path = self.file(name);
         let new = path.with_extension("new");
-        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
-        file.write_all(&serde_json::to_vec(value)?)?;
-        file.sync_all()?;
-        fs::rename(&new, &path)?;
-        File::open(self.path.join("agent"))?.sync_all()
+        let write = || -> io::Result<()> {
+            let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
+            file.write_all(&serde_json::to_vec(value)?)?;
+            if lasts == Lasts::UntilReboot {
+                return fs::rename(&new, &path);
+            }
+            file.sync_all()?;
+            fs::rename(&new, &path)?;
+            File::open(self.path.join("agent"))?.sync_all()
+        };
+        // Half of it would only take room, of which there may be none.
+        write().inspect_err(|_| drop(fs::remove_file(&new)))
     }
+}
+
+/// What a file has to outlive.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lasts {
+    Always,
+    /// The process, and not the machine.
+    UntilReboot,
 }
 
 impl Key {

@@ -107,14 +107,14 @@ pub async fn agent(args: Args) -> Result<(), Missing> {
     let kept = home.assignment().map(Arc::new);
     write_files(&driver, &program, &own, kept.as_deref()).await?;
     let supervised = Supervised::start(options).await?;
-    let mind = look_around(&home, &driver, kept).await;
+    let mind = look_around(&home, &driver, kept.clone()).await;
     tracing::info!(
         pid = supervised.pid(),
         version = %program.release,
         generation = mind.wanted.as_ref().map(|wanted| wanted.generation),
         "PgBouncer runs"
     );
-    let agent = Agent { home, own, program, driver, supervised, mind, link, trouble: Trouble::default() };
+    let agent = Agent { home, own, program, driver, supervised, mind, kept, link, trouble: Trouble::default() };
     let supervised = agent.run(stop).await;
     match args.stop_with_me {
         true => supervised.stop().await,

@@ -11,6 +11,7 @@ use freehold_testkit::{Directory, Port, Running, processes_under};
 use nix::sys::signal::Signal;
 
 use crate::root;
+use crate::small_disk::SmallDisk;
 
 struct Demo {
     running: Running,
@@ -53,6 +54,9 @@ impl Demo {
 fn demo_shows_three_tenants_and_leaves_nothing() {
     let output = Demo::start().ends_with(0);
     assert!(output.contains("3 tenants, 3 logins, 15 refusals"), "{output}");
+    // Each through the pooler, with what the answer to its create said.
+    let created: Vec<&str> = output.lines().filter(|line| line.starts_with("   201  ")).collect();
+    assert!(created.len() == 3 && created.iter().all(|line| line.contains(" pooled ")), "{output}");
 }
 
 #[test]
@@ -64,6 +68,19 @@ fn demo_names_a_busy_port_before_it_makes_anything() {
         let output = Demo::start_at(api, postgres, |_, _| {}).ends_with(3);
         assert!(output.contains(&number.to_string()) && output.contains("choose another"), "{output}");
     }
+}
+
+#[test]
+fn demo_names_a_full_disk_before_initdb() {
+    let mut mounted = None;
+    let mut demo = Demo::start_at(Port::reserve(), Port::reserve(), |_, temporary| {
+        mounted = Some(SmallDisk::at(temporary));
+    });
+    // It goes before the directory that it is over.
+    let _disk = mounted;
+    let output = demo.ends_with(3);
+    assert!(output.contains("too little room in") && output.contains("1024 MB needed"), "{output}");
+    assert!(output.contains("TMPDIR choose") && !output.contains("initialise cluster"), "{output}");
 }
 
 #[test]

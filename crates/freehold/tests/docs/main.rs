@@ -4,7 +4,11 @@ mod alerts;
 mod blocks;
 mod commands;
 mod demo;
+mod needs;
 mod paths;
+#[path = "../pooled/small_disk.rs"]
+#[expect(dead_code, reason = "the pooler's tests fill and lock theirs as well")]
+mod small_disk;
 mod tables;
 
 use std::path::{Path, PathBuf};

@@ -115,6 +115,7 @@ failure_tests! {
     failure_in_tenant_move_back: MoveBack, 1;
     failure_in_tenant_move_finish: MoveFinished, 1;
     failure_in_server_drain: Drain, 1;
+    failure_in_server_rebalance: Rebalance, 1;
     failure_in_pooler_start: StartPooler, 1;
     failure_in_pooler_remove: RemovePooler, 1;
 }

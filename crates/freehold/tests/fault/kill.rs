@@ -103,6 +103,7 @@ impl Runs {
                 Scenario::MoveFinished,
                 Scenario::MoveAbandoned,
                 Scenario::Drain,
+                Scenario::Rebalance,
                 // An extension that it made stays.
                 Scenario::Plan,
             ]
@@ -186,6 +187,7 @@ kill_tests! {
     kill_tenant_move_finish_without_the_former_server: MoveAbandoned, 3, 0;
     kill_server_drain: Drain, 5, 0;
     kill_server_drain_check: DrainCheck, 1, 0;
+    kill_server_rebalance: Rebalance, 4, 0;
     kill_tenant_plan: Plan, 3, 2;
     kill_tenant_plan_that_moves: PlanMoved, 3, 2;
     kill_tenant_plan_that_moved_back: PlanMovedBack, 2, 1;

@@ -19,6 +19,7 @@ mod moves;
 mod picture;
 mod points;
 mod poolers;
+mod probe;
 mod quota;
 mod railzway;
 mod rig;

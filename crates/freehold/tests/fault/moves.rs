@@ -41,6 +41,13 @@ pub const UNCARRIED: &str = "CREATE TABLE keyless (j json); INSERT INTO keyless 
     CREATE TABLE secret (who text PRIMARY KEY); INSERT INTO secret VALUES ('a'), ('b'); CREATE POLICY none ON secret USING (who = 'a'); \
     ALTER TABLE secret ENABLE ROW LEVEL SECURITY; ALTER TABLE secret FORCE ROW LEVEL SECURITY";
 
+/// Of two that are as large as each other the first by name goes.
+const MEASURED: &str =
+    "INSERT INTO database_stats (server_id, database, transactions, blocks_hit, blocks_read, deadlocks, temp_bytes,
+        connections, transactions_per_second, size_bytes, size_at)
+    SELECT server_id, database, 0, 0, 0, 0, 0, 0, 0, 100 << 20, now() FROM tenant_database WHERE tenant_id IS NOT NULL
+    ON CONFLICT (server_id, database) DO UPDATE SET size_bytes = excluded.size_bytes, transactions_per_second = 0";
+
 /// They are in a catalog of the whole server.
 const SUBSCRIPTIONS: &str = "SELECT subname::text FROM pg_subscription s JOIN pg_database d ON d.oid = subdbid WHERE datname = current_database()";
 
@@ -66,6 +73,7 @@ impl Scenario {
                 | Self::MoveAbandoned
                 | Self::Drain
                 | Self::DrainCheck
+                | Self::Rebalance
                 | Self::PlanMoved
                 | Self::PlanMovedBack
         )
@@ -79,12 +87,19 @@ impl Scenario {
     /// A tenant on the first server; for what comes after a move, moved.
     pub async fn prepare_move(self, rig: &Rig, serve: &Serve, id: &str) {
         rig.is_for_one(self.is_about_plan()).await;
+        if self == Self::Rebalance {
+            let sql = "INSERT INTO \"freeze\" (target, by) VALUES ('stats', 'test') ON CONFLICT DO NOTHING";
+            rig.sql.batch_execute(sql).await.expect("freeze the loop");
+        }
         post(serve, &format!("/v1/servers/{OTHER}/cordon"), json!({})).await;
         for id in self.who_moves(id) {
             let (status, body) = serve.post("/v1/tenants", json!({"id": id, "template": "made"})).await;
             assert_eq!(status, 201, "{body}\n{}", serve.output());
         }
         post(serve, &format!("/v1/servers/{OTHER}/uncordon"), json!({})).await;
+        if self == Self::Rebalance {
+            rig.sql.batch_execute(MEASURED).await.expect("measure the tenants");
+        }
         let sql = match self {
             Self::MoveRedone => SLOW,
             Self::MoveByDump => UNCARRIED,
@@ -103,6 +118,10 @@ impl Scenario {
         if matches!(self, Self::Drain | Self::DrainCheck) {
             let body = json!({"keep_seconds": 600, "dry_run": self == Self::DrainCheck});
             return serve.begin(Method::POST, &format!("/v1/servers/{SERVER}/drain"), Some(body)).await;
+        }
+        if self == Self::Rebalance {
+            let body = json!({"keep_seconds": 600, "confirm": true});
+            return serve.begin(Method::POST, "/v1/rebalance", Some(body)).await;
         }
         let (path, body) = match self {
             Self::MoveBack | Self::PlanMovedBack => ("move/rollback", json!({})),
@@ -153,7 +172,7 @@ impl Scenario {
     /// Two where all of a server go: whoever takes over finds one that is under way, and one that is not.
     fn who_moves(self, id: &str) -> Vec<String> {
         match self {
-            Self::Drain => vec![id.to_owned(), format!("{id}-too")],
+            Self::Drain | Self::Rebalance => vec![id.to_owned(), format!("{id}-too")],
             _ => vec![id.to_owned()],
         }
     }

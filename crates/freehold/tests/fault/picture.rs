@@ -63,6 +63,8 @@ const OF_STORE: &[&str] = &[
         EXISTS (SELECT FROM api_key k WHERE k.id = v.key_id AND k.revoked_at IS NULL), v.reason) FROM pooler p JOIN pooler_service v ON v.pooler_id = p.id",
     "SELECT format('move of %s from %s to %s moved=%s follows=%s kept=%s plans=%s,%s', tenant_id, from_server, to_server, flipped_at IS NOT NULL, follows, keep_until IS NOT NULL,
         plan_before, plan_after) FROM tenant_move",
+    "SELECT format('rebalance of %s from %s to %s moved=%s code=%s', tenant_id, from_server, to_server, moved_by IS NOT NULL, code) FROM rebalance_tenant",
+    "SELECT format('not moved by a rebalance %s: %s', tenant_id, code) FROM rebalance_failure",
     "SELECT format('change of plan of %s to %s waits=%s', tenant_id, plan, waits_code) FROM plan_change",
     "SELECT format('waits %s for %s as %s', id, waiting_for, waiting_plan) FROM tenant WHERE waiting_for IS NOT NULL",
     "SELECT format('key in force %s', name) FROM api_key WHERE revoked_at IS NULL",

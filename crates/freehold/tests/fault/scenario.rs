@@ -96,6 +96,8 @@ pub enum Scenario {
     Drain,
     /// What that would do.
     DrainCheck,
+    /// One of two tenants goes to a server that has none.
+    Rebalance,
     /// Another plan on the same server.
     Plan,
     /// Another plan, of another kind of server.
@@ -107,7 +109,7 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 43] = [
         Self::Made,
         Self::FromStock,
         Self::Suspend,
@@ -146,6 +148,7 @@ impl Scenario {
         Self::MoveAbandoned,
         Self::Drain,
         Self::DrainCheck,
+        Self::Rebalance,
         Self::PlanMoved,
         Self::PlanMovedBack,
         Self::StartPooler,
@@ -186,6 +189,7 @@ impl Scenario {
             Self::Plan => &["tenant.plan"],
             Self::Drain => &["server.drain"],
             Self::DrainCheck => &["server.drain_check"],
+            Self::Rebalance => &["server.rebalance"],
             Self::StartPooler => &["pooler.start"],
             Self::RemovePooler => &["pooler.remove"],
         }

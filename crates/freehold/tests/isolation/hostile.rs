@@ -3,7 +3,9 @@
 
 use std::path::Path;
 
+use freehold_testkit::{Cluster, as_tenant};
 use serde_json::json;
+use tokio_postgres::Client;
 
 use crate::payload;
 use crate::template;
@@ -11,22 +13,33 @@ use crate::world::{Power, Tenant, World, ask};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hostile_15_superuser() {
-    hostile(World::serve(15, Power::Superuser).await).await;
+    hostile(world(15, Power::Superuser).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hostile_18_superuser() {
-    hostile(World::serve(18, Power::Superuser).await).await;
+    hostile(world(18, Power::Superuser).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hostile_15_weak_admin() {
-    hostile(World::serve(15, Power::Weak).await).await;
+    hostile(world(15, Power::Weak).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hostile_18_weak_admin() {
-    hostile(World::serve(18, Power::Weak).await).await;
+    hostile(world(18, Power::Weak).await).await;
+}
+
+/// Sizes are measured every second, and a plan brings extensions: trusted ones, and with a superuser two that are not.
+async fn world(version: u32, power: Power) -> World {
+    let more = if power == Power::Superuser { ", \"dblink\", \"pageinspect\"" } else { "" };
+    let settings = format!(
+        "[stats]\nperiod_seconds = 1\nsize_period_seconds = 1\n[[plan]]\nname = \"standard\"\ndefault = true\n\
+         [[plan]]\nname = \"big\"\nrank = 1\nconnection_limit = 7\nextensions = [\"citext\", \"hstore\", \"pg_trgm\", \"ltree\", \"intarray\"{more}]\n"
+    );
+    // Nobody but Freehold and the tenants ever looks at a table.
+    World::serve_on(Cluster::builder(version).setting("autovacuum", "off"), power, &[], &settings).await
 }
 
 async fn hostile(world: World) {
@@ -101,6 +114,9 @@ async fn everything_freehold_does_runs_no_payload(world: &World, tenant: &Tenant
     for path in ["/v1/status", "/metrics", "/v1/tenants/mallory", "/v1/servers/srv"] {
         world.get(path).await;
     }
+    it_is_measured(world, &store, tenant).await;
+    it_gets_another_plan(world, tenant).await;
+    its_credential_is_rotated(world, tenant).await;
     world.tell(tenant, "suspend").await;
     world.check().await;
     world.tell(tenant, "resume").await;
@@ -112,6 +128,56 @@ async fn everything_freehold_does_runs_no_payload(world: &World, tenant: &Tenant
     nobody_else_ran_a_payload(world, tenant).await;
     let left = format!("select count(*)::text from pg_roles where rolname like '{}%'", tenant.owner());
     assert_eq!(ask(&admin, &left).await, "0");
+}
+
+/// Two rounds of the loop that counts and measures, begun after all of this was planted.
+async fn it_is_measured(world: &World, store: &Client, tenant: &Tenant) {
+    let now = ask(store, "select clock_timestamp()::text").await;
+    // Where nothing happened since, nothing is measured.
+    tenant.session().await.batch_execute("select 1").await.unwrap();
+    for sql in [
+        format!(
+            "select count(*)::text from loop_lease where name = 'stats' and started_at > '{now}' and finished_at > started_at and error is null"
+        ),
+        format!(
+            "select count(*)::text from database_stats where size_at > '{now}' and database = (select database from tenant_database where tenant_id = 'mallory')"
+        ),
+    ] {
+        world.until("a round of stats is over", || async { ask(store, &sql).await == "1" }).await;
+    }
+    assert!(world.get("/v1/tenants/mallory").await["usage"]["size_bytes"].as_u64() > Some(0));
+}
+
+/// Extensions come into a database that is full of traps.
+async fn it_gets_another_plan(world: &World, tenant: &Tenant) {
+    let (status, body) = world.post("/v1/tenants/mallory/plan", json!({"plan": "big"})).await;
+    assert_eq!(status, 200, "{body}\n{}", world.output());
+    let admin = world.superuser(tenant.database()).await;
+    let there = "select count(*)::text from pg_catalog.pg_extension where extname in ('citext', 'hstore', 'pg_trgm', 'ltree', 'intarray')";
+    assert_eq!(ask(&admin, there).await, "5");
+    let left = "select count(*)::text from pg_catalog.pg_namespace where nspname ~ '^fh_'";
+    assert_eq!(ask(&admin, left).await, "0", "a schema in which one was made");
+    nobody_else_ran_a_payload(world, tenant).await;
+}
+
+/// The old login has things in its own name when it goes, and the new one is handed out.
+async fn its_credential_is_rotated(world: &World, tenant: &Tenant) {
+    let own = "set role none; create schema again;
+         create table again.trap (a int default public.on_default() check (public.on_check(a)));
+         create index on again.trap (public.on_index(a));
+         create trigger t before insert or update on again.trap for each row execute function public.on_trigger();
+         create function again.f() returns int language plpgsql security definer as $f$ begin perform public.attempt('definer'); return 1; end $f$;";
+    payload::plant(&tenant.session().await, own).await;
+    let (status, rotated) = world.post("/v1/tenants/mallory/credentials/rotate", json!({"grace_seconds": 3600})).await;
+    assert_eq!(status, 200, "{rotated}\n{}", world.output());
+    as_tenant(&rotated["connection"]).await.expect("the new one lets in");
+    let (status, body) = world.post("/v1/tenants/mallory/credentials/retire", json!({})).await;
+    assert_eq!(status, 200, "{body}\n{}", world.output());
+    assert!(tenant.connect().await.is_err(), "the old one is in force");
+    let owner =
+        "select nspowner::regrole::text from pg_catalog.pg_namespace where nspname operator(pg_catalog.=) 'again'";
+    assert_eq!(ask(&world.superuser(tenant.database()).await, owner).await, tenant.owner());
+    nobody_else_ran_a_payload(world, tenant).await;
 }
 
 /// Trusted extensions' scripts run as superuser, in a schema that the tenant can write to.

@@ -5,10 +5,11 @@ use std::fs;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use freehold_testkit::{ADMIN_PASSWORD, Cluster, processes_under};
+use freehold_testkit::{ADMIN_PASSWORD, Cluster, WEAK_ADMIN_PASSWORD, processes_under};
 use reqwest::Method;
 use serde_json::{Value as Json, json};
 
+use crate::issued;
 use crate::world::{Power, Tenant, World};
 
 /// In connection strings that are refused, or lead nowhere.
@@ -16,8 +17,17 @@ const WRONG: &str = "wrongButSecretPassword1";
 const SEALING_KEY: &str = "Zm9yIGlzb2xhdGlvbiB0ZXN0cyBhbmQgbm90aGluZyE";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_secret_is_found_anywhere() {
-    let cluster = Cluster::builder(15)
+async fn leak_15_superuser() {
+    no_secret_is_found_anywhere(15, Power::Superuser).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leak_18_weak_admin() {
+    no_secret_is_found_anywhere(18, Power::Weak).await;
+}
+
+async fn no_secret_is_found_anywhere(version: u32, power: Power) {
+    let cluster = Cluster::builder(version)
         .log_statements()
         .setting("shared_preload_libraries", "pg_stat_statements")
         .setting("pg_stat_statements.track_utility", "on")
@@ -26,7 +36,8 @@ async fn no_secret_is_found_anywhere() {
         .setting("log_error_verbosity", "verbose")
         .setting("log_parameter_max_length_on_error", "-1")
         .setting("track_activity_query_size", "64kB");
-    let world = World::serve_on(cluster, Power::Superuser, &[("FREEHOLD_LOG", "trace")], "").await;
+    let edge = "[[edge]]\nkind = \"tansucloud\"";
+    let world = World::serve_on(cluster, power, &[("FREEHOLD_LOG", "trace")], edge).await;
     let admin = world.superuser("postgres").await;
     admin.batch_execute("create extension pg_stat_statements").await.unwrap();
 
@@ -36,12 +47,13 @@ async fn no_secret_is_found_anywhere() {
         done.store(true, Ordering::Relaxed);
         worked
     });
-    secrets.push(("the server's admin password".into(), ADMIN_PASSWORD.into()));
+    secrets.push(("the superuser's password".into(), ADMIN_PASSWORD.into()));
+    secrets.push(("the weak admin's password".into(), WEAK_ADMIN_PASSWORD.into()));
     secrets.push(("a password of a bad connection string".into(), WRONG.into()));
     secrets.push(("the sealing key".into(), SEALING_KEY.into()));
     secrets.push(("the sealing key, in plain".into(), "for isolation tests and nothing!".into()));
     secrets.push(("the first API key".into(), world.key.clone()));
-    assert!(secrets.len() > 15 && secrets.iter().all(|(_, secret)| secret.len() >= 16));
+    assert!(secrets.len() > 22 && secrets.iter().all(|(_, secret)| secret.len() >= 16));
 
     places.insert("answers without a credential".into(), said);
     for path in [
@@ -145,7 +157,11 @@ async fn work(world: &World) -> (Vec<(String, String)>, String) {
     let reader = key("reader", json!(["read"])).await;
     let credentials = key("credentials", json!(["credentials", "read"])).await;
     let provision = key("provision", json!(["provision"])).await;
-    let tenants: Vec<Tenant> = world.tenants(10).await;
+    // One after another: all at once, with every statement and every trace logged, is a test of patience.
+    let mut tenants: Vec<Tenant> = Vec::new();
+    for n in 0..10 {
+        tenants.push(world.create(json!({"id": format!("t{n}")})).await);
+    }
     for tenant in &tenants {
         let path = format!("/v1/tenants/{}/connection", tenant.id);
         let (status, body) = world.request(Method::GET, &path, &credentials, None).await;
@@ -169,6 +185,11 @@ async fn work(world: &World) -> (Vec<(String, String)>, String) {
     world.until_mended("the credential works again", || async { tenants[4].connect().await.is_ok() }).await;
     world.delete(&tenants[5], true).await;
     world.delete(&tenants[6], false).await;
+    secrets.extend(issued::by_rotations(world, &tenants[7]).await);
+    secrets.push(issued::by_adoption(world).await);
+    let (issued, answer) = issued::by_the_edge(world, &provision).await;
+    secrets.push(issued);
+    say(answer);
 
     for body in [
         json!({"id": "x", "plan": "none"}),

@@ -4,6 +4,7 @@
 mod collusion;
 mod fuzz;
 mod hostile;
+mod issued;
 mod leak;
 mod neighbours;
 mod payload;

@@ -13,15 +13,15 @@ use crate::story::{ask, connection, create, until};
 /// Of his console.
 const BOSS: &str = "secret-of-the-boss";
 
-struct His {
-    plane: Plane,
+pub struct His {
+    pub plane: Plane,
     pooler: Pgbouncer,
     ini: String,
     users: String,
 }
 
 impl His {
-    async fn start(version: &str) -> Self {
+    pub async fn start(version: &str) -> Self {
         let mut his = Self::stopped(version).await;
         his.write();
         his.pooler.start();
@@ -61,7 +61,7 @@ impl His {
             "external": {"file": self.pooler.ini(), "admin": self.admin(password)}})
     }
 
-    async fn register(&self) {
+    pub async fn register(&self) {
         let (status, _, made) = self.plane.post("/v1/poolers", self.body(BOSS)).await;
         assert_eq!((status, &made["management"]), (201, &json!("external")), "{made}");
         self.until_health("healthy").await;
@@ -71,7 +71,7 @@ impl His {
         self.plane.get("/v1/poolers/edge").await.2
     }
 
-    async fn until_health(&self, health: &str) -> Json {
+    pub async fn until_health(&self, health: &str) -> Json {
         until(&format!("the pooler is {health}"), async || match self.edge().await {
             edge if edge["health"] == health => Ok(()),
             other => Err(format!("{other}\n{}", self.pooler.log())),
@@ -89,7 +89,7 @@ impl His {
         .await;
     }
 
-    async fn until_ready(&self, tenant: &str, ready: bool) -> Json {
+    pub async fn until_ready(&self, tenant: &str, ready: bool) -> Json {
         until(&format!("pooled.ready of {tenant} is {ready}"), async || {
             let pooled = connection(&self.plane, tenant).await["pooled"]["ready"].clone();
             if pooled == ready { Ok(()) } else { Err(format!("{pooled} {}", self.edge().await)) }
@@ -120,6 +120,15 @@ impl His {
         std::fs::write(self.pooler.ini(), edit(&self.text())).unwrap();
     }
 
+    /// As its console says.
+    pub fn is_paused(&self, connection: &Json) -> bool {
+        let mut psql = std::process::Command::new("psql");
+        let shown = psql.args(["-XAtc", "SHOW DATABASES", &self.admin(BOSS)]).output().unwrap();
+        let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+        let line = shown.lines().find(|line| line.starts_with(connection["pooled"]["database"].as_str().unwrap()));
+        line.and_then(|line| line.rsplit('|').nth(1)).unwrap_or_else(|| panic!("{shown}")) != "0"
+    }
+
     fn check(&self, exit: i32) -> String {
         let said = self.plane.cli(&["pooler", "check", "edge"]);
         let text = [said.stdout, said.stderr].map(|part| String::from_utf8_lossy(&part).into_owned()).concat();
@@ -133,7 +142,7 @@ impl His {
     }
 }
 
-async fn logs_in(connection: &Json) {
+pub async fn logs_in(connection: &Json) {
     let client = as_tenant(&connection["pooled"]).await.unwrap_or_else(|error| panic!("{error:?}"));
     let found = ask(&client, "SELECT current_database()::text").await.unwrap();
     assert_eq!(found, connection["direct"]["database"].as_str().unwrap());
@@ -294,11 +303,7 @@ pub async fn a_pause_ends_by_its_deadline_while_a_plane_runs(version: &'static s
     drop(store);
     let held = his.plane.sigterm_and_wait().await;
     assert_eq!(held.code(), Some(0), "{}", his.plane.output());
-    let shown =
-        std::process::Command::new("psql").args(["-XAtc", "SHOW DATABASES", &his.admin(BOSS)]).output().unwrap();
-    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
-    let line = shown.lines().find(|line| line.starts_with(made["pooled"]["database"].as_str().unwrap())).unwrap();
-    assert_eq!(line.rsplit('|').nth(1), Some("0"), "paused: {shown}");
+    assert!(!his.is_paused(&made));
 }
 
 pub async fn a_full_or_locked_disk_is_named_and_hinders_no_create(version: &'static str) {
@@ -408,7 +413,7 @@ async fn a_pgcat_of_tansucloud_gains_and_loses_pools() {
 }
 
 /// The control store, as its admin, by the private socket.
-async fn store_of(plane: &Plane) -> tokio_postgres::Client {
+pub async fn store_of(plane: &Plane) -> tokio_postgres::Client {
     let run = plane.data_dir().join("run");
     let mut config = tokio_postgres::Config::new();
     config.host_path(&run).port(socket_port(&run)).user("freehold_admin").dbname("freehold_control");

@@ -1,5 +1,6 @@
 //! Tenants behind a real PgBouncer: the agent's protocol with a plane that the test plays, and stories with the real one.
 
+mod away;
 mod begin;
 mod bench;
 mod budget;
@@ -10,11 +11,14 @@ mod encrypted;
 mod external;
 mod fake;
 mod hold;
+mod killed;
 mod many;
 mod moves;
+mod named;
 mod pgbench;
 mod plans;
 mod platform;
+mod rebalance;
 mod rotation;
 mod serve;
 mod small_disk;
@@ -39,6 +43,7 @@ macro_rules! stories {
 }
 
 stories!(
+    away::a_pause_ends_by_its_deadline_while_the_store_is_away,
     budget::a_plan_above_the_budget_is_said,
     budget::as_many_as_there_are_connections_never_fail,
     budget::more_tenants_than_connections_take_turns,
@@ -46,6 +51,7 @@ stories!(
     clients::every_driver_gets_in_with_what_is_printed,
     crowd::who_works_notices_nothing_of_those_who_come_and_go,
     encrypted::poolers_of_a_platform_speak_tls_to_both_sides,
+    encrypted::the_pooler_of_dev_speaks_tls_to_whoever_asks,
     external::tenants_come_and_go_also_while_it_is_down,
     external::a_pause_ends_by_its_deadline_while_a_plane_runs,
     external::a_full_or_locked_disk_is_named_and_hinders_no_create,
@@ -53,13 +59,18 @@ stories!(
     hold::a_pause_outlives_its_agent_and_its_pgbouncer,
     hold::a_pause_that_cannot_drain_names_who_held_it,
     hold::a_change_of_a_paused_entry_waits_for_its_end,
+    killed::a_killed_pooler_is_noticed_by_its_own_tenants_alone,
     moves::a_move_outlives_its_pgbouncer,
     moves::a_tenant_moves_and_comes_back_while_it_is_written_to,
     moves::a_tenant_moves_by_dump_while_its_clients_are_held,
+    named::names_by_pattern_reload_once_and_plain_stock_never,
     plans::a_plan_is_changed_while_its_tenant_works,
     many::tenants_are_spread_over_poolers_and_all_are_served,
+    platform::a_full_or_locked_disk_of_an_agent_hinders_no_create,
     platform::poolers_come_by_themselves_and_outlive_the_plane,
+    platform::what_hangs_at_its_start_says_why,
     platform::what_cannot_be_started_says_why_and_is_tried_again,
+    rebalance::sizes_of_three_servers_are_evened_out_while_tenants_write,
     rotation::a_leaked_credential_is_refused_by_the_pooler_at_once,
     rotation::names_that_alternate_and_passwords_that_are_replaced,
     rotation::nobody_who_works_notices_a_rotation,

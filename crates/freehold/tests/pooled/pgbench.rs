@@ -15,7 +15,7 @@ use crate::story::ask;
 
 /// A machine that tests share has time for something else.
 const RATE: &str = "120";
-const CLIENTS: &str = "4";
+const CLIENTS: i64 = 4;
 /// It ends when it is told to.
 const LONG: &str = "7200";
 /// TPC-B, whose history says which transaction of which client it was. `n` is the client's own, from one to the next.
@@ -59,8 +59,8 @@ impl Pgbench {
         let directory = Directory::new();
         std::fs::write(directory.path().join("script.sql"), SCRIPT).unwrap();
         let mut command = command(endpoint);
-        command.args(["-n", "-c", CLIENTS, "-j", "2", "-T", LONG, "-R", RATE, "-M", mode, "-D", "n=0", "--log"]);
-        command.args(["-f", "script.sql"]).current_dir(directory.path());
+        command.args(["-n", "-c", &CLIENTS.to_string(), "-j", "2", "-T", LONG, "-R", RATE, "-M", mode, "-D", "n=0"]);
+        command.args(["--log", "-f", "script.sql"]).current_dir(directory.path());
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
         Self { child, directory }
     }
@@ -87,6 +87,20 @@ impl Pgbench {
         assert_eq!(processed, Some(told.committed.len().to_string().as_str()), "{stdout}");
         Ran { told }
     }
+
+    /// Its connections break: it gives up by itself, and says so. Of each client the answer to one transaction may be lost.
+    pub async fn breaks(self) -> Ran {
+        let over = tokio::time::timeout(PATIENCE, self.child.wait_with_output()).await.expect("pgbench ends").unwrap();
+        let stderr = String::from_utf8_lossy(&over.stderr);
+        assert!(!over.status.success() && stderr.contains("Run was aborted"), "{stderr}");
+        let mut told = logged(self.directory.path());
+        for client in 0..CLIENTS {
+            let own = client * OF_CLIENT..(client + 1) * OF_CLIENT;
+            let last = told.committed.range(own.clone()).next_back().copied().unwrap_or(own.start);
+            told.unknown.insert(last + 1);
+        }
+        Ran { told }
+    }
 }
 
 impl Ran {
@@ -107,6 +121,7 @@ fn command(endpoint: &Json) -> Command {
     let mut command = Command::new(engine(15).join("pgbench"));
     command.env("PGHOST", text("host")).env("PGPORT", endpoint["port"].to_string()).env("PGUSER", text("user"));
     command.env("PGDATABASE", text("database")).env("PGPASSWORD", text("password")).stdin(Stdio::null());
+    command.env("PGSSLMODE", text("sslmode"));
     command
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use freehold_testkit::{Directory, Plane, Ports, as_tenant, pooler_engine, processes_under};
+use freehold_testkit::{Directory, Plane, Port, Ports, as_tenant, pooler_engine, processes_under};
 use futures::future::join_all;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpgid};
@@ -12,6 +12,8 @@ use serde_json::{Value as Json, json};
 use tokio_postgres::Client;
 
 use crate::bench::BINARY;
+use crate::external::store_of;
+use crate::small_disk::SmallDisk;
 use crate::story::{ask, connection, create, is_answered, until, until_in};
 
 /// Where its poolers are. Ends what runs there.
@@ -63,7 +65,7 @@ impl Place {
         agents[0]
     }
 
-    fn pgbouncer(&self, pooler: &str) -> Pid {
+    pub fn pgbouncer(&self, pooler: &str) -> Pid {
         let found = processes_under(&self.home(pooler).join("run"));
         assert_eq!(found.len(), 1, "{pooler} has {found:?}");
         found[0]
@@ -265,4 +267,66 @@ pub async fn what_cannot_be_started_says_why_and_is_tried_again(version: &'stati
     .await;
     all_are_healthy(&plane, &["front", "pooler-1"]).await;
     assert_eq!(plane.get("/v1/poolers/front").await.2["port"], front["port"]);
+}
+
+/// The tenant that comes meanwhile; what begins it, what it is called, what ends it.
+type Trouble = (&'static str, fn(&SmallDisk), &'static str, fn(&SmallDisk));
+
+pub async fn a_full_or_locked_disk_of_an_agent_hinders_no_create(version: &'static str) {
+    let place = Place::new();
+    let home = place.home("pooler-1");
+    std::fs::create_dir_all(&home).unwrap();
+    let disk = SmallDisk::at(&home);
+    let plane = place.plane(version, 10, "").await;
+    all_are_healthy(&plane, &["pooler-1"]).await;
+    create(&plane, "first").await;
+    let first = pooled(&plane, "first").await;
+
+    let troubles: [Trouble; 2] = [
+        ("full", SmallDisk::fill, "the disk is full", SmallDisk::empty),
+        ("locked", SmallDisk::lock, "not possible for this user", SmallDisk::unlock),
+    ];
+    for (id, begin, why, end) in troubles {
+        begin(&disk);
+        let made = create(&plane, id).await;
+        assert_eq!(made["pooled"]["ready"], false, "{id}");
+        as_tenant(&made["direct"]).await.unwrap();
+        until(why, async || match poolers(&plane).await[0]["message"].as_str() {
+            Some(message) if message.contains(why) => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await;
+        // Who was served before is served.
+        assert_eq!(ask(&as_tenant(&first["pooled"]).await.unwrap(), "SELECT 'in'").await.unwrap(), "in");
+        assert_eq!(connection(&plane, id).await["pooled"]["ready"], false, "{id}");
+        end(&disk);
+        let own = pooled(&plane, id).await;
+        assert_eq!(ask(&as_tenant(&own["pooled"]).await.unwrap(), "SELECT 'in'").await.unwrap(), "in");
+        all_are_healthy(&plane, &["pooler-1"]).await;
+        // The next agent would begin with it.
+        let kept = std::fs::read_to_string(home.join("agent/assignment.json")).unwrap();
+        assert!(kept.contains(own["direct"]["database"].as_str().unwrap()), "{kept}");
+    }
+}
+
+pub async fn what_hangs_at_its_start_says_why(version: &'static str) {
+    let place = Place::new();
+    // Nobody is there: its agent asks in vain.
+    let nowhere = Port::reserve();
+    let plane = place.plane(version, 3, &format!("plane_url = \"http://127.0.0.1:{}\"\n", nowhere.number)).await;
+    let found = async || plane.get("/v1/poolers/pooler-1/check").await.2["findings"].clone();
+    let store = store_of(&plane).await;
+    let waiting = "SELECT count(*)::text FROM operation WHERE kind = 'pooler.start' AND error ->> 'message' LIKE '%not heard of%'";
+    until("it waits for its agent", async || match ask(&store, waiting).await.unwrap().as_str() {
+        "1" => Ok(()),
+        other => Err(other.to_owned()),
+    })
+    .await;
+    assert_eq!(found().await, json!([]));
+    let later = "UPDATE operation SET created_at = created_at - interval '2 minutes' WHERE kind = 'pooler.start'";
+    assert_eq!(store.execute(later, &[]).await.unwrap(), 1);
+    let said = found().await;
+    assert!(said[0]["code"] == "pooler_slow" && said[0]["message"].to_string().contains("not heard of"), "{said}");
+    let status = plane.get("/v1/status").await.2;
+    assert!(status["concerns"].to_string().contains("pooler_slow"), "{status}");
 }

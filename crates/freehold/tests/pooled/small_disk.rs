@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use freehold_testkit::processes_under;
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::geteuid;
 
 pub struct SmallDisk(PathBuf);
@@ -34,12 +36,14 @@ impl SmallDisk {
         std::fs::remove_file(self.filler()).unwrap();
     }
 
+    /// Also under files that are open for writing: as itself, over itself.
     pub fn lock(&self) {
-        as_root(&["mount", "-o", "remount,ro", &self.0.display().to_string()]);
+        let path = self.0.display().to_string();
+        as_root(&["mount", "-o", "bind,ro", &path, &path]);
     }
 
     pub fn unlock(&self) {
-        as_root(&["mount", "-o", "remount,rw", &self.0.display().to_string()]);
+        as_root(&["umount", "-l", &self.0.display().to_string()]);
     }
 
     fn filler(&self) -> PathBuf {
@@ -49,7 +53,11 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily: a pooler may still run in it.
+        // What works in it is not found any more once it is gone.
+        for process in processes_under(&self.0) {
+            let _ = kill(process, Signal::SIGKILL);
+        }
+        // Lazily: it takes them a moment.
         as_root(&["umount", "-l", &self.0.display().to_string()]);
     }
 }

@@ -12,7 +12,8 @@ use freehold_testkit::{Directory, Plane, Port, as_tenant, processes_under};
 use serde_json::{Value as Json, json};
 
 use crate::common::{
-    BINARY, create, create_as, dev, exits, expect, log_in, postgres_port, stderr, stdout, text, until_stock, walk,
+    BINARY, admin, create, create_as, dev, exits, expect, log_in, postgres_port, stderr, stdout, text, until_stock,
+    walk,
 };
 
 /// `freehold dev` that is expected to end by itself.
@@ -84,6 +85,50 @@ async fn story_dev_keeps_everything_however_it_ends() {
     plane.start_again().await;
     assert_eq!(plane.api_key(), key);
     still_there(&plane, &made).await;
+}
+
+/// What moves, creates and a start after a crash need of a cluster from its first day; and Ctrl-C ends it in order.
+#[tokio::test]
+async fn story_dev_tunes_its_cluster_and_ends_in_order_at_an_interrupt() {
+    let mut plane = dev().stock(0).start().await;
+    let server = admin(&plane, "postgres").await;
+    for (name, value) in [
+        ("min_wal_size", "2GB"),
+        ("recovery_init_sync_method", "syncfs"),
+        ("wal_level", "logical"),
+        ("password_encryption", "scram-sha-256"),
+        ("data_checksums", "on"),
+        ("listen_addresses", "127.0.0.1"),
+        ("unix_socket_permissions", "0700"),
+        ("fsync", "on"),
+    ] {
+        assert_eq!(text(&server, &format!("SELECT current_setting('{name}')")).await, value, "{name}");
+    }
+    for name in ["max_replication_slots", "max_wal_senders", "max_logical_replication_workers", "max_worker_processes"]
+    {
+        let many: i32 = text(&server, &format!("SELECT current_setting('{name}')")).await.parse().unwrap();
+        assert!(many >= 32, "{name} is {many}");
+    }
+    let encoding =
+        "SELECT string_agg(DISTINCT pg_encoding_to_char(encoding) || ' ' || datcollate, ', ') FROM pg_database";
+    assert_eq!(text(&server, encoding).await, "UTF8 C.UTF-8");
+    let hba = "SELECT string_agg(DISTINCT type || ' ' || auth_method, ', ' ORDER BY type || ' ' || auth_method) FROM pg_hba_file_rules WHERE type <> 'local'";
+    assert_eq!(text(&server, hba).await, "host scram-sha-256");
+    drop(server);
+    let made = create(&plane, "acme").await;
+
+    kill(Pid::from_raw(plane.pid().cast_signed()), Signal::SIGINT).unwrap();
+    let status = plane.wait_until_dead().await;
+    assert_eq!(status.code(), Some(0), "{}", plane.output());
+    assert_eq!(processes_under(&plane.data_dir()), [], "something runs on");
+    let control = plane.data_dir().join("servers/local-1/log");
+    let said: String = std::fs::read_dir(control)
+        .unwrap()
+        .map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap())
+        .collect();
+    assert!(said.contains("database system is shut down"), "{said}");
+    plane.start_again().await;
+    log_in(&made["connection"]).await;
 }
 
 #[tokio::test]

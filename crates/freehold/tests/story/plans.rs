@@ -1,9 +1,13 @@
 //! Issue 2, item 3: plans from the settings arrive as limits on the roles.
 
+use std::time::Duration;
+
 use serde_json::{Value as Json, json};
 use tokio_postgres::Client;
 
-use crate::common::{admin, create_as, dev_with, expect, log_in, problem, settings, shipped, text, until_stock, walk};
+use crate::common::{
+    admin, create_as, dev_with, expect, log_in, problem, settings, shipped, text, until, until_stock, walk,
+};
 
 async fn role(server: &Client, made: &Json) -> (i32, String) {
     let sql = "SELECT rolconnlimit, coalesce(array_to_string(setconfig, ' '), '') FROM pg_roles r
@@ -17,7 +21,7 @@ async fn story_each_plan_brings_its_limits() {
     let mut text_of = std::fs::read_to_string(shipped("deploy/plans/railzway.toml")).unwrap();
     text_of.push_str(
         "\n[[plan]]\nname = \"tight\"\nrank = 1\nserver = \"shared\"\nconnection_limit = 2\nstatement_timeout_ms = 1234\n\
-         work_mem_kb = 2048\ntemp_file_limit_kb = 4096\nextensions = [\"citext\"]\n[stock]\nper_template = 2\n",
+         work_mem_kb = 2048\ntemp_file_limit_kb = 4096\nidle_in_transaction_timeout_ms = 400\nextensions = [\"citext\"]\n[stock]\nper_template = 2\n",
     );
     let settings = settings(&text_of);
     let plane = dev_with(&settings).start().await;
@@ -51,7 +55,16 @@ async fn story_each_plan_brings_its_limits() {
     let second = log_in(&tight["connection"]).await;
     let third = freehold_testkit::as_tenant(&tight["connection"]).await.expect_err("a third session of two");
     assert!(format!("{third:?}").contains("53300") || format!("{third:?}").contains("too many"), "{third:?}");
-    drop((session, second));
+    drop(second);
+    // Who holds a transaction open and does nothing is put out; who does nothing without one is not.
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    session.batch_execute("BEGIN; SELECT 1").await.expect("idle, and in no transaction");
+    until("the session is ended", async || if session.is_closed() { Ok(()) } else { Err("it is open".into()) }).await;
+    let ended = session.batch_execute("COMMIT").await.expect_err("idle in a transaction");
+    assert!(ended.is_closed(), "{ended:?}");
+    let again = log_in(&tight["connection"]).await;
+    assert_eq!(text(&again, "SELECT current_setting('idle_in_transaction_session_timeout')").await, "400ms");
+    drop(again);
     for tenant in ["free", "pro", "tight"] {
         assert_eq!(
             plane.get(&format!("/v1/tenants?plan={}", if tenant == "free" { "free-trial" } else { tenant })).await.2["items"]

@@ -7,7 +7,8 @@ use freehold_testkit::Plane;
 use reqwest::Method;
 use serde_json::{Value as Json, json};
 
-use crate::common::{create_as, dev, expect, key, log_in, problem, walk};
+use crate::common::{create_as, dev, dev_with, expect, key, log_in, problem, walk};
+use crate::server_pool::{Place, pool};
 
 const ALL: [&str; 5] = ["admin", "operate", "provision", "read", "credentials"];
 const THEIRS: &str = "theirs-and-secret";
@@ -57,7 +58,9 @@ async fn routes(plane: &Plane, ids: &BTreeMap<&str, String>) -> Vec<Route> {
 
 #[tokio::test]
 async fn story_no_route_opens_to_whoever_may_not_use_it() {
-    let plane = dev().stock(2).start().await;
+    let place = Place::new();
+    let settings = place.settings(&pool("own", "kind = \"dedicated\"\nminimum_spare = 0"));
+    let plane = dev_with(&settings).stock(2).start().await;
     create_as(&plane, json!({"id": "mine"})).await;
     let theirs = create_as(&plane, json!({"id": THEIRS, "name": "Their Name", "labels": {"their": "label"}})).await;
     let session = log_in(&theirs["connection"]).await;
@@ -68,6 +71,10 @@ async fn story_no_route_opens_to_whoever_may_not_use_it() {
     drop(session);
     let operation = walk(&plane, &format!("/v1/operations?subject=tenant:{THEIRS}"), 10).await[0]["id"].clone();
     let victim = plane.post("/v1/keys", json!({"name": "victim", "scopes": ["read"]})).await.2["id"].clone();
+    // One that nobody is put on: there is no agent that would answer.
+    let pooler = json!({"id": "there", "address": "127.0.0.1:6432", "sslmode": "disable", "capacity": 5});
+    expect(&plane.post("/v1/poolers", pooler).await, 201);
+    expect(&plane.post("/v1/poolers/there/cordon", json!({})).await, 200);
     let ids: BTreeMap<&str, String> = [
         ("tenants", THEIRS.to_owned()),
         ("operations", operation.as_str().unwrap().to_owned()),
@@ -78,9 +85,8 @@ async fn story_no_route_opens_to_whoever_may_not_use_it() {
         ("freezes", "stock".into()),
         // A hold that is none.
         ("audit", "01970000-0000-7000-8000-000000000000".into()),
-        // None is declared: whoever may look is told so, and nobody else is.
-        ("server-pools", "none".into()),
-        ("poolers", "none".into()),
+        ("server-pools", "own".into()),
+        ("poolers", "there".into()),
     ]
     .into();
     let routes = routes(&plane, &ids).await;
@@ -121,8 +127,9 @@ async fn story_no_route_opens_to_whoever_may_not_use_it() {
                 || template.contains("/operations/{")
                 || body.as_ref().is_some_and(|body| body["id"] == THEIRS);
             if names_them || *method != Method::GET {
+                // Of tenants and what is about them it is not even told that they are there; all else is refused.
                 assert!(
-                    matches!(answer.0, 403 | 404),
+                    answer.0 == 403 || names_them && answer.0 == 404,
                     "{what} with a key of another tenant: {} {}",
                     answer.0,
                     answer.2
@@ -139,6 +146,11 @@ async fn story_no_route_opens_to_whoever_may_not_use_it() {
         }
     }
     assert!(wrong.len() > 2);
+    for (path, kept) in [("/v1/poolers/there", "cordoned"), ("/v1/servers/local-1", "active")] {
+        assert_eq!(expect(&plane.get(path).await, 200)["state"], kept, "{path}");
+    }
+    assert_eq!(expect(&plane.get("/v1/server-pools/own").await, 200)["name"], "own");
+    assert_eq!(walk(&plane, "/v1/servers", 50).await.len(), 1, "a pool's server was made");
     // Nothing happened to anybody.
     let after = plane.get(&format!("/v1/tenants/{THEIRS}")).await.2;
     for field in ["state", "name", "labels", "deletion_protection", "created_at", "operation"] {

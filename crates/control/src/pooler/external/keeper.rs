@@ -1,6 +1,7 @@
 //! Keeps one external pooler: asks the store what is wanted, does what [`Mind`] says, and puts on record how it stands.
 //!
-//! Nothing here waits for the pooler: each command is a task, and its answer an event of a later turn.
+//! Nothing here waits for the pooler: each command is a task, and its answer an event of a later turn. A pause has its
+//! deadline in a task as well, because turns end with the store.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,13 +12,14 @@ use freehold_api::pooler::{PooledDatabase, PoolerReport};
 use freehold_drivers::pooler::{Given, Pause, PoolerError, PoolerErrorKind, SharedPooler};
 use freehold_durable::Failure;
 use tokio::sync::{Notify, mpsc};
-use tokio::time::Instant;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use super::store::{self, ExternalRow};
 use super::{driver, failure};
 use crate::plane::Core;
-use crate::pooler::mind::pauses::{Answer, Command, Stage};
+use crate::pooler::mind::pauses::{Answer, Command, Moment, Stage};
 use crate::pooler::mind::{Do, Mind, Older, Wanted, clock};
 use crate::pooler::{assignment, counts, report};
 
@@ -25,6 +27,10 @@ use crate::pooler::{assignment, counts, report};
 const EVERY: Duration = Duration::from_secs(5);
 /// For what it counts.
 const STATS_LIMIT: Duration = Duration::from_secs(10);
+/// A turn ends a pause in time. After this nobody turns.
+const LATE: Duration = Duration::from_secs(1);
+/// Between two tries to resume what is late.
+const AGAIN: Duration = Duration::from_millis(500);
 
 pub struct Keeper {
     id: PoolerId,
@@ -36,6 +42,8 @@ pub struct Keeper {
     /// Of what was heard last.
     revision: Option<String>,
     told: Told,
+    /// By database: when its last pause ends, and who ends it should nobody turn any more.
+    deadlines: BTreeMap<String, (Moment, Deadline)>,
     withheld: BTreeMap<String, String>,
     /// Of that, what is on record.
     recorded: BTreeMap<String, String>,
@@ -74,6 +82,15 @@ enum Event {
     Found(Result<Vec<String>, PoolerError>),
 }
 
+/// Held by whoever keeps the pooler: another one has deadlines of its own.
+struct Deadline(JoinHandle<()>);
+
+impl Drop for Deadline {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 impl Keeper {
     pub fn new(core: &Core, row: &ExternalRow, answered: Arc<Notify>) -> Self {
         let (sender, events) = mpsc::unbounded_channel();
@@ -87,6 +104,7 @@ impl Keeper {
             mind: Mind::default(),
             revision: None,
             told: Told { reloads: count(row.reloads), repaired: count(row.repaired), ..Told::default() },
+            deadlines: BTreeMap::new(),
             withheld: row.withheld.0.clone(),
             recorded: row.withheld.0.clone(),
             looked_around: false,
@@ -153,9 +171,38 @@ impl Keeper {
         for todo in self.mind.next(clock::now()) {
             match todo {
                 Do::Apply(wanted) => self.give(core, driver, wanted),
-                Do::Tell(command) => self.command(driver, command),
+                Do::Tell(command) => {
+                    if let Command::Pause { id, .. } = &command {
+                        self.hold_deadline(driver, *id);
+                    }
+                    self.command(driver, command);
+                }
             }
         }
+        let pauses = self.mind.pauses.all();
+        let is_open = |database: &String| {
+            pauses.iter().any(|pause| pause.database == *database && !matches!(pause.stage, Stage::Over(_)))
+        };
+        self.deadlines.retain(|database, _| is_open(database));
+    }
+
+    fn hold_deadline(&mut self, driver: &Arc<dyn SharedPooler>, id: Uuid) {
+        let Some(pause) = self.mind.pauses.all().iter().find(|pause| pause.id == id) else { return };
+        if self.deadlines.get(&pause.database).is_some_and(|(ends, _)| *ends >= pause.ends) {
+            return;
+        }
+        let (driver, pooler, database) = (driver.clone(), self.id.clone(), pause.database.clone());
+        let left = pause.ends.saturating_sub(clock::now()).saturating_add(LATE);
+        let task = tokio::spawn(async move {
+            sleep(left).await;
+            tracing::warn!(%pooler, database, "its pause is over, and no turn ended it in time, as without the store; it is resumed");
+            while let Err(error) = driver.running().resume(&database).await
+                && error.kind != PoolerErrorKind::Missing
+            {
+                sleep(AGAIN).await;
+            }
+        });
+        self.deadlines.insert(pause.database.clone(), (pause.ends, Deadline(task)));
     }
 
     fn give(&self, core: &Core, driver: &Arc<dyn SharedPooler>, wanted: Arc<Wanted>) {

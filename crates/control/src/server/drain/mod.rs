@@ -18,7 +18,7 @@
 pub mod ask;
 pub mod check;
 pub mod replication;
-mod round;
+pub mod round;
 pub mod store;
 
 use std::time::Duration;

@@ -3,14 +3,18 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use freehold_api::drain::DrainState;
 use freehold_api::id::TenantId;
 use freehold_api::movability::MoveMethod;
 use freehold_api::moving::STALL_SECONDS;
 use freehold_api::problem::Code;
 use freehold_durable::{Class, Cx, Failure, Outcome, State};
-use serde_json::json;
+use futures::future::BoxFuture;
+use serde_json::{Value, json};
+use sqlx::PgConnection;
 use tokio::time::{Instant, sleep};
+use uuid::Uuid;
 
 use super::replication::{self, Targets};
 use super::store::{self, Row};
@@ -21,7 +25,7 @@ use crate::plane::Core;
 use crate::server::hands;
 use crate::server::store::ServerRow;
 use crate::server_pool;
-use crate::tenant::movability::target::{self, Chosen};
+use crate::tenant::movability::target::{self, Chosen, Goal};
 use crate::tenant::moving::{How, ask};
 use crate::tenant::store as tenants;
 
@@ -38,16 +42,32 @@ const IDLE: Duration = Duration::from_secs(5);
 const LATER: usize = 20;
 
 pub async fn run(core: &Core, cx: &Cx, wanted: Wanted) -> Result<Outcome<Step>, Failure> {
+    Ok(match paced(cx, || Box::pin(look(core, cx, &wanted))).await? {
+        Paced::Over => Outcome::step(Step::Settle { wanted }),
+        Paced::Again(pause, told) => Outcome::again(pause, Step::Move { wanted }).waiting_for("draining", told),
+    })
+}
+
+pub enum Paced {
+    Over,
+    /// It sleeps, and says how it stands.
+    Again(Duration, String),
+}
+
+/// Looks for a while as often as that is of use, then sleeps and holds nothing: whoever asked for its end is heard in between.
+pub async fn paced<'a>(
+    cx: &Cx,
+    look: impl Fn() -> BoxFuture<'a, Result<Round, Failure>> + Send,
+) -> Result<Paced, Failure> {
     let end = Instant::now() + LOOKING;
     loop {
-        let round = look(core, cx, &wanted).await?;
+        let round = look().await?;
         if round.is_over() {
-            return Ok(Outcome::step(Step::Settle { wanted }));
+            return Ok(Paced::Over);
         }
         let is_idle = round.moving.is_empty();
         if is_idle || Instant::now() > end || cx.cancel_requested().await? {
-            let pause = if is_idle { IDLE } else { LOOK };
-            return Ok(Outcome::again(pause, Step::Move { wanted }).waiting_for("draining", round.told()));
+            return Ok(Paced::Again(if is_idle { IDLE } else { LOOK }, round.told()));
         }
         sleep(if round.hindered.is_some() { HINDERED } else { LOOK }).await;
     }
@@ -74,13 +94,13 @@ pub async fn server(core: &Core, cx: &Cx) -> Result<ServerRow, Failure> {
     }
 }
 
-struct Round {
-    moving: Vec<String>,
-    waiting: usize,
-    moved: usize,
-    left: usize,
+pub struct Round {
+    pub moving: Vec<String>,
+    pub waiting: usize,
+    pub moved: usize,
+    pub left: usize,
     /// Why whoever waits does.
-    hindered: Option<String>,
+    pub hindered: Option<String>,
 }
 
 impl Round {
@@ -153,7 +173,15 @@ async fn look(core: &Core, cx: &Cx, wanted: &Wanted) -> Result<Round, Failure> {
         if begun == most {
             break;
         }
-        match begin(core, cx, &server, wanted, row, &round, &mut targets).await? {
+        let book = DrainBook { server: id, others_move: !round.moving.is_empty() };
+        let sending = Sending {
+            server: &server,
+            goal: &wanted.goal,
+            keep_seconds: wanted.keep_seconds,
+            details: json!({"to": wanted.goal, "from": id, "drain": cx.operation}),
+            book: &book,
+        };
+        match begin(core, cx, &sending, &row.tenant_id, &mut targets).await? {
             Begun::Moves => {
                 begun += 1;
                 round.waiting -= 1;
@@ -190,7 +218,7 @@ pub async fn listed(core: &Core, cx: &Cx, server: &str, wanted: &Wanted) -> Resu
     Ok(rows)
 }
 
-enum Begun {
+pub enum Begun {
     Moves,
     /// It cannot be moved.
     Left,
@@ -198,36 +226,74 @@ enum Begun {
     Later(String),
 }
 
-async fn begin(
+/// Where it is written down who is sent elsewhere.
+#[async_trait]
+pub trait Book: Sync {
+    /// With the move itself. False: it has one.
+    async fn moves(&self, tx: &mut PgConnection, tenant: &str, by: Uuid) -> sqlx::Result<bool>;
+    async fn leave(&self, tx: &mut PgConnection, tenant: &str, code: &str, why: &str) -> sqlx::Result<()>;
+    /// Whether somebody who has no room now may have it soon, as things stand.
+    async fn may_have_room_soon(&self, core: &Core, cx: &Cx, could_grow: bool) -> Result<bool, Failure>;
+}
+
+/// How one is sent away.
+pub struct Sending<'a> {
+    pub server: &'a ServerRow,
+    pub goal: &'a Goal,
+    pub keep_seconds: u64,
+    pub details: Value,
+    pub book: &'a dyn Book,
+}
+
+struct DrainBook<'a> {
+    server: &'a str,
+    others_move: bool,
+}
+
+#[async_trait]
+impl Book for DrainBook<'_> {
+    async fn moves(&self, tx: &mut PgConnection, tenant: &str, by: Uuid) -> sqlx::Result<bool> {
+        store::moves(tx, self.server, tenant, by).await
+    }
+
+    async fn leave(&self, tx: &mut PgConnection, tenant: &str, code: &str, why: &str) -> sqlx::Result<()> {
+        store::leave(tx, self.server, tenant, code, why).await
+    }
+
+    /// A slot comes free where a move comes to nothing, or with a server that is being made, or soon will be.
+    async fn may_have_room_soon(&self, core: &Core, cx: &Cx, could_grow: bool) -> Result<bool, Failure> {
+        let soon = could_grow && store::is_young(&core.store, self.server, GROWTH).await?;
+        if soon {
+            cx.engine().wake(server_pool::LOOP);
+        }
+        Ok(soon || self.others_move || is_growing(core).await?)
+    }
+}
+
+pub async fn begin(
     core: &Core,
     cx: &Cx,
-    server: &ServerRow,
-    wanted: &Wanted,
-    row: &Row,
-    round: &Round,
+    sending: &Sending<'_>,
+    tenant: &str,
     targets: &mut Targets,
 ) -> Result<Begun, Failure> {
+    let Sending { server, goal, keep_seconds, details, book } = sending;
     let id: TenantId =
-        row.tenant_id.parse().map_err(|_| Failure::stuck("store_incomplete", "a tenant's id in the store is no id"))?;
+        tenant.parse().map_err(|_| Failure::stuck("store_incomplete", "a tenant's id in the store is no id"))?;
     let Some(tenant) = tenants::find(&core.store, id.as_str()).await? else {
         return Ok(Begun::Later(format!("tenant {id} is gone")));
     };
     let chosen = match tenant.state.as_str() {
-        "active" => choose(core, &tenant, server, wanted).await?,
+        "active" => choose(core, &tenant, server, goal).await?,
         _ => None,
     };
     if let Some(chosen) = &chosen
         && let Some(why) = chosen.no_room()
     {
-        // A slot comes free where a move comes to nothing, or with a server that is being made, or soon will be.
-        let soon = chosen.pool.is_some() && store::is_young(&core.store, &server.id, GROWTH).await?;
-        if soon {
-            cx.engine().wake(server_pool::LOOP);
-        }
-        if soon || !round.moving.is_empty() || is_growing(core).await? {
+        if book.may_have_room_soon(core, cx, chosen.pool.is_some()).await? {
             return Ok(Begun::Later(format!("no room for tenant {id}: {why}")));
         }
-        return leave(core, cx, server, row, "no_room", &why).await;
+        return leave(core, cx, sending, id.as_str(), "no_room", &why).await;
     }
     let to = chosen.and_then(|chosen| chosen.server);
     if let Some(to) = &to
@@ -235,14 +301,13 @@ async fn begin(
     {
         return Ok(Begun::Later(why));
     }
-    let how = How { stall_ms: STALL_SECONDS * 1000, keep_seconds: wanted.keep_seconds, method: MoveMethod::Logical };
+    let how = How { stall_ms: STALL_SECONDS * 1000, keep_seconds: *keep_seconds, method: MoveMethod::Logical };
     let actor = Actor::operation(cx.operation, None);
-    let details = json!({"to": wanted.goal, "from": server.id, "drain": cx.operation});
-    let asked = ask::Asked { goal: wanted.goal.clone(), how, details };
+    let asked = ask::Asked { goal: (*goal).clone(), how, details: details.clone() };
     let mut tx = core.store.begin().await?;
     match ask::begin_in(&mut tx, &cx.engine(), &id, asked, &actor).await {
         Ok(started) => {
-            if !store::moves(&mut tx, &server.id, id.as_str(), started.id).await? {
+            if !book.moves(&mut tx, id.as_str(), started.id).await? {
                 return Ok(Begun::Later(format!("tenant {id} is being moved")));
             }
             cx.still_mine_in(&mut tx).await?;
@@ -258,13 +323,13 @@ async fn begin(
             drop(tx);
             match problem.code {
                 Code::Busy if is_stuck(&tenant, cx).await? => {
-                    leave(core, cx, server, row, "busy", &problem.detail).await
+                    leave(core, cx, sending, id.as_str(), "busy", &problem.detail).await
                 }
                 Code::Busy | Code::NotFound => Ok(Begun::Later(problem.detail)),
                 Code::StoreUnavailable | Code::Internal | Code::Timeout => {
                     Err(Failure::transient(problem.code.as_str(), problem.detail))
                 }
-                code => leave(core, cx, server, row, code.as_str(), &problem.detail).await,
+                code => leave(core, cx, sending, id.as_str(), code.as_str(), &problem.detail).await,
             }
         }
     }
@@ -275,9 +340,9 @@ async fn choose(
     core: &Core,
     tenant: &tenants::TenantRow,
     server: &ServerRow,
-    wanted: &Wanted,
+    goal: &Goal,
 ) -> Result<Option<Chosen>, Failure> {
-    match target::choose(core, tenant, &server.id, &wanted.goal).await {
+    match target::choose(core, tenant, &server.id, goal).await {
         Ok(chosen) => Ok(Some(chosen)),
         Err(failure) if failure.class == Class::Permanent => Ok(None),
         Err(failure) => Err(failure),
@@ -296,11 +361,19 @@ async fn is_growing(core: &Core) -> Result<bool, Failure> {
     Ok(fleet.iter().any(|server| server.row.state == "provisioning"))
 }
 
-async fn leave(core: &Core, cx: &Cx, server: &ServerRow, row: &Row, code: &str, why: &str) -> Result<Begun, Failure> {
+/// It cannot be moved, or is not to be any more.
+pub async fn leave(
+    core: &Core,
+    cx: &Cx,
+    sending: &Sending<'_>,
+    tenant: &str,
+    code: &str,
+    why: &str,
+) -> Result<Begun, Failure> {
     let mut tx = core.store.begin().await?;
-    store::leave(&mut tx, &server.id, &row.tenant_id, code, why).await?;
+    sending.book.leave(&mut tx, tenant, code, why).await?;
     cx.still_mine_in(&mut tx).await?;
     tx.commit().await?;
-    tracing::info!(server = server.id, tenant = row.tenant_id, code, why, "it stays where it is");
+    tracing::info!(server = sending.server.id, tenant, code, why, "it stays where it is");
     Ok(Begun::Left)
 }

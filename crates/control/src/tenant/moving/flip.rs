@@ -32,7 +32,7 @@ pub async fn run(core: &Core, cx: &Cx, how: How, tries: u32) -> Result<Outcome<S
         within: how.within(),
     };
     match stall.run().await? {
-        Ended::Turned { stall, differing } => {
+        Ended::Turned { stall, spent, differing } => {
             let millis = i32::try_from(stall.as_millis()).unwrap_or(i32::MAX);
             let digests = match &differing {
                 None => "unread",
@@ -46,7 +46,14 @@ pub async fn run(core: &Core, cx: &Cx, how: How, tries: u32) -> Result<Outcome<S
                     "different"
                 }
             };
-            tracing::info!(tenant = moving.row.tenant_id, to = moving.to.id, stall_ms = millis, digests, "moved");
+            tracing::info!(
+                tenant = moving.row.tenant_id,
+                to = moving.to.id,
+                stall_ms = millis,
+                spent,
+                digests,
+                "moved"
+            );
             let id = moving.row.id;
             Ok(Outcome::step(Step::Verify { how }).recording(move |tx| {
                 Box::pin(async move { Ok(store::compared(tx, id, digests, Some(millis)).await?) })

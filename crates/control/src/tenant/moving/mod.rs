@@ -66,6 +66,7 @@ pub mod finish;
 mod flip;
 mod follow;
 mod kept;
+mod laps;
 mod prepare;
 pub mod reserve;
 pub mod rollback;

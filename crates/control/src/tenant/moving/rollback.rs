@@ -148,12 +148,13 @@ async fn turn(core: &Core, cx: &Cx, how: How, tries: u32) -> Result<Outcome<Step
         within: how.within(),
     };
     match stall.run().await? {
-        Ended::Turned { stall, differing } => {
+        Ended::Turned { stall, spent, differing } => {
             let differing = differing.map(|names| copy::named(&names));
             tracing::info!(
                 tenant = moving.row.tenant_id,
                 to = moving.from.id,
                 stall_ms = stall.as_millis(),
+                spent,
                 differing,
                 "moved back"
             );

@@ -11,6 +11,7 @@ use freehold_drivers::server::sql::moving::{Fingerprint, Link, Sequence, Side, S
 use freehold_durable::{Class, Cx, Failure};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::laps::Laps;
 use super::sides::Moving;
 use super::store::{self, Plan};
 use super::turn::{self, Turn, Uncommitted};
@@ -45,7 +46,7 @@ pub struct Stall<'a> {
 
 pub enum Ended {
     /// `to` serves. What is not the same on both sides; None: it could not be read.
-    Turned { stall: Duration, differing: Option<Vec<String>> },
+    Turned { stall: Duration, spent: String, differing: Option<Vec<String>> },
     /// Everybody goes on at `from`.
     Not { code: &'static str, why: String },
     /// And so they do here: these were changed since the schema was carried.
@@ -95,8 +96,8 @@ impl Stall<'_> {
             Err(not) => return Ok(not),
         };
         self.cx.fault("opened")?;
-        let began = Instant::now();
-        let end = began + self.within;
+        let laps = Laps::begin();
+        let end = laps.began() + self.within;
         let (database, hold) = (self.moving.row.database_id, self.within + LATER);
         let paused = match before.sessions {
             true => pause::shut(self.core, database, hold).await?,
@@ -107,8 +108,9 @@ impl Stall<'_> {
             Paused::Holds(id) => Some(id),
             Paused::Not { why } => return Ok(Ended::Not { code: "not_paused", why }),
         };
+        laps.done("pause");
         // From here on whatever goes wrong lets everybody go on where they are, unless the store may say otherwise.
-        let fenced = match timeout_at(end, self.under_fence(&before, end)).await {
+        let fenced = match timeout_at(end, self.under_fence(&before, end, &laps)).await {
             Ok(fenced) => fenced,
             Err(_) => {
                 let why = format!("not done within {} ms", self.within.as_millis());
@@ -130,6 +132,7 @@ impl Stall<'_> {
                 Uncommitted::Perhaps(failure) => Err(failure),
             };
         }
+        laps.done("commit");
         self.cx.fault("turned")?;
         let (admitted, ()) = tokio::join!(self.admit(&before), async {
             if pause.is_some() {
@@ -137,11 +140,13 @@ impl Stall<'_> {
             }
         });
         admitted?;
+        laps.done("admit");
         self.cx.fault("admitted")?;
         if let Some(pause) = pause {
             pause::resume(self.core, pause).await?;
         }
-        let stall = began.elapsed();
+        laps.done("resume");
+        let (stall, spent) = (laps.began().elapsed(), laps.told());
         let differing = match self.differing(&before.snapshot).await {
             Ok(differing) => Some(differing),
             Err(error) => {
@@ -150,7 +155,7 @@ impl Stall<'_> {
             }
         };
         before.snapshot.release().await;
-        Ok(Ended::Turned { stall, differing })
+        Ok(Ended::Turned { stall, spent, differing })
     }
 
     async fn admit(&self, before: &Before) -> Result<(), Failure> {
@@ -227,13 +232,14 @@ impl Stall<'_> {
     }
 
     /// Answers from which place on of `to`'s log `from` is to follow it.
-    async fn under_fence(&self, before: &Before, end: Instant) -> Result<Option<String>, Stopped> {
+    async fn under_fence(&self, before: &Before, end: Instant, laps: &Laps) -> Result<Option<String>, Stopped> {
         let Self { from, to, link, cx, .. } = self;
         let logins = before.logins();
         let left = || end.saturating_duration_since(Instant::now());
         // No session of this epoch fences what a successor has let in.
         cx.still_mine().await?;
         from.fence(&logins, left()).await?;
+        laps.done("fence");
         cx.fault("fenced")?;
         let token = Password::random(20);
         from.mark(link, token.expose()).await?;
@@ -249,11 +255,13 @@ impl Stall<'_> {
                 return Err(Stopped::Changed(changed));
             }
         }
+        laps.done("mark");
         from.still_fenced(&logins).await?;
         cx.fault("marked")?;
         let (disabled, sequences) = tokio::join!(to.disable(link), from.sequences());
         disabled?;
         to.set_sequences(&changed(&before.sequences, &sequences?)).await?;
+        laps.done("sequences");
         to.carry_unlogged(from, CARRIED).await?;
         to.carry_large_objects(from, CARRIED).await?;
         to.wake_triggers(&before.waking).await?;
@@ -261,7 +269,9 @@ impl Stall<'_> {
             Some(back) => Some(to.advance_slot(back).await?),
             None => None,
         };
+        laps.done("contents and place");
         before.snapshot.hold().await?;
+        laps.done("snapshot");
         cx.fault("carried")?;
         Ok(place)
     }

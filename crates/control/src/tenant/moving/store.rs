@@ -180,8 +180,8 @@ pub async fn turn(tx: &mut PgConnection, row: &MoveRow, to: &str) -> sqlx::Resul
         .bind(row.id)
         .execute(&mut *tx)
         .await?;
-    let sql =
-        "UPDATE tenant_database SET server_id = $2, noted_at = NULL, drift = '[]', drift_since = NULL WHERE id = $1";
+    let sql = "UPDATE tenant_database SET server_id = $2, arrived_at = now(), noted_at = NULL, drift = '[]', drift_since = NULL
+        WHERE id = $1";
     sqlx::query(sql).bind(row.database_id).bind(to).execute(&mut *tx).await?;
     let sql = "UPDATE login SET server_id = $2 WHERE database_id = $1";
     sqlx::query(sql).bind(row.database_id).bind(to).execute(&mut *tx).await?;

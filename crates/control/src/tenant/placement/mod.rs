@@ -133,7 +133,7 @@ fn size<'a>(rules: &Placement, server: &ServerWithUse) -> Option<Obstacle<'a>> {
 }
 
 /// A percentage of a large disk is a lot of room.
-fn kept_free(rules: &Placement, total: i64) -> i64 {
+pub fn kept_free(rules: &Placement, total: i64) -> i64 {
     (total / 100).saturating_mul(i64::from(rules.minimum_free_percent)).min(FREE_ENOUGH)
 }
 

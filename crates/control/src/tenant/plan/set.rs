@@ -85,7 +85,7 @@ impl Operation for SetPlan {
                 limit(core, cx, &making, &wider(&limits(core, &from), &limits(core, &to))).await?;
                 if !core.plan(&to).extensions.is_empty() {
                     let inside = hands::admin(core, cx, &making.server, Some(&row.database)).await?;
-                    make::extensions(core, &to, &inside).await?;
+                    make::more_extensions(core, &to, &inside).await?;
                 }
                 let plan = to.clone();
                 Outcome::step(Step::Pool { from, to })
@@ -178,6 +178,7 @@ async fn limit(core: &Core, cx: &Cx, making: &Making, limits: &Limits) -> Result
     let beside = making.beside.iter().filter(|login| login.refused_at.is_none());
     for login in beside.chain([&making.login]) {
         admin.apply_limits(&login.role, limits).await.map_err(hands::failure)?;
+        cx.fault("limits")?;
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use crate::server::sql::SqlError;
 pub enum ProcessError {
     #[error("port {port} is taken: another server uses it, choose another port")]
     PortTaken { port: u16 },
-    #[error("too little room in {}: {free_mb} MB free, {needed_mb} MB needed", .dir.display())]
+    #[error("too little room in {}: {free_mb} MB free, {needed_mb} MB needed; make room, or choose another directory", .dir.display())]
     TooLittleRoom { dir: PathBuf, free_mb: u64, needed_mb: u64 },
     #[error("directory {} cannot be written", .dir.display())]
     NotWritable {

@@ -8,6 +8,7 @@
 //! Absent: the pooler's process ([`Supervised`] keeps one), and whatever says which entries there are.
 
 mod apply;
+mod certificate;
 mod console;
 mod files;
 mod observe;
@@ -31,6 +32,7 @@ use super::{Applied, Configuration, DatabaseStats, Observed, Pace, Pause, Pooler
 use crate::secrets::Password;
 use crate::server::sql::Dsn;
 
+pub use certificate::CertificateFiles;
 pub(crate) use console::Console;
 pub use files::Files;
 use observe::stats;

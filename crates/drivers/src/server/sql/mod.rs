@@ -11,6 +11,7 @@ pub mod adopt;
 mod database;
 mod dsn;
 mod error;
+mod extension;
 mod facts;
 mod fence;
 mod in_force;

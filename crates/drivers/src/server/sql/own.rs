@@ -71,25 +71,6 @@ impl Admin {
         Ok(())
     }
 
-    /// In a claimed database only with a schema that no tenant can write to: an extension's script resolves names
-    /// there. An extension that insists on a schema gets that one; otherwise `schema`, else `public`.
-    pub async fn ensure_extension(&self, name: &str, schema: Option<&str>) -> Result<(), SqlError> {
-        let doing = format!("create extension {name} in {}", self.database());
-        let fixed = "select 1 from pg_available_extension_versions where name = $1 and schema is not null";
-        let insists = self.exists(&doing, fixed, &[(&name, Type::TEXT)]).await?;
-        let mut sql = Vec::new();
-        let mut create = format!("CREATE EXTENSION IF NOT EXISTS {}", ident(name));
-        if !insists {
-            let schema = schema.unwrap_or("public");
-            if !self.has_schema(schema).await? {
-                sql.push(format!("CREATE SCHEMA IF NOT EXISTS {}", ident(schema)));
-            }
-            create.push_str(&format!(" SCHEMA {}", ident(schema)));
-        }
-        sql.push(create);
-        self.run_all(doing, &sql).await
-    }
-
     /// Back to the admin, or to the owner role where the template gives it the database itself.
     pub async fn restore_database_owner(&self, database: &str, owner: Option<&str>) -> Result<(), SqlError> {
         let sql = format!("ALTER DATABASE {} OWNER TO {}", ident(database), ident(owner.unwrap_or(&self.user)));
@@ -120,10 +101,6 @@ impl Admin {
         let sql = "select n.nspname::text from pg_namespace n join pg_roles r on r.oid = n.nspowner where r.rolname = $1 order by 1";
         let rows = self.rows("look for a role's schemas", sql, &[(&role, Type::TEXT)]).await?;
         Ok(rows.iter().map(|row| row.get(0)).collect())
-    }
-
-    pub(super) async fn has_schema(&self, name: &str) -> Result<bool, SqlError> {
-        self.exists("look for a schema", "select 1 from pg_namespace where nspname = $1", &[(&name, Type::TEXT)]).await
     }
 }
 
