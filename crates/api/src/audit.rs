@@ -46,6 +46,9 @@ pub struct AuditEvent {
     pub client: Option<String>,
     /// Never holds a secret.
     pub details: serde_json::Value,
+    /// Names, addresses and details were taken out of it.
+    #[serde(default)]
+    pub redacted: bool,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, IntoParams)]
@@ -74,6 +77,9 @@ pub struct AuditVerified {
     pub store: Uuid,
     /// How many events were walked.
     pub records: u64,
+    /// Events before the first, which retention removed.
+    #[serde(default)]
+    pub removed: u64,
     /// The first and the last place that was walked; null where there was none.
     pub first: Option<i64>,
     pub last: Option<i64>,
@@ -114,6 +120,8 @@ pub enum AuditFindingKind {
     Rewritten,
     /// The end is gone, or the store is an older copy.
     Truncated,
+    /// What is about persons was taken out of it, and no event says by whom.
+    Redacted,
     /// It waits for longer than a minute to be sealed.
     Unsealed,
     /// A checkpoint that proves nothing.
@@ -121,13 +129,14 @@ pub enum AuditFindingKind {
 }
 
 impl AuditFindingKind {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Changed,
         Self::Missing,
         Self::Inserted,
         Self::Moved,
         Self::Rewritten,
         Self::Truncated,
+        Self::Redacted,
         Self::Unsealed,
         Self::Checkpoint,
     ];
@@ -140,6 +149,7 @@ impl AuditFindingKind {
             Self::Moved => "moved",
             Self::Rewritten => "rewritten",
             Self::Truncated => "truncated",
+            Self::Redacted => "redacted",
             Self::Unsealed => "unsealed",
             Self::Checkpoint => "checkpoint",
         }
@@ -155,6 +165,7 @@ impl AuditFindingKind {
             | Self::Moved
             | Self::Rewritten
             | Self::Truncated
+            | Self::Redacted
             | Self::Checkpoint => Severity::High,
         }
     }
@@ -177,6 +188,108 @@ pub struct AuditKey {
     pub public_key: String,
     /// The control store whose chain it signs.
     pub store: Uuid,
+    /// Null where nothing was removed.
+    #[serde(default)]
+    pub beginning: Option<AuditBeginning>,
+}
+
+/// The chain begins after this place, because retention removed what came before; signed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AuditBeginning {
+    pub place: i64,
+    /// Of the last event that was removed, in hexadecimal digits.
+    pub hash: String,
+    pub at: Timestamp,
+    pub key: String,
+    /// Ed25519, in base64.
+    pub signature: String,
+}
+
+/// Takes names, addresses and details out of sealed events. What is not chosen by is any.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RedactAudit {
+    /// Why: it stays in the audit, with who asked.
+    pub reason: String,
+    /// One event.
+    #[serde(default)]
+    pub id: Option<Uuid>,
+    #[serde(default)]
+    pub actor: Option<String>,
+    #[serde(default)]
+    pub action: Option<String>,
+    /// `tenant:acme`
+    #[serde(default)]
+    pub subject: Option<String>,
+    #[serde(default)]
+    pub outcome: Option<Outcome>,
+    #[serde(default)]
+    pub request_id: Option<String>,
+    /// Inclusive.
+    #[serde(default)]
+    pub since: Option<Timestamp>,
+    /// Exclusive.
+    #[serde(default)]
+    pub until: Option<Timestamp>,
+}
+
+impl RedactAudit {
+    /// The same choice, as of a list.
+    pub fn choice(&self) -> ListAudit {
+        let Self { reason: _, id: _, actor, action, subject, outcome, request_id, since, until } = self.clone();
+        ListAudit { actor, action, subject, outcome, request_id, since, until, ..ListAudit::default() }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AuditRedacted {
+    /// The event that says so; null where there was nothing to take out.
+    pub event: Option<Uuid>,
+    pub redacted: u64,
+    /// Chosen, and kept as they are because a hold is on them.
+    pub held: u64,
+    /// More are chosen than one request takes: send it again.
+    pub more: bool,
+}
+
+/// Events that are neither removed nor redacted while it stands. What is not named is any; nothing named is everything.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateAuditHold {
+    /// Why: it stays in the audit, with who asked.
+    pub reason: String,
+    /// `tenant:acme`
+    #[serde(default)]
+    pub subject: Option<String>,
+    #[serde(default)]
+    pub actor: Option<String>,
+    /// Inclusive.
+    #[serde(default)]
+    pub since: Option<Timestamp>,
+    /// Exclusive.
+    #[serde(default)]
+    pub until: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AuditHold {
+    pub id: Uuid,
+    pub reason: String,
+    pub subject: Option<String>,
+    pub actor: Option<String>,
+    pub since: Option<Timestamp>,
+    pub until: Option<Timestamp>,
+    /// Who asked for it.
+    pub by: String,
+    pub created_at: Timestamp,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ReleaseAuditHold {
+    /// Why: it stays in the audit, with who asked.
+    pub reason: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use freehold_api::audit::{AuditFinding, AuditFindingKind};
+use freehold_api::audit::{AuditBeginning, AuditFinding, AuditFindingKind};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -24,6 +24,9 @@ pub struct Checkpoint {
     /// Of the record at that place.
     pub hash: Hash,
     pub at: Timestamp,
+    /// The chain begins after that place: what came before was removed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub begins: bool,
     /// Which key signed it.
     pub key: String,
     /// Ed25519, in base64.
@@ -33,8 +36,17 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// What is signed.
     pub fn message(&self) -> Vec<u8> {
-        let Self { store, place, hash, at, key, signature: _ } = self;
-        format!("freehold audit checkpoint 1\n{store}\n{place}\n{hash}\n{at}\n{key}\n").into_bytes()
+        let Self { store, place, hash, at, begins, key, signature: _ } = self;
+        // Or whoever owns the store could take its head away up to any checkpoint.
+        let what = if *begins { "beginning" } else { "checkpoint" };
+        format!("freehold audit {what} 1\n{store}\n{place}\n{hash}\n{at}\n{key}\n").into_bytes()
+    }
+
+    /// As the API tells it; signed, or not.
+    pub fn beginning(store: Uuid, told: &AuditBeginning) -> Result<Self, String> {
+        let AuditBeginning { place, hash, at, key, signature } = told;
+        let (hash, key, signature) = (hash.parse()?, key.clone(), signature.clone());
+        Ok(Self { store, place: *place, hash, at: *at, begins: true, key, signature })
     }
 
     pub fn is_signed_by(&self, key: &PublicKey) -> bool {
@@ -115,6 +127,7 @@ mod tests {
             place,
             hash: Digits([3; 32]),
             at,
+            begins: false,
             key: key.id(),
             signature: String::new(),
         };
@@ -137,6 +150,7 @@ mod tests {
             other(|c| c.hash.0[0] ^= 1),
             other(|c| c.store = Uuid::nil()),
             other(|c| c.at = "2026-01-10T12:00:01Z".parse().unwrap()),
+            other(|c| c.begins = true),
             other(|c| c.key = "000000000000".into()),
             other(|c| c.signature.insert(0, 'A')),
         ] {

@@ -6,9 +6,11 @@
 mod bytes;
 mod checkpoint;
 mod record;
+mod redaction;
 mod walk;
 
 pub use bytes::{Hash, Salt};
 pub use checkpoint::{Checkpoint, PublicKey, read_checkpoints};
 pub use record::{Record, genesis};
+pub use redaction::{REDACT, Redaction};
 pub use walk::{End, Start, Walk, Walked};

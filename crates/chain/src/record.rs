@@ -1,7 +1,7 @@
 //! One record: what of it is hashed, and how that binds it to the one before.
 //!
 //! hash = SHA-256(format ‖ previous hash ‖ place ‖ what happened ‖ SHA-256(salt ‖ names, addresses and details)). The last part
-//! is hashed by itself, so that it could be erased one day while the chain goes on proving the rest.
+//! is hashed by itself, so that it can be taken out while the chain goes on proving the rest: its hash stays, its salt goes.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -11,6 +11,9 @@ use uuid::Uuid;
 use crate::bytes::{Digits, Hash, Salt};
 
 const FORMAT: &[u8] = b"freehold audit record 1\n";
+/// The details, and the salt, of a record that was redacted.
+const NOTHING: &str = "{}";
+const NO_SALT: Salt = Digits([0; 16]);
 
 /// A sealed record; a line of an export is its JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,7 +35,11 @@ pub struct Record {
     /// JSON, byte by byte as the store writes it.
     #[serde(with = "as_it_came")]
     pub details: String,
+    /// Zeros where there is nothing left to be salted.
     pub salt: Salt,
+    /// The hash of the names, addresses and details that were taken out: then there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redacted: Option<Hash>,
     /// The hash of the record before it.
     pub previous: Hash,
     pub hash: Hash,
@@ -50,9 +57,22 @@ impl Record {
         self.hash = self.hash_at(place, previous);
     }
 
-    /// Whether it is what was sealed, where it was sealed.
+    /// Whether it is what was sealed, where it was sealed; or what a redaction left of that.
     pub fn fits(&self) -> bool {
-        self.hash_at(self.place, self.previous) == self.hash
+        (self.redacted.is_none() || self.is_blank()) && self.hash_at(self.place, self.previous) == self.hash
+    }
+
+    /// Takes out what is about persons. What stays of it is a hash that nobody can guess the content of.
+    pub fn redact(&mut self) {
+        if self.redacted.is_none() {
+            self.redacted = Some(self.private());
+            (self.actor_name, self.client, self.salt) = (None, None, NO_SALT);
+            NOTHING.clone_into(&mut self.details);
+        }
+    }
+
+    fn is_blank(&self) -> bool {
+        self.actor_name.is_none() && self.client.is_none() && self.details == NOTHING && self.salt == NO_SALT
     }
 
     pub fn hash_at(&self, place: i64, previous: Hash) -> Hash {
@@ -61,10 +81,6 @@ impl Record {
 
     /// Of what it says, wherever it stands.
     pub(crate) fn digest(&self) -> Hash {
-        let mut private = Sha256::new_with_prefix(self.salt.0);
-        for field in [self.actor_name.as_deref(), self.client.as_deref(), Some(&self.details)] {
-            add(&mut private, field);
-        }
         let mut all = Sha256::new();
         all.update(self.seq.to_be_bytes());
         all.update(self.id.as_bytes());
@@ -79,8 +95,17 @@ impl Record {
         ] {
             add(&mut all, field);
         }
-        all.update(private.finalize());
+        all.update(self.redacted.unwrap_or_else(|| self.private()).0);
         Digits(all.finalize().into())
+    }
+
+    /// Of its names, addresses and details.
+    fn private(&self) -> Hash {
+        let mut private = Sha256::new_with_prefix(self.salt.0);
+        for field in [self.actor_name.as_deref(), self.client.as_deref(), Some(&self.details)] {
+            add(&mut private, field);
+        }
+        Digits(private.finalize().into())
     }
 }
 
@@ -134,6 +159,33 @@ mod tests {
         assert!(line.contains(r#""details":{"b": 1.00, "a":  [1]}"#), "{line}");
         let read: Record = serde_json::from_str(&line).unwrap();
         assert!(read == record && read.fits());
+    }
+
+    #[test]
+    fn a_record_that_was_redacted_fits_and_holds_nothing_else() {
+        let mut record = crate::walk::tests::record(7, "tenant.create");
+        record.seal(3, genesis(Uuid::nil()), Digits([9; 16]));
+        let sealed = record.clone();
+        record.redact();
+        assert!(record.fits() && record.hash == sealed.hash && record != sealed);
+        let line = serde_json::to_string(&record).unwrap();
+        assert!(!line.contains("ops") && !line.contains("127.0.0.1") && !line.contains("09090909"), "{line}");
+        assert!(serde_json::from_str::<Record>(&line).unwrap().fits());
+        // Nothing can be put where it was, not even what had been there.
+        for put in [
+            Record { actor_name: sealed.actor_name.clone(), ..record.clone() },
+            Record { client: Some("::1".into()), ..record.clone() },
+            Record { details: sealed.details.clone(), ..record.clone() },
+            Record { salt: sealed.salt, ..record.clone() },
+            Record { redacted: record.redacted, ..sealed.clone() },
+            Record { redacted: None, ..record.clone() },
+            Record { redacted: Some(Digits([1; 32])), ..record.clone() },
+        ] {
+            assert!(!put.fits(), "{put:?}");
+        }
+        let once = record.clone();
+        record.redact();
+        assert_eq!(record, once);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::bytes::Hash;
 use crate::checkpoint::Checkpoint;
 use crate::record::{Record, genesis, hash_of};
+use crate::redaction::Redactions;
 
 /// Findings that are told one by one; the rest is counted.
 const TOLD: usize = 100;
@@ -20,7 +21,7 @@ const NEAR: i64 = 100;
 /// Where a walk begins.
 #[derive(Debug, Clone, Copy)]
 pub enum Start {
-    /// With the first record of this store.
+    /// With the first record of this store; or, where a checkpoint says that its head was removed, after that.
     First(Uuid),
     /// After a record that was walked already.
     After { place: i64, hash: Hash },
@@ -38,6 +39,10 @@ pub struct End {
 #[derive(Debug)]
 pub struct Walk {
     last: Option<Seen>,
+    /// What the first record may come after, by place. Empty where that is not asked.
+    beginnings: Vec<End>,
+    removed: i64,
+    redactions: Redactions,
     first: Option<i64>,
     records: u64,
     /// By place; those before `next` are behind.
@@ -55,6 +60,8 @@ pub struct Walk {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Walked {
     pub records: u64,
+    /// The place that the chain begins after; 0 where nothing was removed.
+    pub removed: i64,
     pub first: Option<i64>,
     pub last: Option<End>,
     /// Checkpoints whose hash is the one that stands at their place.
@@ -81,25 +88,55 @@ struct Misfit {
 }
 
 impl Walk {
-    pub fn new(start: Start, mut checkpoints: Vec<Checkpoint>) -> Self {
+    pub fn new(start: Start, checkpoints: Vec<Checkpoint>) -> Self {
+        let (begins, mut checkpoints): (Vec<_>, Vec<_>) =
+            checkpoints.into_iter().partition(|checkpoint| checkpoint.begins);
         checkpoints.sort_by_key(|checkpoint| checkpoint.place);
-        let last = match start {
-            Start::First(store) => Some(Seen { place: 0, hash: genesis(store), fits: true }),
-            Start::After { place, hash } => Some(Seen { place, hash, fits: true }),
-            Start::Anywhere => None,
-        };
-        Self {
-            last,
+        let mut beginnings = Vec::new();
+        if let Start::First(store) = start {
+            beginnings.push(End { place: 0, hash: genesis(store) });
+            beginnings.extend(begins.iter().map(|begins| End { place: begins.place, hash: begins.hash }));
+            beginnings.sort_by_key(|beginning| beginning.place);
+        }
+        let mut walk = Self {
+            last: None,
+            beginnings,
+            removed: 0,
+            redactions: Redactions::default(),
             first: None,
             records: 0,
-            next: last.map_or(0, |last| checkpoints.partition_point(|checkpoint| checkpoint.place <= last.place)),
+            next: 0,
             checkpoints,
             agreed: 0,
-            agreed_at: last.map(|last| last.place),
+            agreed_at: None,
             disagree: 0,
             misfits: Vec::new(),
             findings: Vec::new(),
             more: 0,
+        };
+        if let Start::After { place, hash } = start {
+            walk.begin(End { place, hash });
+        }
+        walk
+    }
+
+    /// An event that tells of a redaction, and comes later than this walk may get.
+    pub fn knows(&mut self, record: &Record) {
+        self.redactions.tell(record);
+    }
+
+    fn begin(&mut self, after: End) {
+        self.last = Some(Seen { place: after.place, hash: after.hash, fits: true });
+        self.next = self.checkpoints.partition_point(|checkpoint| checkpoint.place <= after.place);
+        self.agreed_at = Some(after.place);
+    }
+
+    /// After what the first record may come: the highest of what is before it. None: that is not asked.
+    fn begin_before(&mut self, place: i64) {
+        let before = self.beginnings.partition_point(|beginning| beginning.place < place);
+        if let Some(beginning) = self.beginnings.get(before.saturating_sub(1)).copied() {
+            self.removed = beginning.place;
+            self.begin(beginning);
         }
     }
 
@@ -111,8 +148,12 @@ impl Walk {
                 format!("record {} stands at place {}, before the first: it was put in", record.id, record.place);
             return self.find(Kind::Inserted, Some(record.place), message);
         }
-        self.first.get_or_insert(record.place);
+        if self.first.is_none() {
+            self.first = Some(record.place);
+            self.begin_before(record.place);
+        }
         let seen = Seen { place: record.place, hash: record.hash, fits: record.fits() };
+        self.redactions.see(record, seen.fits);
         if let Some(last) = self.last {
             if seen.place <= last.place {
                 return self.extra(record, last, seen);
@@ -139,6 +180,9 @@ impl Walk {
     /// That was the last record.
     pub fn finish(mut self, end: Option<End>) -> Walked {
         self.tell_misfits();
+        if self.first.is_none() {
+            self.begin_before(end.map_or(i64::MAX, |end| end.place.saturating_add(1)));
+        }
         let last = self.last.map_or(0, |last| last.place);
         if let Some(end) = end {
             if end.place > last {
@@ -178,6 +222,11 @@ impl Walk {
         if self.disagree > 1 {
             self.more += self.disagree - 1;
         }
+        for (from, to) in self.redactions.untold() {
+            let places = if from == to { format!("place {from}") } else { format!("places {from} to {to}") };
+            let message = format!("what is about persons was taken out at {places}, and no event says by whom");
+            self.find(Kind::Redacted, Some(from), message);
+        }
         self.findings.sort_by_key(|finding| finding.place);
         if self.findings.len() > TOLD {
             self.more += (self.findings.len() - TOLD) as u64;
@@ -185,6 +234,7 @@ impl Walk {
         }
         Walked {
             records: self.records,
+            removed: self.removed,
             first: self.first,
             last: self.last.filter(|last| last.place > 0).map(|last| End { place: last.place, hash: last.hash }),
             agreed: self.agreed,
@@ -212,13 +262,15 @@ impl Walk {
 
     /// Each is what was sealed after something, and not after the other.
     fn broken(&mut self, before: i64, after: i64) {
-        let message = match before {
-            0 => "the chain does not begin as this store's does: it is another store's, or was made anew".to_owned(),
-            _ => format!(
+        // Also where that is the place up to which the head was removed.
+        let is_first = self.first == Some(after) && !self.beginnings.is_empty();
+        let message = match is_first {
+            true => "the chain does not begin as this store's does: it is another store's, or was made anew".to_owned(),
+            false => format!(
                 "the record at place {before} is not the one that {after} was sealed after: it was changed and its hash made to fit"
             ),
         };
-        let (kind, place) = if before == 0 { (Kind::Rewritten, after) } else { (Kind::Changed, before) };
+        let (kind, place) = if is_first { (Kind::Rewritten, after) } else { (Kind::Changed, before) };
         self.find(kind, Some(place), message);
     }
 
@@ -306,154 +358,4 @@ impl Misfit {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-    use crate::bytes::{Digits, Salt};
-
-    pub(crate) fn record(seq: i64, action: &str) -> Record {
-        Record {
-            place: 0,
-            seq,
-            id: Uuid::from_u128(u128::try_from(seq).unwrap()),
-            at: "2026-01-10T12:00:00.123456Z".parse().unwrap(),
-            actor: "key:1".into(),
-            actor_name: Some("ops".into()),
-            action: action.into(),
-            subject: Some(format!("tenant:t{seq}")),
-            outcome: "success".into(),
-            reason: None,
-            request_id: Some("r".into()),
-            client: Some("127.0.0.1".into()),
-            details: format!("{{\"n\": {seq}}}"),
-            salt: Digits([0; 16]),
-            previous: Digits([0; 32]),
-            hash: Digits([0; 32]),
-        }
-    }
-
-    const STORE: Uuid = Uuid::from_u128(77);
-
-    fn chain(length: i64) -> Vec<Record> {
-        let mut previous = genesis(STORE);
-        let mut sealed = |place| {
-            let mut record = record(place + 1000, "tenant.create");
-            let salt: Salt = Digits([place as u8; 16]);
-            record.seal(place, previous, salt);
-            previous = record.hash;
-            record
-        };
-        (1..=length).map(&mut sealed).collect()
-    }
-
-    fn end_of(records: &[Record]) -> End {
-        let last = records.last().unwrap();
-        End { place: last.place, hash: last.hash }
-    }
-
-    fn checkpoint(record: &Record) -> Checkpoint {
-        Checkpoint {
-            store: STORE,
-            place: record.place,
-            hash: record.hash,
-            at: record.at,
-            key: String::new(),
-            signature: String::new(),
-        }
-    }
-
-    fn walk(records: &[Record], end: Option<End>, checkpoints: Vec<Checkpoint>) -> Vec<(Kind, Option<i64>)> {
-        let mut walk = Walk::new(Start::First(STORE), checkpoints);
-        records.iter().for_each(|record| walk.take(record));
-        walk.finish(end).findings.into_iter().map(|finding| (finding.kind, finding.place)).collect()
-    }
-
-    #[test]
-    fn a_chain_as_it_was_sealed_has_no_findings() {
-        let records = chain(20);
-        assert_eq!(walk(&records, Some(end_of(&records)), vec![checkpoint(&records[9]), checkpoint(&records[19])]), []);
-        assert_eq!(walk(&[], None, Vec::new()), []);
-        let mut walk = Walk::new(Start::After { place: 5, hash: records[4].hash }, vec![checkpoint(&records[2])]);
-        records[5..].iter().for_each(|record| walk.take(record));
-        let walked = walk.finish(Some(end_of(&records)));
-        assert_eq!((walked.records, walked.first, walked.findings.len()), (15, Some(6), 0));
-    }
-
-    #[test]
-    fn each_way_to_bend_a_chain_is_named_with_its_place() {
-        let records = chain(12);
-        let end = Some(end_of(&records));
-        let bent = |bend: &dyn Fn(&mut Vec<Record>)| {
-            let mut bent = records.clone();
-            bend(&mut bent);
-            walk(&bent, end, Vec::new())
-        };
-        assert_eq!(bent(&|r| r[4].subject = None), [(Kind::Changed, Some(5))]);
-        assert_eq!(bent(&|r| r[4].details = "{}".into()), [(Kind::Changed, Some(5))]);
-        assert_eq!(bent(&|r| r[4].salt.0[3] ^= 1), [(Kind::Changed, Some(5))]);
-        assert_eq!(bent(&|r| drop(r.remove(4))), [(Kind::Missing, Some(5))]);
-        assert_eq!(bent(&|r| drop(r.drain(9..))), [(Kind::Truncated, Some(10))]);
-        assert_eq!(bent(&|r| drop(r.drain(..2))), [(Kind::Missing, Some(1))]);
-        let made_to_fit = bent(&|r| {
-            r[4].reason = Some("forged".into());
-            r[4].hash = r[4].hash_at(5, r[4].previous);
-        });
-        assert_eq!(made_to_fit, [(Kind::Changed, Some(5))]);
-        let last_made_to_fit = bent(&|r| {
-            r[11].reason = Some("forged".into());
-            r[11].hash = r[11].hash_at(12, r[11].previous);
-        });
-        assert_eq!(last_made_to_fit, [(Kind::Changed, Some(12))]);
-        let swapped_places = bent(&|r| {
-            (r[2].place, r[7].place) = (8, 3);
-            r.swap(2, 7);
-        });
-        assert_eq!(swapped_places, [(Kind::Moved, Some(3)), (Kind::Moved, Some(8))]);
-        let swapped_contents = bent(&|r| {
-            let (a, b) = (r[2].clone(), r[7].clone());
-            for (at, with) in [(2, b), (7, a)] {
-                let (place, previous, hash) = (r[at].place, r[at].previous, r[at].hash);
-                r[at] = Record { place, previous, hash, ..with };
-            }
-        });
-        assert_eq!(swapped_contents, [(Kind::Moved, Some(3)), (Kind::Moved, Some(8))]);
-        let renumbered = bent(&|r| {
-            r.remove(4);
-            r[4..].iter_mut().for_each(|record| record.place -= 1);
-        });
-        assert!(renumbered.contains(&(Kind::Moved, Some(5))), "{renumbered:?}");
-        let before_the_first = bent(&|r| r.insert(0, Record { place: 0, ..r[3].clone() }));
-        assert_eq!(before_the_first, [(Kind::Inserted, Some(0))]);
-        let twice = bent(&|r| r.insert(5, r[4].clone()));
-        assert_eq!(twice, [(Kind::Inserted, Some(5))]);
-        let beyond = bent(&|r| {
-            let mut forged = record(5000, "forged");
-            forged.seal(13, r[11].hash, Digits([1; 16]));
-            r.push(forged);
-        });
-        assert_eq!(beyond, [(Kind::Inserted, Some(13))]);
-    }
-
-    /// Whoever writes everything anew, the end that the store keeps included, is told by a checkpoint, and by nothing else.
-    #[test]
-    fn what_was_written_anew_disagrees_with_the_next_checkpoint() {
-        let records = chain(12);
-        let mut forged = records.clone();
-        forged[4].reason = Some("forged".into());
-        for at in 4..12 {
-            let (place, salt) = (forged[at].place, forged[at].salt);
-            let previous = forged[at - 1].hash;
-            forged[at].seal(place, previous, salt);
-        }
-        let end = Some(end_of(&forged));
-        assert_eq!(walk(&forged, end, Vec::new()), []);
-        let all = || vec![checkpoint(&records[2]), checkpoint(&records[7]), checkpoint(&records[9])];
-        assert_eq!(walk(&forged, end, all()), [(Kind::Rewritten, Some(4))]);
-        // An older copy: its end is its own, and the checkpoint is beyond it.
-        let older = &records[..6];
-        assert_eq!(walk(older, Some(end_of(older)), all()), [(Kind::Truncated, Some(7))]);
-        // Another store's chain.
-        let mut walk = Walk::new(Start::First(Uuid::nil()), Vec::new());
-        records.iter().for_each(|record| walk.take(record));
-        assert_eq!(walk.finish(end).findings[0].kind, Kind::Rewritten);
-    }
-}
+pub(crate) mod tests;

@@ -1,7 +1,7 @@
 //! Any single change to a chain is found, wherever it is and whoever made the hashes fit.
 
 use freehold_api::audit::AuditFindingKind as Kind;
-use freehold_chain::{End, Hash, Record, Salt, Start, Walk, Walked, genesis};
+use freehold_chain::{End, Hash, REDACT, Record, Redaction, Salt, Start, Walk, Walked, genesis};
 use jiff::Timestamp;
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -32,6 +32,7 @@ fn content() -> impl Strategy<Value = Record> {
                     client,
                     details: format!("{{\"n\": {seq}}}"),
                     salt: Salt::of(&salt),
+                    redacted: None,
                     previous: Hash::of(&[]),
                     hash: Hash::of(&[]),
                 }
@@ -80,7 +81,7 @@ enum Bend {
 
 fn bend() -> impl Strategy<Value = Bend> {
     prop_oneof![
-        4 => (0usize..15, any::<bool>()).prop_map(|(field, fit)| Bend::Change(field, fit)),
+        4 => (0..FIELDS, any::<bool>()).prop_map(|(field, fit)| Bend::Change(field, fit)),
         1 => Just(Bend::Remove),
         1 => Just(Bend::CutOff),
         1 => Just(Bend::Repeat),
@@ -88,6 +89,8 @@ fn bend() -> impl Strategy<Value = Bend> {
         1 => content().prop_map(|record| Bend::PutIn(Box::new(record))),
     ]
 }
+
+const FIELDS: usize = 16;
 
 fn change(record: &mut Record, field: usize) {
     let more = |text: &mut Option<String>| match text {
@@ -110,6 +113,7 @@ fn change(record: &mut Record, field: usize) {
         11 => record.details.push(' '),
         12 => record.salt.0[15] ^= 1,
         13 => record.previous.0[0] ^= 1,
+        14 => record.redact(),
         _ => record.hash.0[31] ^= 1,
     }
 }
@@ -166,6 +170,45 @@ proptest! {
         }
     }
 
+    /// What was taken out by those who say so is no finding; whatever else is done to it, or to the event that says so, is one.
+    #[test]
+    fn chain_that_was_redacted_verifies_and_any_change_to_it_is_found(
+        records in chain(), chosen in proptest::collection::vec(any::<bool>(), 24), telling in content(),
+        at in any::<prop::sample::Index>(), field in 0..FIELDS, fit in any::<bool>(),
+    ) {
+        let mut records = records;
+        let chosen: Vec<usize> = (0..records.len()).filter(|at| chosen[*at]).collect();
+        let told = Redaction::of("asked for".into(), chosen.iter().map(|at| records[*at].place));
+        records.push(Record { action: REDACT.into(), details: serde_json::to_string(&told).expect("JSON"), ..telling });
+        seal(&mut records, 0, genesis(STORE));
+        chosen.iter().for_each(|at| records[*at].redact());
+        let end = end_of(&records);
+        prop_assert_eq!(walk(&records, end).findings, []);
+        let (at, mut bent) = (at.index(records.len()), records.clone());
+        change(&mut bent[at], field);
+        if fit {
+            bent[at].hash = bent[at].hash_at(bent[at].place, bent[at].previous);
+        }
+        let found = !walk(&bent, end).findings.is_empty();
+        prop_assert_eq!(found, bent != records, "field {} at {}", field, at);
+    }
+
+    /// Only what is signed as a beginning lets a chain begin there.
+    #[test]
+    fn chain_whose_head_was_removed_verifies_from_there_and_from_nowhere_else(
+        records in chain(), removed in any::<prop::sample::Index>(), said in any::<prop::sample::Index>(),
+    ) {
+        let (removed, said) = (removed.index(records.len()), said.index(records.len() - 1));
+        let begins = freehold_chain::Checkpoint {
+            store: STORE, place: records[said].place, hash: records[said].hash, at: records[0].at,
+            begins: true, key: String::new(), signature: String::new(),
+        };
+        let mut walk = Walk::new(Start::First(STORE), vec![begins]);
+        records[removed..].iter().for_each(|record| walk.take(record));
+        let walked = walk.finish(Some(end_of(&records)));
+        prop_assert_eq!(walked.findings.is_empty(), removed == 0 || removed == said + 1, "{:?}", walked.findings);
+    }
+
     /// Everything from one record on is sealed anew, and the end with it: only a checkpoint can tell, and does.
     #[test]
     fn chain_written_anew_is_found_by_any_checkpoint_after_it(
@@ -179,7 +222,7 @@ proptest! {
         prop_assert_eq!(walk(&forged, end_of(&forged)).findings, []);
         let checkpoint = freehold_chain::Checkpoint {
             store: STORE, place: records[anchored].place, hash: records[anchored].hash, at: records[0].at,
-            key: String::new(), signature: String::new(),
+            begins: false, key: String::new(), signature: String::new(),
         };
         let mut walk = Walk::new(Start::First(STORE), vec![checkpoint]);
         forged.iter().for_each(|record| walk.take(record));

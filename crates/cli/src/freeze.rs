@@ -13,7 +13,7 @@ const ALL: &str = "all";
 
 #[derive(Debug, clap::Args)]
 pub struct Freeze {
-    /// A loop (stock, truth, health, stats, quota, movability, purge, credentials, server_pool, pooler, pooler_external, pooler_platform, note, prune, moves, plans, audit, audit_checkpoint),
+    /// A loop (stock, truth, health, stats, quota, movability, purge, credentials, server_pool, pooler, pooler_external, pooler_platform, note, prune, moves, plans, audit, audit_checkpoint, audit_retention, audit_stream_file, audit_stream_url),
     /// or operations
     #[arg(value_parser = target)]
     target: Option<String>,
@@ -27,7 +27,7 @@ pub struct Freeze {
 
 #[derive(Debug, clap::Args)]
 pub struct Thaw {
-    /// A loop (stock, truth, health, stats, quota, movability, purge, credentials, server_pool, pooler, pooler_external, pooler_platform, note, prune, moves, plans, audit, audit_checkpoint),
+    /// A loop (stock, truth, health, stats, quota, movability, purge, credentials, server_pool, pooler, pooler_external, pooler_platform, note, prune, moves, plans, audit, audit_checkpoint, audit_retention, audit_stream_file, audit_stream_url),
     /// or operations
     #[arg(value_parser = target, required_unless_present = "all")]
     target: Option<String>,

@@ -29,6 +29,7 @@
 //!
 //! Absent: server code, redirects (a key must not follow them), and any look at the clock of this machine.
 
+mod audit;
 mod client;
 mod credentials;
 mod download;

@@ -6,7 +6,10 @@ use async_trait::async_trait;
 use freehold_durable::{Builder, Failure, Loop, LoopCx};
 
 use crate::audit::checkpoint::Anchor;
+use crate::audit::retention::Retention;
 use crate::audit::seal::Seal;
+use crate::audit::stream::file::ToFile;
+use crate::audit::stream::url::ToUrl;
 use crate::health::Health;
 use crate::http::idempotency;
 use crate::plane::Core;
@@ -46,6 +49,9 @@ pub fn register(engine: Builder, core: &Core) -> Builder {
         .register_loop(GrowPoolers { core: core() })
         .register_loop(Seal { core: core() })
         .register_loop(Anchor::new(core()))
+        .register_loop(Retention { core: core() })
+        .register_loop(ToFile { core: core() })
+        .register_loop(ToUrl::new(core()))
         .register_loop(Prune { core: core() })
 }
 

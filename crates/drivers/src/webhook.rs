@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use aws_lc_rs::hmac;
 use reqwest::StatusCode;
 use thiserror::Error;
 use tokio::sync::OnceCell;
@@ -13,8 +14,12 @@ const TRIES: u32 = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Of the whole body: `sha256=` and HMAC-SHA-256 in hexadecimal digits.
+pub const SIGNATURE: &str = "x-freehold-signature";
+
 pub struct Webhook {
     url: Url,
+    key: Option<hmac::Key>,
     http: OnceCell<reqwest::Client>,
 }
 
@@ -42,9 +47,16 @@ impl Webhook {
     pub fn new(url: &str) -> Result<Self, WebhookError> {
         let url = Url::parse(url).map_err(|_| WebhookError::Url)?;
         match (url.scheme(), url.host_str()) {
-            ("http" | "https", Some(_)) => Ok(Self { url, http: OnceCell::new() }),
+            ("http" | "https", Some(_)) => Ok(Self { url, key: None, http: OnceCell::new() }),
             _ => Err(WebhookError::Url),
         }
+    }
+
+    /// From now on each post says, by [`SIGNATURE`], that it comes from somebody who knows the secret. Nothing in it says when: whoever
+    /// repeats one repeats what was taken already.
+    #[must_use]
+    pub fn signed_with(self, secret: &str) -> Self {
+        Self { key: Some(hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes())), ..self }
     }
 
     /// Returns when it was taken (2xx), or when trying again did not help: then it may have been taken all the same.
@@ -66,7 +78,12 @@ impl Webhook {
         let unreachable =
             |error: reqwest::Error| WebhookError::Unreachable { host: host(), why: innermost(&error.without_url()) };
         let http = self.http.get_or_try_init(|| async { self.connect() }).await.map_err(unreachable)?;
-        let request = http.post(self.url.clone()).header("content-type", kind).body(body.to_vec());
+        let mut request = http.post(self.url.clone()).header("content-type", kind);
+        if let Some(key) = &self.key {
+            let digits: String = hmac::sign(key, body).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+            request = request.header(SIGNATURE, format!("sha256={digits}"));
+        }
+        let request = request.body(body.to_vec());
         let status = request.send().await.map_err(unreachable)?.status();
         if status.is_success() { Ok(()) } else { Err(WebhookError::Refused { host: host(), status }) }
     }
@@ -147,6 +164,24 @@ mod tests {
                 assert!(!error.to_string().contains("secret") && error.to_string().contains("127.0.0.1"), "{error}");
             }
         }
+    }
+
+    /// What `openssl dgst -sha256 -hmac` says of the same body.
+    #[tokio::test]
+    async fn webhooks_are_signed_as_anybody_can_verify() {
+        let (told, tells) = tokio::sync::oneshot::channel();
+        let told = Arc::new(std::sync::Mutex::new(Some(told)));
+        let answer = move |headers: axum::http::HeaderMap| async move {
+            let signature = headers.get(SIGNATURE).map(|value| value.to_str().unwrap().to_owned());
+            let _ = told.lock().unwrap().take().unwrap().send(signature);
+        };
+        let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/hook", socket.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(socket, Router::new().route("/hook", post(answer))).await });
+        let webhook = Webhook::new(&url).unwrap().signed_with("key");
+        webhook.post("text/plain", b"The quick brown fox jumps over the lazy dog").await.unwrap();
+        let expected = "sha256=f7bc83f430538424b13298e6aa6fb143ef4d59a14946175997479dbc2d1a3cd8";
+        assert_eq!(tells.await.unwrap().as_deref(), Some(expected));
     }
 
     #[tokio::test]

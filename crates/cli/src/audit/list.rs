@@ -14,43 +14,44 @@ use crate::value::{Moment, wire_name};
 pub struct Choice {
     /// For example key:0197…, loop:purge or system
     #[arg(long)]
-    actor: Option<String>,
+    pub(super) actor: Option<String>,
     /// For example tenant.create or credential.read
     #[arg(long)]
-    action: Option<String>,
+    pub(super) action: Option<String>,
     /// For example tenant:acme
     #[arg(long)]
-    subject: Option<String>,
+    pub(super) subject: Option<String>,
     /// success, failure or denied
     #[arg(long, value_parser = wire_name::<AuditOutcome>)]
-    outcome: Option<AuditOutcome>,
+    pub(super) outcome: Option<AuditOutcome>,
     /// As X-Request-Id had it
     #[arg(long, value_name = "ID")]
-    request_id: Option<String>,
+    pub(super) request_id: Option<String>,
     /// A time, or a length of time before now such as 24h
     #[arg(long, value_name = "WHEN")]
-    since: Option<Moment>,
+    pub(super) since: Option<Moment>,
     /// A time, or a length of time before now
     #[arg(long, value_name = "WHEN")]
-    until: Option<Moment>,
+    pub(super) until: Option<Moment>,
 }
 
 impl Choice {
     /// The same words for everything that chooses among events.
     pub(super) fn ask(self, request: Request, now: Timestamp) -> Result<Request, Failure> {
-        let moment = |moment: Option<Moment>| {
-            let at = moment.map(|moment| moment.before(now)).transpose();
-            at.map_err(|error| Failure::usage(format!("the time is out of range: {error}")))
-        };
         Ok(request
             .query("actor", self.actor)
             .query("action", self.action)
             .query("subject", self.subject)
             .query("outcome", self.outcome.map(AuditOutcome::as_str))
             .query("request_id", self.request_id)
-            .query("since", moment(self.since)?)
-            .query("until", moment(self.until)?))
+            .query("since", before(self.since, now)?)
+            .query("until", before(self.until, now)?))
     }
+}
+
+pub(super) fn before(moment: Option<Moment>, now: Timestamp) -> Result<Option<Timestamp>, Failure> {
+    let at = moment.map(|moment| moment.before(now)).transpose();
+    at.map_err(|error| Failure::usage(format!("the time is out of range: {error}")))
 }
 
 #[derive(Debug, clap::Args)]

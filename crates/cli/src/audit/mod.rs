@@ -1,7 +1,9 @@
 //! `freehold audit …`: who did what, when, and how it ended; and the proof that nobody has bent it since.
 
 mod export;
+mod hold;
 mod list;
+mod redact;
 mod verify;
 mod walk;
 
@@ -21,6 +23,11 @@ pub enum Verb {
     Export(export::Export),
     /// The public key that checkpoints are verified with: keep it apart from the control plane
     Key,
+    /// Take names, addresses and details out of sealed events; the chain goes on proving the rest
+    Redact(redact::Redact),
+    /// Keep events from being removed and redacted, for as long as a law or a court asks
+    #[command(subcommand)]
+    Hold(hold::Verb),
 }
 
 pub async fn run(verb: Verb, cx: &mut Cx) -> Outcome {
@@ -29,6 +36,8 @@ pub async fn run(verb: Verb, cx: &mut Cx) -> Outcome {
         Verb::Verify(args) => verify::run(*args, cx).await,
         Verb::Export(args) => export::run(args, cx).await,
         Verb::Key => key(cx).await,
+        Verb::Redact(args) => redact::run(args, cx).await,
+        Verb::Hold(verb) => hold::run(verb, cx).await,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use freehold_api::audit::{AuditFinding, AuditKey, AuditVerified};
+use freehold_api::audit::{AuditFinding, AuditFindingKind, AuditKey, AuditVerified};
 use freehold_chain::{Checkpoint, PublicKey, read_checkpoints};
 use uuid::Uuid;
 
@@ -59,6 +59,7 @@ fn joined(mut before: AuditVerified, part: AuditVerified) -> AuditVerified {
     let checkpoints = before.checkpoints.zip(part.checkpoints).map(|(before, part)| before + part);
     AuditVerified {
         records: before.records + part.records,
+        removed: before.removed,
         first: before.first.or(part.first),
         last: part.last.or(before.last),
         hash: part.hash.or(before.hash),
@@ -79,7 +80,17 @@ async fn from_the_plane(cx: &mut Cx, checkpoints: &Path, key: Option<PublicKey>)
             theirs.public_key.parse().map_err(Failure::usage)?
         }
     };
-    let (good, findings) = read_checkpoints(&given::text(checkpoints)?, &key, Some(theirs.store));
+    let (mut good, mut findings) = read_checkpoints(&given::text(checkpoints)?, &key, Some(theirs.store));
+    // Signed, so that it need not be believed.
+    match theirs.beginning.map(|told| Checkpoint::beginning(theirs.store, &told)).transpose() {
+        Ok(Some(beginning)) if beginning.is_signed_by(&key) => good.push(beginning),
+        Ok(None) => {}
+        Ok(Some(_)) | Err(_) => findings.push(AuditFinding {
+            kind: AuditFindingKind::Checkpoint,
+            place: None,
+            message: format!("where the control plane says that the chain begins is not signed by {}", key.id()),
+        }),
+    }
     let mut lines = Lines::new(Some(good), Some(theirs.store), true);
     let mut download = client.download(Request::get(&["audit", "export"])).await?;
     let mut pending: Vec<u8> = Vec::new();
@@ -142,6 +153,7 @@ fn tell(cx: &Cx, verified: &AuditVerified) -> Outcome {
         cx.out.fields(&[
             ("events", Some(verified.records.to_string())),
             ("places", places),
+            ("removed before", Some(verified.removed).filter(|count| *count > 0).map(|count| count.to_string())),
             ("last hash", verified.hash.clone()),
             ("to be sealed", Some(verified.unsealed).filter(|count| *count > 0).map(|count| count.to_string())),
             ("checkpoints", verified.checkpoints.map(|agreed| format!("{agreed} agree"))),

@@ -61,6 +61,7 @@ impl Lines {
         AuditVerified {
             store: self.store.unwrap_or_default(),
             records: walked.records,
+            removed: walked.removed.unsigned_abs(),
             first: walked.first,
             last: walked.last.map(|last| last.place),
             hash: walked.last.map(|last| last.hash.to_string()),
@@ -72,16 +73,19 @@ impl Lines {
         }
     }
 
-    /// At its first place. A part of an export may begin anywhere; one from the first place on, only as its store's chain does.
+    /// At its first place. A part of an export may begin anywhere; one from the first place on, or from where a checkpoint says that
+    /// the chain begins, only as its store's chain does.
     fn begin(&mut self, place: Option<i64>) -> &mut Walk {
         let (store, whole) = (self.store, self.whole);
         let checkpoints = &mut self.checkpoints;
         self.walk.get_or_insert_with(|| {
+            let checkpoints = checkpoints.take().unwrap_or_default();
+            let begins = |place| checkpoints.iter().any(|at| at.begins && at.place.checked_add(1) == Some(place));
             let start = match store {
-                Some(store) if whole || place == Some(1) => Start::First(store),
+                Some(store) if whole || place.is_some_and(|place| place == 1 || begins(place)) => Start::First(store),
                 _ => Start::Anywhere,
             };
-            Walk::new(start, checkpoints.take().unwrap_or_default())
+            Walk::new(start, checkpoints)
         })
     }
 }

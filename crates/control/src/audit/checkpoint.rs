@@ -18,8 +18,8 @@ use freehold_durable::{Failure, Loop, LoopCx};
 use secrecy::ExposeSecret;
 use uuid::Uuid;
 
-use super::seal;
 use super::store::{self, EndRow};
+use super::{retention, seal};
 use crate::plane::Core;
 
 pub const LOOP: &str = "audit_checkpoint";
@@ -55,10 +55,14 @@ impl Loop for Anchor {
             return Ok(());
         }
         let end = store::end(&self.core.store).await?.ok_or_else(seal::end_is_gone)?;
+        let beginning = retention::beginning(&self.core, &self.core.store, &end).await?;
         let last = match &self.core.settings.audit.checkpoint_file {
-            Some(path) => self.last(path, &end).await?,
+            Some(path) => self.last(path, &end, beginning.as_ref()).await?,
             None => None,
         };
+        if let Some(beginning) = beginning {
+            self.tell(beginning, cx).await?;
+        }
         if end.place <= end.checkpoint_place {
             return Ok(());
         }
@@ -66,24 +70,51 @@ impl Loop for Anchor {
         let checkpoint = match last.filter(|last| last.place == end.place) {
             // It was written, and not taken at the other place, or not recorded.
             Some(last) => last,
-            None => self.write(sign(self.core.sealer.signer(), &end)).await?,
+            None => {
+                let now = of(&end, End { place: end.place, hash: end.hash() });
+                self.write(sign(self.core.sealer.signer(), now)).await?
+            }
         };
-        if let Some(webhook) = &self.webhook {
-            let body = serde_json::to_vec(&checkpoint).map_err(|error| not_anchored(&error.to_string()))?;
-            let posted = webhook.post("application/json", &body).await;
-            posted.map_err(|error| not_anchored(&format!("audit.checkpoint_url: {error}")))?;
-        }
+        self.post(&checkpoint).await?;
         store::anchored(&self.core.store, checkpoint.place, checkpoint.at).await?;
         Ok(())
     }
 }
 
 impl Anchor {
-    /// The newest line of the file, which agrees with the store.
-    async fn last(&self, path: &Path, end: &EndRow) -> Result<Option<Checkpoint>, Failure> {
+    /// Where the chain begins since its head was removed, outside of the store too.
+    async fn tell(&self, beginning: Checkpoint, cx: &LoopCx) -> Result<(), Failure> {
+        let row = retention::store::beginning(&self.core.store).await?;
+        if row.is_none_or(|row| row.anchored || row.place != beginning.place) {
+            return Ok(());
+        }
+        cx.still_mine().await?;
+        let beginning = self.write(beginning).await?;
+        self.post(&beginning).await?;
+        retention::store::anchored(&self.core.store, beginning.place).await?;
+        Ok(())
+    }
+
+    async fn post(&self, checkpoint: &Checkpoint) -> Result<(), Failure> {
+        let Some(webhook) = &self.webhook else { return Ok(()) };
+        let body = serde_json::to_vec(checkpoint).map_err(|error| not_anchored(&error.to_string()))?;
+        let posted = webhook.post("application/json", &body).await;
+        posted.map_err(|error| not_anchored(&format!("audit.checkpoint_url: {error}")))
+    }
+
+    /// The newest line of the file, which agrees with the store; or is about what was removed since.
+    async fn last(
+        &self,
+        path: &Path,
+        end: &EndRow,
+        beginning: Option<&Checkpoint>,
+    ) -> Result<Option<Checkpoint>, Failure> {
         let (read, store) = (path.to_owned(), end.store);
         let last = in_file(path, move || last_of(&read, store)).await?;
         let Some(checkpoint) = &last else { return Ok(None) };
+        if beginning.is_some_and(|beginning| checkpoint.place <= beginning.place) {
+            return Ok(last);
+        }
         let there = store::hash_at(&self.core.store, checkpoint.place).await?;
         if checkpoint.place <= end.place && there == Some(checkpoint.hash) {
             return Ok(last);
@@ -130,20 +161,19 @@ pub(super) fn is_due(core: &Core, end: &EndRow, now: End) -> bool {
     settings.anchors() && now.place - end.checkpoint_place >= i64::from(settings.checkpoint_records)
 }
 
-fn sign(signer: &Signer, end: &EndRow) -> Checkpoint {
-    let mut checkpoint = Checkpoint {
-        store: end.store,
-        place: end.place,
-        hash: end.hash(),
-        at: end.now.to_jiff(),
-        key: PublicKey(signer.public_key()).id(),
-        signature: String::new(),
-    };
+/// Of this place, now.
+pub(super) fn of(end: &EndRow, End { place, hash }: End) -> Checkpoint {
+    let (at, key, signature) = (end.now.to_jiff(), String::new(), String::new());
+    Checkpoint { store: end.store, place, hash, at, begins: false, key, signature }
+}
+
+pub(super) fn sign(signer: &Signer, mut checkpoint: Checkpoint) -> Checkpoint {
+    checkpoint.key = PublicKey(signer.public_key()).id();
     checkpoint.signature = STANDARD.encode(signer.sign(&checkpoint.message()));
     checkpoint
 }
 
-/// The newest line about this store, whoever signed it. None: there is no such file, or its end is about others.
+/// The newest line about the end of this store's chain, whoever signed it. None: there is no such file, or its end is about others.
 fn last_of(path: &Path, store: Uuid) -> io::Result<Option<Checkpoint>> {
     let mut file = match File::open(path) {
         Ok(file) => file,
@@ -156,7 +186,7 @@ fn last_of(path: &Path, store: Uuid) -> io::Result<Option<Checkpoint>> {
     file.read_to_end(&mut tail)?;
     let tail = String::from_utf8_lossy(&tail);
     let mut checkpoints = tail.lines().rev().filter_map(|line| serde_json::from_str::<Checkpoint>(line).ok());
-    Ok(checkpoints.find(|checkpoint| checkpoint.store == store))
+    Ok(checkpoints.find(|checkpoint| checkpoint.store == store && !checkpoint.begins))
 }
 
 /// One write, and down on the disk when it returns.
@@ -185,16 +215,16 @@ mod tests {
     use super::*;
 
     fn checkpoint(sealer: &Sealer, store: u128, place: i64) -> Checkpoint {
-        let mut checkpoint = Checkpoint {
+        let checkpoint = Checkpoint {
             store: Uuid::from_u128(store),
             place,
             hash: Hash::of(&[7; 32]),
             at: "2026-01-10T12:00:00Z".parse().unwrap(),
-            key: PublicKey(sealer.signer().public_key()).id(),
+            begins: false,
+            key: String::new(),
             signature: String::new(),
         };
-        checkpoint.signature = STANDARD.encode(sealer.signer().sign(&checkpoint.message()));
-        checkpoint
+        sign(sealer.signer(), checkpoint)
     }
 
     #[test]
@@ -205,6 +235,8 @@ mod tests {
         for (store, place) in [(1, 5), (2, 3), (1, 9), (2, 4)] {
             append(&path, &checkpoint(&sealer, store, place)).unwrap();
         }
+        let begins = Checkpoint { begins: true, ..checkpoint(&sealer, 1, 7) };
+        append(&path, &sign(sealer.signer(), begins)).unwrap();
         for (store, place) in [(1, Some(9)), (2, Some(4)), (3, None)] {
             let last = last_of(&path, Uuid::from_u128(store)).unwrap();
             assert_eq!(last.map(|last| last.place), place);
@@ -215,6 +247,6 @@ mod tests {
         append(&path, &checkpoint(&sealer, 2, 6)).unwrap();
         let key = PublicKey(sealer.signer().public_key());
         let (read, findings) = read_checkpoints(&std::fs::read_to_string(&path).unwrap(), &key, None);
-        assert_eq!((read.len(), findings.len()), (4, 1), "{findings:?}");
+        assert_eq!((read.len(), findings.len()), (5, 1), "{findings:?}");
     }
 }

@@ -22,7 +22,7 @@ const PAGE: i64 = 1000;
 pub async fn export(State(plane): State<Plane>, Query(query): Query<ExportAudit>) -> Answer<Response> {
     let format = query.format.unwrap_or_default();
     // What is sealed from now on is for the next one.
-    let upto = store::end(&plane.store).await?.map_or(i64::MAX, |end| end.place);
+    let upto = upto(&plane).await?;
     let (send, receive) = mpsc::channel(4);
     let kind = match format {
         ExportFormat::Jsonl => "application/x-ndjson",
@@ -36,13 +36,13 @@ pub async fn export(State(plane): State<Plane>, Query(query): Query<ExportAudit>
 type Chunk = Result<String, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Ends with the last event, or when the caller hangs up. An error tears the answer, so that nobody takes a part for the whole.
-async fn write(plane: Plane, choice: ListAudit, format: ExportFormat, upto: i64, send: mpsc::Sender<Chunk>) {
+async fn write(plane: Plane, choice: ListAudit, format: ExportFormat, mut upto: i64, send: mpsc::Sender<Chunk>) {
     if format == ExportFormat::Csv && send.send(Ok(HEADER.to_owned())).await.is_err() {
         return;
     }
     let mut at = At::BEGIN;
     loop {
-        let page = match store::chosen(&plane.store, &choice, at, upto, PAGE).await {
+        let (records, now) = match page(&plane, &choice, at, upto).await {
             Ok(page) => page,
             Err(error) => {
                 tracing::warn!(%error, "an export of the audit was torn");
@@ -50,8 +50,8 @@ async fn write(plane: Plane, choice: ListAudit, format: ExportFormat, upto: i64,
                 return;
             }
         };
-        let more = page.len() as i64 == PAGE;
-        let records: Vec<Record> = page.into_iter().map(Record::from).collect();
+        let more = records.len() as i64 == PAGE || now > upto;
+        upto = now;
         at = records.last().map_or(at, At::of);
         let text: Result<String, _> = records.iter().map(|record| line(record, format)).collect();
         let failed = text.is_err();
@@ -59,6 +59,20 @@ async fn write(plane: Plane, choice: ListAudit, format: ExportFormat, upto: i64,
             return;
         }
     }
+}
+
+/// And up to where it goes. What is found redacted may have been a moment ago, and the event that says so has to follow.
+async fn page(plane: &Plane, choice: &ListAudit, at: At, upto: i64) -> sqlx::Result<(Vec<Record>, i64)> {
+    let rows = store::chosen(&plane.store, choice, at, upto, PAGE).await?;
+    let records: Vec<Record> = rows.into_iter().map(Record::from).collect();
+    match records.iter().any(|record| record.redacted.is_some()) {
+        true => Ok((records, self::upto(plane).await?)),
+        false => Ok((records, upto)),
+    }
+}
+
+async fn upto(plane: &Plane) -> sqlx::Result<i64> {
+    Ok(store::end(&plane.store).await?.map_or(i64::MAX, |end| end.place))
 }
 
 fn line(record: &Record, format: ExportFormat) -> serde_json::Result<String> {

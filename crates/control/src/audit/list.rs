@@ -17,7 +17,11 @@ use crate::plane::{Answer, Plane};
 pub async fn list(State(plane): State<Plane>, Query(query): Query<ListAudit>) -> Answer<Json<Page<AuditEvent>>> {
     let limit = limit(query.limit)?;
     let before: Option<i64> = cursor(query.cursor.as_deref())?;
-    let mut sql: QueryBuilder<Postgres> = QueryBuilder::new("SELECT * FROM audit WHERE true");
+    // A time that only a store can write is shown as the nearest that others can read.
+    let mut sql: QueryBuilder<Postgres> = QueryBuilder::new(
+        "SELECT seq, id, place, greatest(least(at, timestamptz '9999-12-30'), timestamptz '0001-01-01') AS at, actor, actor_name,
+           action, subject, outcome, reason, request_id, client, details, redacted IS NOT NULL AS redacted FROM audit WHERE true",
+    );
     store::choose(&mut sql, &query);
     if let Some(before) = before {
         sql.push(" AND seq < ").push_bind(before);
@@ -45,6 +49,7 @@ struct Row {
     request_id: Option<String>,
     client: Option<String>,
     details: serde_json::Value,
+    redacted: bool,
 }
 
 impl From<Row> for AuditEvent {
@@ -66,6 +71,7 @@ impl From<Row> for AuditEvent {
             request_id: row.request_id,
             client: row.client,
             details: row.details,
+            redacted: row.redacted,
         }
     }
 }

@@ -31,6 +31,7 @@ impl Actor {
 
 #[must_use = "an event is only recorded once it is saved"]
 pub struct Event {
+    id: Uuid,
     actor: Actor,
     action: String,
     subject: Option<String>,
@@ -42,6 +43,7 @@ pub struct Event {
 impl Event {
     pub fn done(actor: &Actor, action: &str, subject: impl Into<String>) -> Self {
         Self {
+            id: Uuid::now_v7(),
             actor: actor.clone(),
             action: action.into(),
             subject: Some(subject.into()),
@@ -64,10 +66,14 @@ impl Event {
         self
     }
 
+    pub fn id(&self) -> Uuid {
+        self.id
+    }
+
     pub async fn save(self, store: impl PgExecutor<'_>) -> sqlx::Result<()> {
         let sql = "SELECT audit_record($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
         sqlx::query(sql)
-            .bind(Uuid::now_v7())
+            .bind(self.id)
             .bind(self.actor.reference)
             .bind(self.actor.name)
             .bind(self.action)

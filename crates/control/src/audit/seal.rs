@@ -8,7 +8,10 @@ use freehold_chain::{End, Hash, Record, Salt};
 use freehold_durable::{Failure, Loop, LoopCx};
 use rand::TryRng;
 use rand::rngs::SysRng;
+use sqlx::PgConnection;
 
+use super::record::Event;
+use super::store::EndRow;
 use super::{checkpoint, store};
 use crate::plane::Core;
 
@@ -57,10 +60,22 @@ impl Seal {
     }
 }
 
+pub(super) const END_IS_GONE: &str =
+    "the row that says where the chain ends (audit_end) is gone from the store; run: freehold audit verify";
+
 pub(super) fn end_is_gone() -> Failure {
-    let message =
-        "the row that says where the chain ends (audit_end) is gone from the store; run: freehold audit verify";
-    Failure::transient("audit_end_gone", message)
+    Failure::transient("audit_end_gone", END_IS_GONE)
+}
+
+/// Writes an event about the audit itself and seals it, in one transaction with what it tells of: neither is ever seen without
+/// the other. The end must be locked. Nothing of the kind is done for those who write other events: they would wait here.
+pub(super) async fn at_once(tx: &mut PgConnection, end: &EndRow, event: Event) -> sqlx::Result<()> {
+    let id = event.id();
+    event.save(&mut *tx).await?;
+    let mut records: Vec<Record> = store::not_sealed(tx, id).await?.into_iter().map(Record::from).collect();
+    let last = link(&mut records, end.place, end.hash()).ok_or(sqlx::Error::RowNotFound)?;
+    store::seal(tx, &records).await?;
+    store::move_end(tx, last).await
 }
 
 /// Each after the one before; answers where that ends.

@@ -1,4 +1,5 @@
-//! All SQL about the audit's chain. Absent: updates of what an event says, and deletes.
+//! All SQL about the audit's chain. Absent: updates of what an event says, but for a redaction, and deletes, which are
+//! retention's.
 
 use freehold_api::audit::ListAudit;
 use freehold_chain::{End, Hash, Record, Salt};
@@ -6,19 +7,38 @@ use jiff_sqlx::{Timestamp, ToSqlx};
 use sqlx::{PgConnection, PgExecutor, PgPool, Postgres, QueryBuilder, Transaction};
 use uuid::Uuid;
 
-macro_rules! record {
+/// A time that is none, or that nothing but a store can write, is read as null.
+macro_rules! columns {
     () => {
-        "SELECT seq, id, at, actor, actor_name, action, subject, outcome, reason, request_id, client, details::text AS details,
-            place, previous, hash, salt FROM audit "
+        "seq, id, CASE WHEN at >= timestamptz '0001-01-01' AND at < timestamptz '9999-12-30' THEN at END AS at,
+            actor, actor_name, action, subject, outcome, reason, request_id, client, details::text AS details,
+            place, previous, hash, salt, redacted"
     };
 }
+pub(super) use columns;
+
+macro_rules! record {
+    () => {
+        concat!("SELECT ", columns!(), " FROM audit ")
+    };
+}
+
+/// Whether somebody holds it.
+macro_rules! held {
+    () => {
+        "EXISTS (SELECT FROM audit_hold h WHERE (h.subject IS NULL OR h.subject = audit.subject)
+            AND (h.actor IS NULL OR h.actor = audit.actor) AND (h.since IS NULL OR audit.at >= h.since)
+            AND (h.until IS NULL OR audit.at < h.until))"
+    };
+}
+pub(super) use held;
 
 /// An event as it is sealed, or is to be.
 #[derive(Debug, sqlx::FromRow)]
 pub struct RecordRow {
     seq: i64,
     id: Uuid,
-    at: Timestamp,
+    at: Option<Timestamp>,
     actor: String,
     actor_name: Option<String>,
     action: String,
@@ -32,15 +52,18 @@ pub struct RecordRow {
     previous: Option<Vec<u8>>,
     hash: Option<Vec<u8>>,
     salt: Option<Vec<u8>>,
+    redacted: Option<Vec<u8>>,
 }
 
 impl From<RecordRow> for Record {
     fn from(row: RecordRow) -> Self {
+        // Nobody but who bends the store writes such a time, before or after it is sealed: it fits no hash.
+        let hash = row.hash.filter(|_| row.at.is_some());
         Self {
             place: row.place.unwrap_or(0),
             seq: row.seq,
             id: row.id,
-            at: row.at.to_jiff(),
+            at: row.at.map_or(jiff::Timestamp::MIN, Timestamp::to_jiff),
             actor: row.actor,
             actor_name: row.actor_name,
             action: row.action,
@@ -52,7 +75,8 @@ impl From<RecordRow> for Record {
             details: row.details,
             salt: Salt::of(&row.salt.unwrap_or_default()),
             previous: Hash::of(&row.previous.unwrap_or_default()),
-            hash: Hash::of(&row.hash.unwrap_or_default()),
+            redacted: row.redacted.map(|hash| Hash::of(&hash)),
+            hash: Hash::of(&hash.unwrap_or_default()),
         }
     }
 }
@@ -100,6 +124,11 @@ pub async fn has_to_seal(store: &PgPool) -> sqlx::Result<bool> {
 pub async fn to_seal(tx: &mut PgConnection, limit: i64) -> sqlx::Result<Vec<RecordRow>> {
     let sql = concat!(record!(), "WHERE place IS NULL ORDER BY seq LIMIT $1");
     sqlx::query_as(sql).bind(limit).fetch_all(tx).await
+}
+
+pub async fn not_sealed(tx: &mut PgConnection, id: Uuid) -> sqlx::Result<Vec<RecordRow>> {
+    let sql = concat!(record!(), "WHERE place IS NULL AND id = $1");
+    sqlx::query_as(sql).bind(id).fetch_all(tx).await
 }
 
 /// How many got their place: those that have none.
@@ -151,6 +180,12 @@ pub async fn after(tx: &mut PgConnection, at: At, limit: i64) -> sqlx::Result<Ve
     sqlx::query_as(sql).bind(at.place).bind(at.seq).bind(limit).fetch_all(tx).await
 }
 
+/// The events that tell of redactions: few, and they come after what they tell of.
+pub async fn redactions(tx: &mut PgConnection) -> sqlx::Result<Vec<RecordRow>> {
+    let sql = concat!(record!(), "WHERE action = $1 AND place IS NOT NULL ORDER BY place");
+    sqlx::query_as(sql).bind(freehold_chain::REDACT).fetch_all(tx).await
+}
+
 /// None: nothing stands there.
 pub async fn hash_at(store: impl PgExecutor<'_>, place: i64) -> sqlx::Result<Option<Hash>> {
     let sql = "SELECT hash FROM audit WHERE place = $1 ORDER BY seq LIMIT 1";
@@ -166,6 +201,48 @@ pub async fn chosen(store: &PgPool, choice: &ListAudit, at: At, upto: i64, limit
     choose(&mut sql, choice);
     sql.push(" ORDER BY place, seq LIMIT ").push_bind(limit);
     sql.build_query_as().fetch_all(store).await
+}
+
+/// Sealed events that are chosen and can be redacted: what the audit says of itself cannot.
+fn redactable(sql: &mut QueryBuilder<Postgres>, id: Option<Uuid>, choice: &ListAudit) {
+    sql.push(" WHERE place IS NOT NULL AND redacted IS NULL AND action NOT LIKE 'audit.%'");
+    if let Some(id) = id {
+        sql.push(" AND id = ").push_bind(id);
+    }
+    choose(sql, choice);
+}
+
+pub async fn to_redact(
+    tx: &mut PgConnection,
+    id: Option<Uuid>,
+    choice: &ListAudit,
+    limit: i64,
+) -> sqlx::Result<Vec<RecordRow>> {
+    let mut sql: QueryBuilder<Postgres> = QueryBuilder::new(record!());
+    redactable(&mut sql, id, choice);
+    sql.push(concat!(" AND NOT ", held!(), " ORDER BY place, seq LIMIT ")).push_bind(limit);
+    sql.build_query_as().fetch_all(tx).await
+}
+
+/// Those among them that somebody holds.
+pub async fn held_back(tx: &mut PgConnection, id: Option<Uuid>, choice: &ListAudit) -> sqlx::Result<i64> {
+    let mut sql: QueryBuilder<Postgres> = QueryBuilder::new("SELECT count(*) FROM audit");
+    redactable(&mut sql, id, choice);
+    sql.push(concat!(" AND ", held!()));
+    sql.build_query_scalar().fetch_one(tx).await
+}
+
+/// How many were redacted: those that were not.
+pub async fn redact(tx: &mut PgConnection, records: &[Record]) -> sqlx::Result<u64> {
+    let sql = "UPDATE audit a SET actor_name = NULL, client = NULL, details = '{}', salt = NULL, redacted = r.redacted
+        FROM unnest($1::bigint[], $2::bytea[]) AS r (seq, redacted) WHERE a.seq = r.seq AND a.redacted IS NULL";
+    let hashes = records.iter().map(|record| record.redacted.map(|hash| hash.0.to_vec()));
+    let done = sqlx::query(sql)
+        .bind(records.iter().map(|record| record.seq).collect::<Vec<i64>>())
+        .bind(hashes.collect::<Vec<Option<Vec<u8>>>>())
+        .execute(tx)
+        .await?;
+    Ok(done.rows_affected())
 }
 
 /// The conditions of a list of events; its limit and cursor are the caller's.
@@ -200,7 +277,7 @@ pub struct Unsealed {
 }
 
 pub async fn unsealed(store: impl PgExecutor<'_>) -> sqlx::Result<Unsealed> {
-    let sql = "SELECT count(*) AS count, coalesce(extract(epoch FROM now() - min(at)), 0)::float8 AS seconds,
+    let sql = "SELECT count(*) AS count, coalesce(extract(epoch FROM now() - min(at) FILTER (WHERE isfinite(at))), 0)::float8 AS seconds,
         count(*) FILTER (WHERE at < now() - interval '1 minute') AS late FROM audit WHERE place IS NULL";
     sqlx::query_as(sql).fetch_one(store).await
 }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::store::{At, EndRow, Unsealed};
-use super::{key, store};
+use super::{key, retention, store};
 use crate::http::extract::{Json, Query};
 use crate::http::problem::Refused;
 use crate::plane::{Answer, Core, Plane};
@@ -46,7 +46,13 @@ pub async fn verify(State(plane): State<Plane>, Query(query): Query<VerifyAudit>
         },
     };
     let anchored = checkpoints.is_some();
-    let mut walk = Walk::new(start, checkpoints.unwrap_or_default());
+    let mut checkpoints = checkpoints.unwrap_or_default();
+    match begins(&plane.core, &mut tx, &end).await? {
+        Ok(beginning) => checkpoints.extend(beginning),
+        Err(finding) => findings.extend(Some(finding).filter(|_| query.after.is_none())),
+    }
+    let mut walk = Walk::new(start, checkpoints);
+    store::redactions(&mut tx).await?.into_iter().map(Record::from).for_each(|record| walk.knows(&record));
     let until = Instant::now() + BUDGET;
     let mut at = query.after.map_or(At::BEGIN, At::end_of);
     let next = loop {
@@ -88,11 +94,12 @@ fn answer(
     next: Option<i64>,
     mut findings: Vec<AuditFinding>,
 ) -> AuditVerified {
-    let Walked { records, first, last, agreed, findings: found, more } = walked;
+    let Walked { records, removed, first, last, agreed, findings: found, more } = walked;
     findings.extend(found);
     AuditVerified {
         store,
         records,
+        removed: removed.unsigned_abs(),
         first,
         last: last.map(|last| last.place),
         hash: last.map(|last| last.hash.to_string()),
@@ -102,6 +109,23 @@ fn answer(
         more,
         next,
     }
+}
+
+/// Where the store says that the chain begins, if this plane signed that.
+async fn begins(
+    core: &Core,
+    tx: &mut sqlx::PgConnection,
+    end: &EndRow,
+) -> Answer<Result<Option<Checkpoint>, AuditFinding>> {
+    let Some(row) = retention::store::beginning(tx).await? else { return Ok(Ok(None)) };
+    let (place, beginning) = (row.place, row.checkpoint(end.store));
+    if beginning.is_signed_by(&key::of(core)) {
+        return Ok(Ok(Some(beginning)));
+    }
+    let message = format!(
+        "that the chain begins after place {place} is signed by another key, or was changed: see audit_beginning in the store"
+    );
+    Ok(Err(AuditFinding { kind: AuditFindingKind::Checkpoint, place: Some(place), message }))
 }
 
 fn gone() -> AuditFinding {

@@ -75,6 +75,12 @@ pub struct Query<T>(pub T);
 impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Query<T> {
     type Rejection = Refused;
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
+        Self::of(parts)
+    }
+}
+
+impl<T: DeserializeOwned> Query<T> {
+    pub fn of(parts: &Parts) -> Result<Self, Refused> {
         let text = parts.uri.query().unwrap_or_default();
         if text.contains("%00") {
             return Err(Refused::field("query", "the query string holds a NUL character"));

@@ -11,7 +11,7 @@ use freehold_durable::State;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use super::exposition::Scrape;
-use crate::audit::store as audit;
+use crate::audit::{retention, store as audit, stream};
 use crate::plane::{Answer, Plane};
 use crate::pooler::metrics as poolers;
 use crate::server::store::ServerWithUse;
@@ -102,6 +102,15 @@ async fn counts(plane: &Plane, scrape: &mut Scrape) -> Answer<()> {
         scrape.counter("freehold_audit_sealed_total", "Events of the audit's chain.", &[], end.place as f64);
         let help = "Of these, those before the last checkpoint.";
         scrape.counter("freehold_audit_anchored_total", help, &[], end.checkpoint_place as f64);
+        let removed =
+            retention::beginning(&plane.core, &plane.store, &end).await?.map_or(0, |beginning| beginning.place);
+        scrape.counter("freehold_audit_removed_total", "Of these, those that retention removed.", &[], removed as f64);
+    }
+    let streamed = stream::store::places(&plane.store).await?;
+    for receiver in stream::receivers(&plane.settings.audit) {
+        let place = streamed.iter().find(|(name, _)| name == receiver).map_or(0, |(_, place)| *place);
+        let labels = [("receiver", receiver)];
+        scrape.counter("freehold_audit_streamed_total", "Of these, those that were sent on.", &labels, place as f64);
     }
     let quota = stats::quota(&plane.core).await?;
     for (resource, percent, count) in [

@@ -9,24 +9,36 @@ use serde_json::{Value as Json, json};
 use tokio_postgres::Client;
 
 use crate::common::{SettingsFile, create, dev_with, exits, expect, settings, stderr, stdout, store, until};
+use crate::receiver::Receiver;
 
-struct Bench {
-    plane: Plane,
-    sql: Client,
-    checkpoints: std::path::PathBuf,
+pub struct Bench {
+    pub plane: Plane,
+    pub sql: Client,
+    pub checkpoints: std::path::PathBuf,
     _settings: SettingsFile,
     _directory: tempfile::TempDir,
 }
 
 /// A plane with some events, all of them sealed and the last one anchored.
 async fn bench() -> Bench {
+    bench_with("").await
+}
+
+/// A plane with more settings of the audit's.
+pub async fn bench_unanchored(more: &str) -> Bench {
     let directory = tempfile::tempdir().unwrap();
     let checkpoints = directory.path().join("checkpoints");
-    let text = format!("[audit]\ncheckpoint_file = \"{}\"\ncheckpoint_seconds = 1\n", checkpoints.to_string_lossy());
+    let file = checkpoints.to_string_lossy();
+    let text = format!("[audit]\ncheckpoint_file = \"{file}\"\ncheckpoint_seconds = 1\n{more}");
     let settings = settings(&text);
     let plane = dev_with(&settings).stock(2).start().await;
     let sql = store(&plane).await;
-    let bench = Bench { plane, sql, checkpoints, _settings: settings, _directory: directory };
+    Bench { plane, sql, checkpoints, _settings: settings, _directory: directory }
+}
+
+/// The same, with events, all of them sealed and the last one anchored.
+pub async fn bench_with(more: &str) -> Bench {
+    let bench = bench_unanchored(more).await;
     for id in ["acme", "globex"] {
         create(&bench.plane, id).await;
     }
@@ -39,7 +51,13 @@ async fn bench() -> Bench {
 
 impl Bench {
     /// Everything is sealed and anchored, and from now on nothing runs that would write or seal.
-    async fn at_rest(&self) {
+    pub async fn at_rest(&self) {
+        self.all_is_anchored().await;
+        self.freeze().await;
+        self.keep().await;
+    }
+
+    pub async fn all_is_anchored(&self) {
         until("all is sealed and anchored", async || {
             let sql = "SELECT count(*) FILTER (WHERE a.place IS NULL), max(a.place), min(e.checkpoint_place) FROM audit a, audit_end e";
             let row = self.sql.query_one(sql, &[]).await.unwrap();
@@ -50,6 +68,10 @@ impl Bench {
             }
         })
         .await;
+    }
+
+    /// From now on no loop runs, and nothing else.
+    pub async fn freeze(&self) {
         // By hand: the API would record it.
         let freeze = "INSERT INTO \"freeze\" (target, by) VALUES ('all', 'test') ON CONFLICT DO NOTHING";
         self.do_sql(freeze).await;
@@ -59,17 +81,25 @@ impl Bench {
             if running == 0 { Ok(()) } else { Err(format!("{running} run")) }
         })
         .await;
+    }
+
+    pub async fn thaw(&self) {
+        self.do_sql("DELETE FROM \"freeze\"").await;
+    }
+
+    /// What [`Self::restore`] puts back.
+    pub async fn keep(&self) {
         self.do_sql(
             "DROP TABLE IF EXISTS kept, kept_end; CREATE TABLE kept AS TABLE audit; CREATE TABLE kept_end AS TABLE audit_end",
         )
         .await;
     }
 
-    async fn do_sql(&self, sql: &str) {
+    pub async fn do_sql(&self, sql: &str) {
         self.sql.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     }
 
-    async fn restore(&self) {
+    pub async fn restore(&self) {
         self.do_sql(
             "BEGIN; DELETE FROM audit; INSERT INTO audit OVERRIDING SYSTEM VALUE SELECT * FROM kept;
              DELETE FROM audit_end; INSERT INTO audit_end SELECT * FROM kept_end;
@@ -78,26 +108,26 @@ impl Bench {
         .await;
     }
 
-    async fn last(&self) -> i64 {
+    pub async fn last(&self) -> i64 {
         self.sql.query_one("SELECT max(place) FROM audit", &[]).await.unwrap().get(0)
     }
 
-    async fn verify(&self) -> Json {
+    pub async fn verify(&self) -> Json {
         expect(&self.plane.get("/v1/audit/verify").await, 200).clone()
     }
 
     /// What is found, as kind and place.
-    async fn found(&self) -> Vec<(String, Option<i64>)> {
+    pub async fn found(&self) -> Vec<(String, Option<i64>)> {
         found(&self.verify().await)
     }
 }
 
-fn found(verified: &Json) -> Vec<(String, Option<i64>)> {
+pub fn found(verified: &Json) -> Vec<(String, Option<i64>)> {
     let findings = verified["findings"].as_array().unwrap().iter();
     findings.map(|finding| (finding["kind"].as_str().unwrap().to_owned(), finding["place"].as_i64())).collect()
 }
 
-fn one(kind: &str, place: i64) -> Vec<(String, Option<i64>)> {
+pub fn one(kind: &str, place: i64) -> Vec<(String, Option<i64>)> {
     vec![(kind.to_owned(), Some(place))]
 }
 
@@ -171,9 +201,22 @@ async fn story_a_tampered_audit_is_found_and_named() {
             one("truncated", last),
         ),
         ("DELETE FROM audit_end".into(), vec![("truncated".into(), None)]),
+        // Times that a store can hold and nobody else can.
+        ("UPDATE audit SET at = 'infinity' WHERE place = 5".into(), one("changed", 5)),
+        ("UPDATE audit SET at = '-infinity' WHERE place = 5".into(), one("changed", 5)),
+        (format!("UPDATE audit SET at = '20000-01-01' WHERE place = {last}"), one("changed", last)),
+        (
+            "INSERT INTO audit (id, at, actor, action, outcome) VALUES (gen_random_uuid(), '-infinity', 'x', 'x', 'success')".into(),
+            vec![("unsealed".into(), None)],
+        ),
+        ("INSERT INTO audit (id, at, actor, action, outcome) VALUES (gen_random_uuid(), 'infinity', 'x', 'x', 'success')".into(), vec![]),
     ] {
         bench.do_sql(&tampering).await;
         assert_eq!(bench.found().await, kinds, "{tampering}");
+        // Whatever it was, it can be read.
+        for path in ["/v1/audit?limit=500", "/v1/audit/export", "/v1/status", "/metrics"] {
+            assert_eq!(bench.plane.get(path).await.0, 200, "{path} after {tampering}");
+        }
         bench.restore().await;
         assert_eq!(bench.found().await, [], "after {tampering}");
     }
@@ -307,6 +350,51 @@ async fn story_an_export_is_chosen_and_runs_nothing_in_a_spreadsheet() {
     assert!(csv.starts_with("place,id,at,actor,"), "{csv}");
     assert!(csv.contains(",\"'=1+1\",") && !csv.contains(",=1+1"), "{csv}");
     assert_eq!(csv.lines().count() as i64, bench.last().await + 1);
+}
+
+/// An event with a time that is none is sealed like any other, and named for ever.
+#[tokio::test]
+async fn story_an_event_of_no_time_is_named_once_it_is_sealed() {
+    let bench = bench().await;
+    let last = bench.last().await;
+    bench.do_sql("INSERT INTO audit (id, at, actor, action, outcome) VALUES (gen_random_uuid(), 'infinity', 'x', 'x', 'success')").await;
+    bench.thaw().await;
+    let found = until("it is sealed", async || {
+        let verified = bench.verify().await;
+        if verified["last"].as_i64() > Some(last) { Ok(found(&verified)) } else { Err(verified.to_string()) }
+    })
+    .await;
+    assert_eq!(found, one("changed", last + 1));
+}
+
+#[tokio::test]
+async fn story_a_checkpoint_is_posted_until_it_is_taken() {
+    let receiver = Receiver::start().await;
+    receiver.answers(503);
+    let bench = bench_unanchored(&format!("checkpoint_url = \"{}\"\n", receiver.url)).await;
+    create(&bench.plane, "acme").await;
+    let concern = until("status tells that nobody takes it", async || {
+        let status = bench.plane.get("/v1/status").await.2;
+        let concerns = status["concerns"].as_array().unwrap();
+        let told = concerns.iter().find(|concern| concern["code"] == "audit_not_anchored").cloned();
+        told.ok_or_else(|| status["concerns"].to_string())
+    })
+    .await;
+    assert!(concern["message"].as_str().unwrap().contains("503"), "{concern}");
+    assert!(!concern.to_string().contains(receiver.token()), "{concern}");
+    assert!(!bench.plane.output().contains(receiver.token()));
+    receiver.answers(204);
+    bench.all_is_anchored().await;
+    let line = |text: &str| serde_json::from_str::<Json>(text).unwrap();
+    let (posted, written) = until("what was written was posted", async || {
+        let posted: Vec<Json> = receiver.taken().iter().map(|taken| line(&taken.text())).collect();
+        let written: Vec<Json> = std::fs::read_to_string(&bench.checkpoints).unwrap().lines().map(line).collect();
+        if posted.last() == written.last() { Ok((posted, written)) } else { Err(format!("{posted:?} {written:?}")) }
+    })
+    .await;
+    assert!(posted.iter().all(|checkpoint| written.contains(checkpoint)), "{posted:?} {written:?}");
+    assert_eq!(receiver.taken()[0].header("content-type"), "application/json");
+    assert_eq!(bench.verify().await["findings"], json!([]));
 }
 
 /// Its number was given when it began. What is sealed meanwhile has higher ones, and it is not passed over.

@@ -204,4 +204,9 @@ async fn others(walk: &mut Walk) {
         walk.post(&format!("/v1/poolers/{{id}}/{verb}"), "edge", json!({})).await;
     }
     walk.delete("/v1/poolers/{id}", "edge").await;
+
+    let hold = walk.post("/v1/audit/holds", "", json!({"reason": "a test", "subject": "tenant:none"})).await;
+    let id = hold["id"].as_str().unwrap();
+    walk.changes(Method::DELETE, "/v1/audit/holds/{id}", id, "?reason=over", None).await;
+    walk.post("/v1/audit/redactions", "", json!({"reason": "a test", "action": "tenant.update"})).await;
 }

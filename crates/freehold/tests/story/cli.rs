@@ -67,6 +67,7 @@ async fn story_the_command_line_tells_programs_and_people() {
         &["audit", "verify"],
         &["audit", "export"],
         &["audit", "key"],
+        &["audit", "hold", "list"],
         &["key", "list"],
         &["freeze"],
         &["tenant", "list"],

@@ -2,6 +2,8 @@
 
 mod adopt;
 mod audit_chain;
+mod audit_keeping;
+mod audit_stream;
 mod audited;
 mod change;
 mod cli;
@@ -23,6 +25,7 @@ mod plan_change;
 mod plans;
 mod pooler_plane;
 mod rebalance;
+mod receiver;
 mod rotate;
 mod saasodoo;
 mod security;
@@ -34,5 +37,6 @@ mod shipped;
 mod stats;
 mod suspend;
 mod tansucloud;
+mod tansucloud_audit;
 mod templates;
 mod zoo;

@@ -83,6 +83,8 @@ async fn story_no_route_opens_to_whoever_may_not_use_it() {
         ("plans", "standard".into()),
         ("templates", "default".into()),
         ("freezes", "stock".into()),
+        // A hold that is none.
+        ("audit", "01970000-0000-7000-8000-000000000000".into()),
         ("server-pools", "own".into()),
         ("poolers", "there".into()),
     ]

@@ -1,16 +1,10 @@
-//! TansuCloud's provisioning API: `POST /db/api/provisioning/tenants`, in camelCase, idempotent, always 200.
-//!
-//! Better than the original where it was broken: ids that collide after normalisation are refused, never share a
-//! database; calls at the same time agree; `X-Provision-Key` is an API key with the scope `provision`.
+//! `POST /db/api/provisioning/tenants`: idempotent, always 200.
 
 use std::time::Duration;
 
+use axum::Json;
 use axum::extract::{FromRequest, Request, State};
-use axum::http::request::Parts;
-use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
-use axum::{Json, Router};
 use freehold_api::TenantId;
 use freehold_api::key::Scope;
 use freehold_api::problem::Code;
@@ -18,8 +12,9 @@ use freehold_api::tenant::{CreateTenant, TenantState};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::store::{self, External};
-use crate::http::access::{self, Caller};
+use super::{NAME, Need, admit};
+use crate::edge::store::{self, External};
+use crate::http::access::Caller;
 use crate::http::extract::Json as Body;
 use crate::http::problem::Refused;
 use crate::plane::{Answer, Plane};
@@ -28,14 +23,9 @@ use crate::stock::store as databases;
 use crate::tenant::create::{self, Ensured};
 use crate::tenant::store::{self as tenants, TenantRow};
 
-const NAME: &str = "tansucloud";
+const NEED: Need = Need { any: &[Scope::Provision], action: "edge.tansucloud.provision", title: None };
 /// The original answers when the work is done; so does this, up to a minute.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-pub fn router(plane: Plane, edge: &Edge) -> Router {
-    let path = format!("{}/db/api/provisioning/tenants", edge.prefix);
-    Router::new().route(&path, post(provision)).with_state((plane, edge.clone()))
-}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -57,9 +47,9 @@ struct Provisioned {
     message: &'static str,
 }
 
-async fn provision(State((plane, edge)): State<(Plane, Edge)>, request: Request) -> Response {
+pub(super) async fn provision(State((plane, edge)): State<(Plane, Edge)>, request: Request) -> Response {
     let (mut parts, body) = request.into_parts();
-    let caller = match admit(&plane, &mut parts).await {
+    let caller = match admit(&plane, &mut parts, &NEED).await {
         Ok(caller) => caller,
         Err(response) => return *response,
     };
@@ -72,35 +62,6 @@ async fn provision(State((plane, edge)): State<(Plane, Edge)>, request: Request)
         Ok(provisioned) => Json(provisioned).into_response(),
         Err(refused) => refused.into_response(),
     }
-}
-
-/// `X-Provision-Key`, or a bearer token; a bad bearer is told so as RFC 6750 wants.
-async fn admit(plane: &Plane, parts: &mut Parts) -> Result<Caller, Box<Response>> {
-    let refuse = |refused: Refused| Box::new(refused.into_response());
-    let key = parts.headers.get("x-provision-key").and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let authorization = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let bearer = authorization.and_then(|value| value.strip_prefix("Bearer ")).map(str::to_owned);
-    let Some(token) = key.clone().or_else(|| bearer.clone()) else {
-        return Err(refuse(Refused::new(
-            Code::Unauthenticated,
-            "send X-Provision-Key with an API key of the scope provision",
-        )));
-    };
-    let caller = access::authenticate(plane, token.trim(), parts).await.map_err(|refused| {
-        let mut response = refused.into_response();
-        if key.is_none() && response.status() == StatusCode::UNAUTHORIZED {
-            let challenge = HeaderValue::from_static("Bearer error=\"invalid_token\"");
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
-        }
-        Box::new(response)
-    })?;
-    if caller.has(Scope::Provision) {
-        return Ok(caller);
-    }
-    let event =
-        crate::audit::record::Event::denied(&caller.actor(), "edge.tansucloud.provision", Code::Denied.as_str());
-    event.save(&plane.store).await.map_err(|error| refuse(error.into()))?;
-    Err(refuse(Refused::new(Code::Denied, "this needs a key with the scope provision")))
 }
 
 async fn ensure(plane: &Plane, edge: &Edge, caller: &Caller, wanted: Wanted) -> Answer<Provisioned> {
