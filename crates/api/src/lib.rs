@@ -9,6 +9,7 @@ pub mod diagnosis;
 pub mod drain;
 pub mod drift;
 pub mod id;
+pub mod import;
 pub mod key;
 pub mod movability;
 pub mod moving;

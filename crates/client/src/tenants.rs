@@ -1,6 +1,7 @@
 //! Tenants: create, look, change, connect, remove.
 
 use freehold_api::adopt::{AdoptDatabase, Adoption};
+use freehold_api::import::{Import, ImportDatabase, TenantImport};
 use freehold_api::tenant::{
     Connection, CreateTenant, ListTenants, PatchTenant, SuspendTenant, Tenant, TenantWithConnection,
 };
@@ -86,6 +87,33 @@ impl Client {
     pub async fn adopt_tenant(&self, id: &TenantId, wanted: &AdoptDatabase) -> Result<Tenant, Error> {
         let wanted = AdoptDatabase { dry_run: false, ..wanted.clone() };
         self.changed_tenant(id, Request::post(&["tenants", id.as_str(), "adopt"]).body(&wanted)?).await
+    }
+
+    /// What importing a database of a server that is not Freehold's would do, and everything that stands against it.
+    ///
+    /// # Errors
+    /// As [`Client::send`].
+    pub async fn import_check(&self, id: &TenantId, wanted: &ImportDatabase) -> Result<Import, Error> {
+        let wanted = ImportDatabase { dry_run: true, ..wanted.clone() };
+        ask(self, Request::post(&["tenants", id.as_str(), "import"]).body(&wanted)?).await
+    }
+
+    /// Copies it into a new tenant, while it is used where it is. What was written there after [`TenantImport::as_of`] is not here.
+    ///
+    /// # Errors
+    /// `prerequisite` in [`Error::Refused`], with every reason among its errors; [`Error::OperationEnded`] when it came to
+    /// nothing (nothing is left of it); as [`Client::settle`] besides. A copy may take longer than this client waits: it goes on.
+    pub async fn import_tenant(&self, id: &TenantId, wanted: &ImportDatabase) -> Result<Tenant, Error> {
+        let wanted = ImportDatabase { dry_run: false, ..wanted.clone() };
+        self.changed_tenant(id, Request::post(&["tenants", id.as_str(), "import"]).body(&wanted)?).await
+    }
+
+    /// What it was imported from, and as of when.
+    ///
+    /// # Errors
+    /// `not_found` of a tenant that was not, in [`Error::Refused`]; as [`Client::send`] besides.
+    pub async fn tenant_import(&self, id: &TenantId) -> Result<TenantImport, Error> {
+        self.get(&["tenants", id.as_str(), "import"]).await
     }
 
     /// # Errors

@@ -15,6 +15,7 @@ use crate::tenant::adopt::{inspect::Inspect, take::Adopt};
 use crate::tenant::credential::{retire::RetireLogin, rotate::Rotate};
 use crate::tenant::delete::{Deleting, Undeleting};
 use crate::tenant::diagnose::Diagnose;
+use crate::tenant::import::{check::CheckImport, run::Import};
 use crate::tenant::movability::JudgeMove;
 use crate::tenant::moving::{Move, finish::FinishMove, rollback::RollBack};
 use crate::tenant::plan::set::SetPlan;
@@ -37,6 +38,8 @@ pub fn register(engine: Builder, core: &Core) -> Builder {
         .register(RetireLogin { core: core() })
         .register(Adopt { core: core() })
         .register(Inspect { core: core() })
+        .register(Import { core: core() })
+        .register(CheckImport { core: core() })
         .register(Diagnose { core: core() })
         .register(JudgeMove { core: core() })
         .register(Move { core: core() })

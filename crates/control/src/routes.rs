@@ -37,6 +37,8 @@ pub fn api(plane: Plane) -> (Router, utoipa::openapi::OpenApi) {
         .routes(open(&[Provision, Operate], Bound::ToPath, routes!(tenant::credential::ask::rotate)))
         .routes(open(&[Provision, Operate], Bound::ToPath, routes!(tenant::credential::retire::retire)))
         .routes(open(&[Operate], Bound::Never, routes!(tenant::adopt::adopt)))
+        .routes(open(&[Operate], Bound::Never, routes!(tenant::import::begin)))
+        .routes(open(SEE, Bound::ToPath, routes!(tenant::import::show)))
         .routes(open(SEE, Bound::ToPath, routes!(tenant::diagnose::diagnose)))
         .routes(open(SEE, Bound::ToPath, routes!(tenant::movability::movability)))
         .routes(open(&[Operate], Bound::Never, routes!(tenant::moving::ask::begin)))

@@ -5,6 +5,7 @@ mod change;
 mod connect;
 mod create;
 mod diagnose;
+mod import;
 mod list;
 mod movability;
 mod moving;
@@ -29,6 +30,8 @@ pub enum Verb {
     Create(create::Create),
     /// Take over a database that is there already, in place
     Adopt(adopt::Adopt),
+    /// Copy a database from a server that is not Freehold's, which goes on meanwhile, into a new tenant; without --from, show what a tenant came from
+    Import(import::ImportArgs),
     /// List tenants
     List(list::List),
     /// Show one tenant
@@ -73,6 +76,7 @@ pub async fn run(verb: Verb, cx: &mut Cx) -> Outcome {
     match verb {
         Verb::Create(args) => create::create(args, cx).await,
         Verb::Adopt(args) => adopt::adopt(args, cx).await,
+        Verb::Import(args) => import::run(args, cx).await,
         Verb::List(args) => list::list(args, cx).await,
         Verb::Show { id } => {
             let body = cx.client()?.send(Request::get(&["tenants", id.as_str()])).await?.body;

@@ -9,6 +9,7 @@ pub mod credential;
 pub mod delete;
 pub mod diagnose;
 pub mod fence;
+pub mod import;
 pub mod instant;
 pub mod line;
 pub mod list;

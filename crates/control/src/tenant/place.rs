@@ -76,7 +76,7 @@ fn after(row: &DatabaseRow) -> Step {
 }
 
 /// A refusal, as an operation takes it: what may pass is tried again.
-fn of<T>(answer: Answer<T>) -> Result<T, Failure> {
+pub fn of<T>(answer: Answer<T>) -> Result<T, Failure> {
     answer.map_err(|Refused(problem)| match problem.code {
         Code::StoreUnavailable | Code::Internal | Code::Timeout | Code::Busy => {
             Failure::transient(problem.code.as_str(), problem.detail)

@@ -28,6 +28,23 @@ pub async fn start<O: Operation>(
     actor: &Actor,
     event: Option<Event>,
 ) -> Answer<Started> {
+    let mut tx = plane.store.begin().await?;
+    let started = start_in::<O>(plane, &mut tx, kind, step, actor).await?;
+    if let Some(event) = event {
+        event.save(&mut *tx).await?;
+    }
+    tx.commit().await?;
+    Ok(started)
+}
+
+/// In a transaction of the caller's, who writes down with it what the step must not hold.
+pub async fn start_in<O: Operation>(
+    plane: &Plane,
+    tx: &mut PgConnection,
+    kind: &'static str,
+    step: O::Step,
+    actor: &Actor,
+) -> Answer<Started> {
     let new = freehold_durable::New {
         deadline: Some(WITHIN),
         requested_by: Some(actor.reference.clone()),
@@ -35,14 +52,8 @@ pub async fn start<O: Operation>(
         urgent: true,
         ..freehold_durable::New::of(kind, step)
     };
-    let mut tx = plane.store.begin().await?;
-    let started = plane.engine.start::<O>(&mut tx, new).await;
-    let started = started.map_err(|error| Refused::internal("start a look", &error))?;
-    if let Some(event) = event {
-        event.save(&mut *tx).await?;
-    }
-    tx.commit().await?;
-    Ok(started)
+    let started = plane.engine.start::<O>(tx, new).await;
+    started.map_err(|error| Refused::internal("start a look", &error))
 }
 
 /// Waits for what it saw.

@@ -112,6 +112,11 @@ fn blocks_of_adopt_run() {
 }
 
 #[test]
+fn blocks_of_import_run() {
+    run("docs/import.md");
+}
+
+#[test]
 fn blocks_of_server_pools_run() {
     run("docs/server-pools.md");
 }

@@ -114,6 +114,21 @@ fn loops_are_all_named_where_they_are_frozen() {
 }
 
 #[test]
+fn codes_of_imports_are_those_that_are_judged() {
+    let source = read("crates/control/src/tenant/import/judge.rs");
+    let judged = |pattern: &str| -> BTreeSet<String> {
+        let pattern = Regex::new(pattern).expect("a pattern");
+        pattern.captures_iter(&source).map(|found| found[1].to_owned()).collect()
+    };
+    let told = |heading: &str| -> BTreeSet<String> {
+        let rows = table("docs/import.md", heading);
+        rows.iter().flat_map(|row| row[0].split(", ").map(str::to_owned)).collect()
+    };
+    assert_eq!(told("## What is refused"), judged(r#"refuse\(\s*"([a-z_]+)""#));
+    assert_eq!(told("## What becomes of it"), judged(r#"(?:note|of)\(\s*"([a-z_]+)""#));
+}
+
+#[test]
 fn findings_are_the_drivers() {
     let pattern = Regex::new(
         r#"(?:[Ff]inding(?:::new)?\(|Low,|Medium,|High,|when\()\s*"([a-z_]+)"|,\s*"([a-z_]+)",\s*(?:Low|Medium|High)"#,

@@ -111,6 +111,7 @@ failure_tests! {
     failure_in_server_remove: RemoveServer, 1;
     failure_in_server_purge: PurgeServer, 1;
     failure_in_server_remove_of_one_that_was_registered: Forget, 1;
+    failure_in_tenant_import: Import, 2;
     failure_in_tenant_move: Move, 2;
     failure_in_tenant_move_back: MoveBack, 1;
     failure_in_tenant_move_finish: MoveFinished, 1;

@@ -177,6 +177,8 @@ kill_tests! {
     kill_tenant_movability: Movability, 1, 0;
     kill_tenant_adopt_check: AdoptCheck, 1, 0;
     kill_tenant_adopt: Adopt, 4, 2;
+    kill_tenant_import_check: ImportCheck, 1, 0;
+    kill_tenant_import: Import, 6, 2;
     kill_tenant_terminate_sessions: Terminate, 2, 0;
     kill_tenant_move: Move, 3, 2;
     kill_tenant_move_after_it_is_there: MoveUnfollowed, 1, 1;

@@ -1,5 +1,6 @@
 //! A database that somebody else made, for scenarios that take it over.
 
+use freehold_testkit::{ADMIN, ADMIN_PASSWORD};
 use serde_json::{Value as Json, json};
 use tokio_postgres::Client;
 
@@ -52,6 +53,11 @@ pub async fn remove(rig: &Rig, id: &str) {
     let admin = rig.server().connect("postgres").await;
     let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", name(id));
     admin.batch_execute(&sql).await.expect("drop what is left of it");
+}
+
+/// Its server is one of Freehold's, of which the import knows nothing.
+pub fn import(rig: &Rig, id: &str, dry_run: bool) -> Json {
+    json!({"from": rig.server().dsn_with(ADMIN, ADMIN_PASSWORD, &name(id)), "template": "made", "dry_run": dry_run})
 }
 
 pub fn adopt(id: &str, dry_run: bool) -> Json {

@@ -12,6 +12,7 @@ mod dumped;
 mod failures;
 mod ghosts;
 mod health;
+mod imported;
 mod kill;
 mod leaders;
 mod legacy;

@@ -67,6 +67,8 @@ const OF_STORE: &[&str] = &[
     "SELECT format('not moved by a rebalance %s: %s', tenant_id, code) FROM rebalance_failure",
     "SELECT format('change of plan of %s to %s waits=%s', tenant_id, plan, waits_code) FROM plan_change",
     "SELECT format('waits %s for %s as %s', id, waiting_for, waiting_plan) FROM tenant WHERE waiting_for IS NOT NULL",
+    "SELECT format('import of %s as of %s notes=%s', tenant_id, as_of IS NOT NULL, notes <> '[]') FROM tenant_import",
+    "SELECT format('source of an import %s', o.kind) FROM import_source s JOIN operation o ON o.id = s.operation",
     "SELECT format('key in force %s', name) FROM api_key WHERE revoked_at IS NULL",
 ];
 

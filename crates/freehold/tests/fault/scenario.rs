@@ -68,6 +68,9 @@ pub enum Scenario {
     /// What taking a database over would do.
     AdoptCheck,
     Adopt,
+    /// What bringing one in from elsewhere would do.
+    ImportCheck,
+    Import,
     /// A server of a pool, made.
     Grow,
     /// A tenant that waits for one.
@@ -109,7 +112,7 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    pub const ALL: [Self; 43] = [
+    pub const ALL: [Self; 45] = [
         Self::Made,
         Self::FromStock,
         Self::Suspend,
@@ -129,6 +132,8 @@ impl Scenario {
         Self::Plan,
         Self::AdoptCheck,
         Self::Adopt,
+        Self::ImportCheck,
+        Self::Import,
         Self::Register,
         Self::AddAgain,
         Self::Check,
@@ -181,6 +186,8 @@ impl Scenario {
             Self::Movability => &["tenant.movability"],
             Self::AdoptCheck => &["tenant.adopt_check"],
             Self::Adopt => &["tenant.adopt"],
+            Self::ImportCheck => &["tenant.import_check"],
+            Self::Import => &["tenant.import"],
             Self::Move | Self::MoveUnfollowed | Self::MoveByDump | Self::MoveRedone | Self::PlanMoved => {
                 &["tenant.move"]
             }
@@ -259,7 +266,7 @@ impl Scenario {
                 assert_eq!(status, 201, "{body}\n{}", serve.output());
             }
             Self::Made | Self::FromStock | Self::Version | Self::Register | Self::Check => {}
-            Self::AdoptCheck | Self::Adopt => legacy::make(rig, id).await,
+            Self::AdoptCheck | Self::Adopt | Self::ImportCheck | Self::Import => legacy::make(rig, id).await,
             Self::Suspend
             | Self::Resume
             | Self::Delete
@@ -331,6 +338,8 @@ impl Scenario {
             Self::Plan => (Method::POST, tenant("plan"), Some(json!({"plan": "big"}))),
             Self::AdoptCheck => (Method::POST, tenant("adopt"), Some(legacy::adopt(id, true))),
             Self::Adopt => (Method::POST, tenant("adopt"), Some(legacy::adopt(id, false))),
+            Self::ImportCheck => (Method::POST, tenant("import"), Some(legacy::import(rig, id, true))),
+            Self::Import => (Method::POST, tenant("import"), Some(legacy::import(rig, id, false))),
             other => unreachable!("{other:?} is about servers of pools"),
         };
         serve.begin(method, &path, body).await;
@@ -393,7 +402,9 @@ impl Scenario {
             | Self::Movability
             | Self::Plan
             | Self::AdoptCheck
-            | Self::Adopt => {
+            | Self::Adopt
+            | Self::ImportCheck
+            | Self::Import => {
                 if serve.get(&format!("/v1/tenants/{id}")).await.0 == 200 {
                     serve.purge(id).await;
                 }

@@ -221,6 +221,8 @@ async fn work(world: &World) -> (Vec<(String, String)>, String) {
             // Long enough for a refusal by the server, not for one that is not there.
             let headers = [("prefer", "wait=1")];
             say(world.request_with(Method::POST, "/v1/servers", &world.key, &headers, Some(body)).await);
+            let path = format!("/v1/tenants/imported-{n}/import");
+            say(world.request_with(Method::POST, &path, &world.key, &headers, Some(json!({"from": dsn}))).await);
         }
     }
     for key in [format!("{}x", world.key), world.key[..world.key.len() - 1].to_owned()] {

@@ -145,6 +145,9 @@ async fn tenants(walk: &mut Walk) {
     for sql in ["CREATE ROLE legacy", "CREATE DATABASE legacy OWNER legacy"] {
         server.batch_execute(sql).await.unwrap();
     }
+    let from = Cluster::start(15);
+    let body = json!({"from": from.dsn(ADMIN)});
+    walk.post("/v1/tenants/{id}/import", "brought", body).await;
     walk.post("/v1/tenants/{id}/adopt", "legacy", json!({"server": "local-1", "database": "legacy"})).await;
 }
 
@@ -176,6 +179,7 @@ async fn operations(walk: &mut Walk) {
 async fn servers(walk: &mut Walk, old: &Cluster) {
     walk.post("/v1/servers", "", json!({"id": "old", "dsn": old.dsn(ADMIN), "capacity": 5})).await;
     walk.changes(Method::PATCH, "/v1/servers/{id}", "old", "", Some(json!({"priority": 7}))).await;
+    walk.post("/v1/rebalance", "", json!({"confirm": true})).await;
     for verb in ["cordon", "uncordon", "drain"] {
         walk.post(&format!("/v1/servers/{{id}}/{verb}"), "old", json!({})).await;
     }

@@ -119,6 +119,8 @@ async fn story_hostile_strings_are_refused_or_kept() {
                 "/v1/servers",
                 json!({"id": "local-1", "dsn": "postgres://a:b@127.0.0.1:1/x?sslmode=disable", "region": text, "tenant_address": text, "ca_certificate": text}),
             ),
+            ("/v1/tenants/x/import", json!({"from": text})),
+            ("/v1/tenants/x/import", json!({"from": "postgres://a:b@127.0.0.1:1/x", "plan": text, "template": text})),
             ("/v1/keys", json!({"name": text, "scopes": ["read"]})),
             ("/v1/keys", json!({"name": "x", "scopes": [text]})),
             ("/v1/keys", json!({"name": "x", "scopes": ["read"], "tenants": [text]})),

@@ -18,6 +18,8 @@ mod failover;
 mod hostile;
 mod http;
 mod idempotency;
+mod import;
+mod import_refused;
 mod movability;
 mod move_by_dump;
 mod operations;

@@ -15,7 +15,7 @@ mod tests;
 use freehold_api::movability::{MoveCode, MoveEstimate, MoveFinding, MoveMethod, MoveSeverity, MoveTraffic};
 use freehold_drivers::server::sql::movable::{Contents, Host, LocaleThere, Named};
 
-pub use estimate::{APPLIED_ROWS, COMPARED_BYTES, COPIED_BYTES, DUMPED_BYTES, INDEXED_BYTES};
+pub use estimate::{APPLIED_ROWS, COMPARED_BYTES, COPIED_BYTES, DUMPED_BYTES, INDEXED_BYTES, of as estimate};
 
 /// What is only possible with writes stopped scores so much at most.
 const DUMP_AT_MOST: u32 = 40;

@@ -299,12 +299,15 @@ impl Chosen {
         }
     }
 
-    /// Of its file system, or of what its platform was told.
     pub fn free_bytes(&self) -> Option<u64> {
-        let server = self.server.as_ref()?;
-        let held = server.definition.as_ref().and_then(|definition| definition.disk_bytes);
-        let of_platform =
-            held.zip(server.size_bytes).map(|(held, used)| held.saturating_sub(u64::try_from(used).unwrap_or(0)));
-        server.data_free_bytes.and_then(|free| u64::try_from(free).ok()).or(of_platform)
+        self.server.as_ref().and_then(|server| free_bytes(server))
     }
+}
+
+/// Of its file system, or of what its platform was told.
+pub fn free_bytes(server: &ServerRow) -> Option<u64> {
+    let held = server.definition.as_ref().and_then(|definition| definition.disk_bytes);
+    let of_platform =
+        held.zip(server.size_bytes).map(|(held, used)| held.saturating_sub(u64::try_from(used).unwrap_or(0)));
+    server.data_free_bytes.and_then(|free| u64::try_from(free).ok()).or(of_platform)
 }

@@ -190,6 +190,11 @@ impl Dsn {
         self.target_session_attrs
     }
 
+    /// Whether it names a file with certificates, which whoever connects would have to have.
+    pub fn has_roots_file(&self) -> bool {
+        matches!(self.roots, Roots::File(_))
+    }
+
     fn render(&self, password: Option<&Password>) -> String {
         let secret = password.map_or(String::new(), |password| format!(":{}", encode(password.expose())));
         let hosts: Vec<_> = self.hosts.iter().map(HostPort::render).collect();

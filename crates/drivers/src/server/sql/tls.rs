@@ -41,7 +41,7 @@ fn webpki(dsn: &Dsn, provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiServerV
         Roots::Pem(pem) => pem.clone(),
         Roots::File(path) => std::fs::read(path)
             .map_err(|error| tls_error(format!("read sslrootcert {}", path.display()), error.to_string()))?,
-        Roots::System => SYSTEM_ROOTS.iter().find_map(|path| std::fs::read(path).ok()).ok_or_else(|| {
+        Roots::System => system_roots().and_then(|path| std::fs::read(path).ok()).ok_or_else(|| {
             tls_error("find the machine's certificate authorities", "none installed: give sslrootcert".into())
         })?,
     };
@@ -54,6 +54,11 @@ fn webpki(dsn: &Dsn, provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiServerV
     WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
         .build()
         .map_err(|error| tls_error("prepare certificate checks", error.to_string()))
+}
+
+/// The first of them that can be read.
+pub(super) fn system_roots() -> Option<&'static str> {
+    SYSTEM_ROOTS.into_iter().find(|path| std::fs::File::open(path).is_ok())
 }
 
 fn tls_error(doing: impl Into<String>, message: String) -> SqlError {

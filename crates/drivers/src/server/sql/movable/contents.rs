@@ -181,6 +181,10 @@ const LOCALE: &str = "select pg_encoding_to_char(d.encoding)::text, d.datlocprov
     coalesce(to_jsonb(d)->>'datlocale', to_jsonb(d)->>'daticulocale'), pg_database_collation_actual_version(d.oid), d.datcollversion \
     from pg_database d where d.datname = current_database()";
 
+/// Before 15 all of them sort by the C library, and nobody wrote down by which version of it.
+const LOCALE_BEFORE_15: &str = "select pg_encoding_to_char(d.encoding)::text, 'c'::text, d.datcollate::text, d.datctype::text, \
+    null::text, null::text, null::text from pg_database d where d.datname = current_database()";
+
 const EXTENSIONS: &str =
     "select extname::text, extversion from pg_extension where oid >= 16384 order by extname collate \"C\"";
 
@@ -213,7 +217,7 @@ impl Admin {
         Ok(contents)
     }
 
-    async fn named(&self, doing: &str, query: &str, ours: &[String]) -> Result<Named, SqlError> {
+    pub(super) async fn named(&self, doing: &str, query: &str, ours: &[String]) -> Result<Named, SqlError> {
         let sql = format!(
             "select count(*), coalesce((array_agg(n order by n collate \"C\"))[1:{NAMES}], '{{}}') from ({query}) q (n)"
         );
@@ -225,7 +229,8 @@ impl Admin {
     }
 
     async fn locale(&self, doing: &str) -> Result<Locale, SqlError> {
-        let row = self.row(doing, LOCALE, &[]).await?;
+        let locale = if self.version_num() < 150_000 { LOCALE_BEFORE_15 } else { LOCALE };
+        let row = self.row(doing, locale, &[]).await?;
         Ok(Locale {
             encoding: row.get(0),
             provider: row.get(1),

@@ -6,12 +6,14 @@
 
 mod contents;
 mod host;
+mod theirs;
 mod traffic;
 
 use std::time::Duration;
 
 pub use contents::Contents;
 pub use host::{Available, Host, LocaleThere, Waiting};
+pub use theirs::Theirs;
 pub use traffic::Traffic;
 
 use super::admin::Admin;

@@ -9,6 +9,7 @@ use tokio_postgres::types::Type;
 
 use super::digest::{Range, one};
 use super::large_objects::CHUNK;
+use super::sequences::Sequence;
 use super::side::{Side, rows};
 use super::stream::{OBJECTS, Pair};
 use crate::server::sql::error::SqlError;
@@ -22,9 +23,20 @@ enum Part {
 impl Side {
     /// What is not the same here as at `source`, by name; ranges of about so many rows at a time.
     pub async fn unlike(&self, source: &Side, about: i64, sessions: usize) -> Result<Vec<String>, SqlError> {
+        let sequences = source.sequences().await?;
+        self.unlike_at(source, &sequences, about, sessions).await
+    }
+
+    /// The same where sequences were at `sequences`: those of somebody else's database go on meanwhile.
+    pub async fn unlike_at(
+        &self,
+        source: &Side,
+        sequences: &[Sequence],
+        about: i64,
+        sessions: usize,
+    ) -> Result<Vec<String>, SqlError> {
         let mut unlike = BTreeSet::new();
-        let (here, there) = tokio::try_join!(self.sequences(), source.sequences())?;
-        if here != there {
+        if self.sequences().await? != sequences {
             unlike.insert("sequences".to_owned());
         }
         let (here, there) = tokio::try_join!(self.large_objects(), source.large_objects())?;
@@ -33,11 +45,16 @@ impl Side {
         }
         // A table that only one side has shows as well: each is listed where it was made.
         let ranges = source.ranges_of(&["p", "u"], about).await?;
-        let mut parts: VecDeque<Part> = ranges.into_iter().map(Part::Rows).collect();
+        // Whoever reads somebody else's reads past row security, or was refused.
+        let seen = |range: Range| Range { hidden: range.hidden && !source.is_theirs(), ..range };
+        let mut parts: VecDeque<Part> = ranges.into_iter().map(seen).map(Part::Rows).collect();
         parts.extend(there.chunks(OBJECTS).map(|oids| Part::Objects(oids.to_vec())));
         let mut pairs = Vec::new();
         for _ in 0..sessions.min(parts.len()).max(1) {
-            pairs.push(Pair::connect(source, self).await?);
+            pairs.push(match source.snapshot() {
+                Some(snapshot) => Pair::open(source, self, Some(snapshot)).await?,
+                None => Pair::connect(source, self).await?,
+            });
         }
         let queue = Mutex::new(parts);
         let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tokio_postgres::types::Type;
 
-use super::side::{Side, maintain, rows, run};
+use super::side::{Side, rows, run};
 use crate::server::sql::error::{SqlError, SqlErrorKind};
 use crate::server::sql::quote::ident;
 use crate::server::sql::session::Maintenance;
@@ -95,8 +95,7 @@ impl Side {
 
     /// Before the fence: a login takes its time.
     pub async fn prepare_snapshot(&self) -> Result<Snapshot, SqlError> {
-        let session = maintain(&self.maintenance_dsn, &self.owner, &self.application_name).await?;
-        Ok(Snapshot { session })
+        Ok(Snapshot { session: self.session().await? })
     }
 
     /// Reads both sides while they are written to, then again what differs, until nothing does, it becomes no less, or the

@@ -3,7 +3,7 @@
 
 use tokio_postgres::types::Type;
 
-use super::side::{Side, rows};
+use super::side::{Side, Whose, rows};
 use crate::server::sql::error::{SqlError, SqlErrorKind};
 use crate::server::sql::quote::{ident, literal};
 use crate::server::sql::session::Maintenance;
@@ -28,6 +28,9 @@ impl Side {
 
     /// Their numbers. One that is another role's is refused: nobody could write it at the target as that role.
     pub async fn large_objects(&self) -> Result<Vec<u32>, SqlError> {
+        if let Whose::Theirs { large_objects, .. } = &self.whose {
+            return Ok(large_objects.clone());
+        }
         let doing = format!("list the large objects of {}", self.database());
         let sql = "select m.oid, r.rolname::text from pg_largeobject_metadata m join pg_roles r on r.oid = m.lomowner order by 1";
         let rows = self.admin.rows(&doing, sql, &[]).await?;
@@ -72,7 +75,10 @@ impl Side {
 
     /// Privileges and comments of those that are there.
     pub(super) async fn describe_large_objects(&self, source: &Side, doing: &str) -> Result<(), SqlError> {
-        self.grant_large_objects(source, doing).await?;
+        // Roles of somebody else's are not the tenant's.
+        if !source.is_theirs() {
+            self.grant_large_objects(source, doing).await?;
+        }
         self.comment_large_objects(source, doing).await
     }
 
@@ -90,8 +96,10 @@ impl Side {
     }
 
     async fn comment_large_objects(&self, source: &Side, doing: &str) -> Result<(), SqlError> {
-        let sql = "select objoid, description from pg_description where classoid = 'pg_largeobject'::regclass";
-        for row in source.admin.rows(doing, sql, &[]).await? {
+        // Others may have come since these were listed.
+        let carried = source.large_objects().await?;
+        let sql = "select objoid, description from pg_description where classoid = 'pg_largeobject'::regclass and objoid = any($1)";
+        for row in source.admin.rows(doing, sql, &[(&carried, Type::OID_ARRAY)]).await? {
             let (oid, comment): (u32, String) = (row.get(0), row.get(1));
             self.run(doing, &format!("COMMENT ON LARGE OBJECT {oid} IS {}", literal(&comment))).await?;
         }

@@ -38,6 +38,17 @@
 //! admit_logins
 //! ```
 //!
+//! An import is the same from a database of somebody else's ([`Foreign`]), where nobody is shut out: all of it is read by one
+//! snapshot, and nothing is changed there.
+//!
+//! ```text
+//! Foreign::open                                              a snapshot, and the tables as they are locked by pg_dump
+//! create_like · follow_public · prepare_granted_extensions   the target
+//! carry_schema(PreData) · stream · carry_schema(PostData)
+//! set_sequences · refresh_views · wake_triggers · analyze
+//! lift_force · unlike_at · force_again                       compared with that snapshot
+//! ```
+//!
 //! Absent: order, time and retries (the operation's), the pooler, and judgement of what can be moved (preflight's).
 
 mod compare;
@@ -45,6 +56,7 @@ mod digest;
 mod fence;
 mod fingerprint;
 mod forced;
+mod foreign;
 mod identity;
 mod large_objects;
 mod link;
@@ -65,6 +77,7 @@ mod views;
 pub use digest::{Digest, Keys, Range, Snapshot, differing};
 pub use fingerprint::Fingerprint;
 pub use forced::Forced;
+pub use foreign::Foreign;
 pub use identity::{Identity, Was};
 pub use large_objects::Carried;
 pub use link::{BadLink, Link};

@@ -93,15 +93,20 @@ impl Admin {
 
     /// Empty, with the source's encoding and locale.
     pub async fn prepare_database(&self, source: &Admin, tenant: &Tenant) -> Result<Ensured, SqlError> {
-        let doing = format!("create database {}", tenant.database);
-        if self.database_exists(&tenant.database).await? {
+        self.create_like(source, &tenant.database, &tenant.database).await
+    }
+
+    /// Empty, with the encoding and locale that `source` has of its database `like`.
+    pub async fn create_like(&self, source: &Admin, like: &str, name: &str) -> Result<Ensured, SqlError> {
+        let doing = format!("create database {name}");
+        if self.database_exists(name).await? {
             return Ok(Ensured::Existed);
         }
         // Columns come and go with versions: a row as JSON has those that there are.
         let sql = "select pg_encoding_to_char(encoding), datcollate::text, datctype::text, to_jsonb(d)->>'datlocprovider', \
                    coalesce(to_jsonb(d)->>'datlocale', to_jsonb(d)->>'daticulocale'), to_jsonb(d)->>'daticurules' \
                    from pg_database d where datname = $1";
-        let rows = source.rows(&doing, sql, &[(&tenant.database, Type::TEXT)]).await?;
+        let rows = source.rows(&doing, sql, &[(&like, Type::TEXT)]).await?;
         let Some(row) = rows.first() else {
             return Err(SqlError::new(doing, SqlErrorKind::Missing, "the source has no such database"));
         };
@@ -109,7 +114,7 @@ impl Admin {
         let quoted = |at: usize| literal(&text(at).unwrap_or_default());
         let mut sql = format!(
             "CREATE DATABASE {} STRATEGY WAL_LOG TEMPLATE template0 ENCODING {} LC_COLLATE {} LC_CTYPE {}",
-            ident(&tenant.database),
+            ident(name),
             quoted(0),
             quoted(1),
             quoted(2)
@@ -126,6 +131,14 @@ impl Admin {
         }
         self.run(doing, &sql).await?;
         Ok(Ensured::Created)
+    }
+
+    /// In a new database: no schema `public` where there is none at the source.
+    pub async fn follow_public(&self, source: &Admin) -> Result<(), SqlError> {
+        match source.has_schema("public").await? {
+            true => Ok(()),
+            false => self.run("drop schema public", "DROP SCHEMA IF EXISTS public").await,
+        }
     }
 
     /// In the target's new database: owner, grants, settings and limits as at the source.
@@ -203,6 +216,16 @@ impl Side {
     /// again; all others by the admin, before anything of the tenant's is there. Answers those of another version: `hstore
     /// 1.8`, of which the target has its own default one.
     pub async fn prepare_extensions(&self, source: &Side) -> Result<Vec<String>, SqlError> {
+        self.make_extensions(source, None).await
+    }
+
+    /// The same of a source that is not to be trusted: what any tenant may make is made by this one, of all else what was
+    /// granted to it, and nothing because the source says so.
+    pub async fn prepare_granted_extensions(&self, source: &Side, granted: &[String]) -> Result<Vec<String>, SqlError> {
+        self.make_extensions(source, Some(granted)).await
+    }
+
+    async fn make_extensions(&self, source: &Side, granted: Option<&[String]>) -> Result<Vec<String>, SqlError> {
         let mut differing = Vec::new();
         let sql = "select e.extname::text, e.extversion, n.nspname::text, r.rolname::text, o.rolname::text from pg_extension e \
                    join pg_namespace n on n.oid = e.extnamespace join pg_roles r on r.oid = e.extowner \
@@ -211,10 +234,18 @@ impl Side {
             let [name, version, schema, owner, schema_owner]: [String; 5] =
                 [row.get(0), row.get(1), row.get(2), row.get(3), row.get(4)];
             let doing = format!("create extension {name} in {}", self.database());
-            let versions = "select version, schema is not null from pg_available_extension_versions where name = $1";
+            let versions = "select version, schema is not null, trusted or not superuser from pg_available_extension_versions where name = $1";
             let offered = self.admin.rows(&doing, versions, &[(&name, Type::TEXT)]).await?;
             if offered.is_empty() {
                 let message = format!("the target does not have {name} {version}: install it there first");
+                return Err(SqlError::new(doing, SqlErrorKind::NotSupported, message));
+            }
+            let by_tenant = match granted {
+                None => owner == self.owner,
+                Some(_) => offered.iter().all(|row| row.get(2)),
+            };
+            if granted.is_some_and(|granted| !by_tenant && !granted.contains(&name)) {
+                let message = format!("{name} takes a superuser, and neither the plan nor the template has it");
                 return Err(SqlError::new(doing, SqlErrorKind::NotSupported, message));
             }
             let same = offered.iter().any(|row| row.get::<_, String>(0) == version);
@@ -222,7 +253,8 @@ impl Side {
             let mut create = format!("CREATE EXTENSION IF NOT EXISTS {}", ident(&name));
             if !offered.iter().any(|row| row.get::<_, bool>(1)) {
                 if !self.admin.has_schema(&schema).await? {
-                    let whose = if schema_owner == self.owner { &self.owner } else { self.admin.user() };
+                    let of_tenant = granted.is_some() || schema_owner == self.owner;
+                    let whose = if of_tenant { &self.owner } else { self.admin.user() };
                     sql.push(format!("CREATE SCHEMA IF NOT EXISTS {} AUTHORIZATION {}", ident(&schema), ident(whose)));
                 }
                 create.push_str(&format!(" SCHEMA {}", ident(&schema)));
@@ -232,7 +264,7 @@ impl Side {
             } else {
                 differing.push(format!("{name} {version}"));
             }
-            match owner == self.owner {
+            match by_tenant {
                 true => {
                     self.admin.run_all(&doing, &sql).await?;
                     self.run(doing, &create).await?;

@@ -1,5 +1,5 @@
 //! One of the two servers, with the sessions that a move needs there: opened before the fence, for a login costs more than
-//! what is done under it.
+//! what is done under it. The source of an import is a side as well ([`super::Foreign`]): that of somebody else, who let us read.
 
 use tokio_postgres::Row;
 
@@ -18,6 +18,16 @@ pub struct Side {
     pub(super) owner: String,
     /// `fh:<operation>:<epoch>`: of every session of this side, so that a successor finds them (rule 8).
     pub(super) application_name: String,
+    pub(super) whose: Whose,
+}
+
+/// Whose the database is on this side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// A tenant's: whatever touches its objects is its maintenance login.
+    Tenants,
+    /// Somebody else's, read by a login of his, as of a snapshot that a session of ours holds there. Its large objects as of then.
+    Theirs { snapshot: String, large_objects: Vec<u32> },
 }
 
 /// The same text for the same value on every version. Without `row_security` a hidden row is an error, not an absence.
@@ -66,6 +76,7 @@ impl Side {
             maintenance_dsn,
             owner: owner.to_owned(),
             application_name: application_name.to_owned(),
+            whose: Whose::Tenants,
         })
     }
 
@@ -81,6 +92,26 @@ impl Side {
     /// Planner statistics, which replication does not carry.
     pub async fn analyze(&self) -> Result<(), SqlError> {
         run(&self.maintenance, format!("analyze {}", self.database()), "ANALYZE").await
+    }
+
+    /// One more session like [`Self::maintenance`].
+    pub(super) async fn session(&self) -> Result<Maintenance, SqlError> {
+        match self.whose {
+            Whose::Tenants => maintain(&self.maintenance_dsn, &self.owner, &self.application_name).await,
+            Whose::Theirs { .. } => read(&self.maintenance_dsn, &self.application_name).await,
+        }
+    }
+
+    pub(super) fn is_theirs(&self) -> bool {
+        matches!(self.whose, Whose::Theirs { .. })
+    }
+
+    /// By which all of it is read.
+    pub(super) fn snapshot(&self) -> Option<&str> {
+        match &self.whose {
+            Whose::Tenants => None,
+            Whose::Theirs { snapshot, .. } => Some(snapshot),
+        }
     }
 
     pub(super) async fn run(&self, doing: impl Into<String>, sql: &str) -> Result<(), SqlError> {
@@ -114,6 +145,13 @@ pub(super) async fn maintain(dsn: &Dsn, owner: &str, application_name: &str) -> 
             Err(SqlError::new(doing, SqlErrorKind::Unexpected, message))
         }
     }
+}
+
+/// A session that changes nothing, whoever its login is.
+pub(super) async fn read(dsn: &Dsn, application_name: &str) -> Result<Maintenance, SqlError> {
+    let session = Session::connect(dsn, None, application_name, &SETTINGS).await?;
+    run(&session, format!("only read {}", session.database()), "SET default_transaction_read_only = on").await?;
+    Ok(session)
 }
 
 pub(super) async fn run(session: &Session, doing: impl Into<String>, sql: &str) -> Result<(), SqlError> {

@@ -11,7 +11,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::large_objects::carry_one;
-use super::side::{Side, maintain, rows, run};
+use super::side::{Side, rows, run};
 use crate::server::sql::error::SqlError;
 use crate::server::sql::quote::{ident, idents, literal};
 use crate::server::sql::session::Maintenance;
@@ -56,7 +56,7 @@ impl Side {
         let mut pieces: VecDeque<Piece> = tables.iter().flat_map(|row| pieces(row, &encoding, block)).collect();
         pieces.extend(source.large_objects().await?.chunks(OBJECTS).map(|oids| Piece::Objects(oids.to_vec())));
         let mut pairs: Vec<Pair> = Vec::new();
-        let mut snapshot = None;
+        let mut snapshot = source.snapshot().map(str::to_owned);
         for _ in 0..sessions.min(pieces.len()).max(1) {
             let pair = Pair::open(source, self, snapshot.as_deref()).await?;
             if snapshot.is_none() {
@@ -76,6 +76,13 @@ impl Side {
         try_join_all(work).await?;
         pairs.into_iter().for_each(Pair::leave);
         self.describe_large_objects(source, &doing).await
+    }
+
+    /// No setting ends its two sessions, however long others work meanwhile.
+    pub async fn stay(&self) -> Result<(), SqlError> {
+        unhurry(&self.maintenance).await?;
+        let doing = format!("stay in {}", self.database());
+        self.admin.rows(doing, UNHURRY, &[(&ENDS.as_slice(), Type::TEXT_ARRAY)]).await.map(drop)
     }
 
     async fn empty(&self, doing: &str) -> Result<(), SqlError> {
@@ -151,7 +158,7 @@ impl Drop for Pair {
 
 impl Pair {
     /// `snapshot` is one that another session of the source holds.
-    async fn open(source: &Side, target: &Side, snapshot: Option<&str>) -> Result<Self, SqlError> {
+    pub(super) async fn open(source: &Side, target: &Side, snapshot: Option<&str>) -> Result<Self, SqlError> {
         let pair = Self::connect(source, target).await?;
         let seen = snapshot.map(|name| format!("; SET TRANSACTION SNAPSHOT {}", literal(name))).unwrap_or_default();
         let begin = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY{seen}");
@@ -189,13 +196,18 @@ impl Pair {
 }
 
 async fn unhurried(side: &Side) -> Result<Maintenance, SqlError> {
-    let session = maintain(&side.maintenance_dsn, &side.owner, &side.application_name).await?;
-    let doing = format!("work in {}", side.database());
-    // Each version has its own of them.
-    let sql = "select pg_catalog.set_config(name, '0', false) from pg_catalog.pg_settings where name = any($1)";
-    let names: &[&str] = &["idle_session_timeout", "transaction_timeout"];
-    rows(&session, doing, sql, &[(&names, Type::TEXT_ARRAY)]).await?;
+    let session = side.session().await?;
+    unhurry(&session).await?;
     Ok(session)
+}
+
+/// By which a server ends a session that does nothing, or is at it for too long. Each version has its own of them.
+const ENDS: [&str; 2] = ["idle_session_timeout", "transaction_timeout"];
+const UNHURRY: &str = "select pg_catalog.set_config(name, '0', false) from pg_catalog.pg_settings where name = any($1)";
+
+pub(super) async fn unhurry(session: &Maintenance) -> Result<(), SqlError> {
+    let doing = format!("work in {}", session.database());
+    rows(session, doing, UNHURRY, &[(&ENDS.as_slice(), Type::TEXT_ARRAY)]).await.map(drop)
 }
 
 async fn carry_rows(from: &Maintenance, to: &Maintenance, table: &str, out: &str, into: &str) -> Result<(), SqlError> {

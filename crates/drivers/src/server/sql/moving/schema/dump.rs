@@ -8,8 +8,13 @@ use tokio::process::{Child, ChildStdout, Command};
 
 use super::super::side::Side;
 use super::binary::DumpBinary;
-use crate::server::sql::dsn::{HostPort, Roots, TargetSessionAttrs};
+use crate::server::sql::dsn::{HostPort, Roots, SslMode, TargetSessionAttrs};
 use crate::server::sql::error::{SqlError, SqlErrorKind};
+use crate::server::sql::tls;
+
+/// Of somebody else's database: its roles are not the tenant's, and what stands outside of it is not carried.
+const OF_THEIRS: [&str; 5] =
+    ["--no-owner", "--no-privileges", "--no-publications", "--no-security-labels", "--no-tablespaces"];
 
 pub(super) struct Dump {
     child: Child,
@@ -47,7 +52,14 @@ impl Dump {
             command.env("PGTARGETSESSIONATTRS", "read-write");
         }
         let roots = match &dsn.roots {
-            Roots::System => None,
+            Roots::System => {
+                // libpq knows no other place than ~/.postgresql before 16.
+                let verifies = matches!(dsn.sslmode(), SslMode::VerifyCa | SslMode::VerifyFull);
+                if let Some(path) = tls::system_roots().filter(|_| verifies) {
+                    command.env("PGSSLROOTCERT", path);
+                }
+                None
+            }
             Roots::File(path) => {
                 command.env("PGSSLROOTCERT", path);
                 None
@@ -65,6 +77,9 @@ impl Dump {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
+        if let Some(snapshot) = source.snapshot() {
+            command.args(OF_THEIRS).arg(format!("--snapshot={snapshot}"));
+        }
         let child = command.spawn().map_err(|error| failed(&doing, &format!("{}: {error}", binary.path.display())))?;
         Ok(Self { child, doing, _roots: roots })
     }
@@ -101,9 +116,13 @@ fn telling(said: &str) -> String {
     }
 }
 
+/// It could not connect, or the server went in the middle.
+const AWAY: [&str; 4] =
+    ["connection to server", "server closed the connection", "terminating connection", "no connection to the server"];
+
 fn failed(doing: &str, message: &str) -> SqlError {
     let kind = match message {
-        text if text.contains("connection to server") => SqlErrorKind::Unreachable,
+        text if AWAY.iter().any(|words| text.contains(words)) => SqlErrorKind::Unreachable,
         text if text.contains("permission denied") => SqlErrorKind::Privilege,
         text if text.contains("lock timeout") || text.contains("lock request") => SqlErrorKind::Contention,
         text if text.contains("out of shared memory") => SqlErrorKind::Exhausted,

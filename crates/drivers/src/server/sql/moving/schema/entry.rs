@@ -70,6 +70,11 @@ impl Entry {
             || self.kind.starts_with("PUBLICATION") && is_a_links(&self.name)
     }
 
+    /// Left out where it was somebody else's: it would run whatever anybody does there, and only a superuser makes it.
+    pub(super) fn is_a_superusers(&self) -> bool {
+        self.kind == "EVENT TRIGGER" || self.kind == "COMMENT" && self.name.starts_with("EVENT TRIGGER ")
+    }
+
     fn wakes_trigger(&self, sql: &str) -> bool {
         self.kind == "TRIGGER"
             && sql.starts_with("ALTER TABLE ")
@@ -140,6 +145,15 @@ mod tests {
         let statements = ["CREATE TRIGGER t …;", "ALTER TABLE s.x ENABLE ALWAYS TRIGGER t;"];
         let trigger = entry("x t; Type: TRIGGER; Schema: s; Owner: o", &statements);
         assert_eq!(trigger.wanted(Turn::ButKeys), ["CREATE TRIGGER t …;"]);
+        for header in
+            ["t; Type: EVENT TRIGGER; Schema: -; Owner: -", "EVENT TRIGGER t; Type: COMMENT; Schema: -; Owner: -"]
+        {
+            assert!(Entry::begins(header).is_a_superusers(), "{header}");
+        }
+        assert!(
+            !trigger.is_a_superusers()
+                && !Entry::begins("TABLE t; Type: COMMENT; Schema: s; Owner: -").is_a_superusers()
+        );
     }
 
     #[test]

@@ -13,7 +13,8 @@
 //! move's own publications; SETs that this server does not know. Triggers that are ENABLE ALWAYS or REPLICA are restored
 //! as ordinary ones, so that the apply worker does not run them: `wake_triggers` makes them what they were.
 //!
-//! A move by dump has it in the two parts of pg_dump: rows come in between, when there is no key to keep up yet.
+//! A move by dump has it in the two parts of pg_dump: rows come in between, when there is no key to keep up yet. So has an
+//! import, where all of it becomes the tenant's: without owners, privileges, publications, security labels and event triggers.
 
 mod binary;
 mod dump;
@@ -49,11 +50,11 @@ impl Side {
             Part::Rest | Part::PostData => &["post-data"],
             Part::PreData => &["pre-data"],
         };
-        let session = super::side::maintain(&self.maintenance_dsn, &self.owner, &self.application_name).await?;
+        let session = self.session().await?;
         run(&session, "prepare to restore", "SET synchronous_commit = off; SET check_function_bodies = off").await?;
         let names = rows(&session, "list settings", "select name from pg_settings", &[]).await?;
         let known = names.iter().map(|row| row.get::<_, String>(0).to_lowercase()).collect();
-        let mut target = Target { session, known, database: self.database().to_owned() };
+        let mut target = Target { session, known, database: self.database().to_owned(), is_theirs: source.is_theirs() };
         for section in sections {
             let turn = match (part, *section) {
                 (Part::First, "pre-data") | (Part::PreData | Part::PostData, _) => Turn::All,
@@ -71,6 +72,8 @@ struct Target {
     session: Maintenance,
     known: BTreeSet<String>,
     database: String,
+    /// Whether what is restored was somebody else's.
+    is_theirs: bool,
 }
 
 impl Target {
@@ -109,17 +112,20 @@ impl Target {
 
     async fn finish(&self, entry: Entry, turn: Turn) -> Result<(), SqlError> {
         let sql = entry.wanted(turn);
-        if sql.is_empty() {
+        if sql.is_empty() || self.is_theirs && entry.is_a_superusers() {
             return Ok(());
         }
         let doing = format!("restore {} in {}", entry.told(), self.database);
         match run(&self.session, doing, &sql.join("\n")).await {
             Err(error) if error.is_of_what_exists() || entry.is_there(error.sqlstate.as_deref()) => Ok(()),
             Err(error) if error.kind == SqlErrorKind::Privilege => {
-                let message = format!(
-                    "{}: it is not the tenant's own; drop it, or give it to the tenant's owner role",
-                    error.message()
-                );
+                let next = match self.is_theirs {
+                    true => {
+                        "it takes more than a tenant may: drop it at the source, or leave it to a plan's extensions"
+                    }
+                    false => "it is not the tenant's own; drop it, or give it to the tenant's owner role",
+                };
+                let message = format!("{}: {next}", error.message());
                 Err(error.with_message(message))
             }
             other => other,
