@@ -8,6 +8,7 @@ use reqwest::Method;
 use serde_json::{Value as Json, json};
 
 use crate::common::{add_template_body, admin, dev_with, expect, until};
+use crate::import;
 use crate::server_pool::{Place, pool};
 
 const PLANS: &str = "[[plan]]\nname = \"standard\"\ndefault = true\n[[plan]]\nname = \"big\"\nrank = 1\n";
@@ -145,9 +146,8 @@ async fn tenants(walk: &mut Walk) {
     for sql in ["CREATE ROLE legacy", "CREATE DATABASE legacy OWNER legacy"] {
         server.batch_execute(sql).await.unwrap();
     }
-    let from = Cluster::start(15);
-    let body = json!({"from": from.dsn(ADMIN)});
-    walk.post("/v1/tenants/{id}/import", "brought", body).await;
+    let theirs = import::elsewhere(15).await;
+    walk.post("/v1/tenants/{id}/import", "brought", json!({"from": import::from(&theirs, "app")})).await;
     walk.post("/v1/tenants/{id}/adopt", "legacy", json!({"server": "local-1", "database": "legacy"})).await;
 }
 
