@@ -5,8 +5,11 @@
 //! operation is; callers bring names, verifiers and limits. Every effect is an *ensure* or a *remove* and may
 //! run twice.
 
+mod hex;
 pub mod platform;
 pub mod pooler;
 pub mod secrets;
 pub mod server;
 pub mod webhook;
+
+pub use hex::hex;

@@ -80,8 +80,7 @@ impl Webhook {
         let http = self.http.get_or_try_init(|| async { self.connect() }).await.map_err(unreachable)?;
         let mut request = http.post(self.url.clone()).header("content-type", kind);
         if let Some(key) = &self.key {
-            let digits: String = hmac::sign(key, body).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-            request = request.header(SIGNATURE, format!("sha256={digits}"));
+            request = request.header(SIGNATURE, format!("sha256={}", crate::hex(hmac::sign(key, body).as_ref())));
         }
         let request = request.body(body.to_vec());
         let status = request.send().await.map_err(unreachable)?.status();

@@ -84,7 +84,7 @@ pub fn fingerprint(settings: &Settings) -> String {
     });
     let all = serde_json::to_vec(&(limits(&settings.pooler), of_plans.collect::<Vec<_>>()));
     let digest = Sha256::digest(all.expect("settings are written as JSON"));
-    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    freehold_drivers::hex(&digest[..16])
 }
 
 #[cfg(test)]

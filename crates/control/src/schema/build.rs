@@ -68,7 +68,7 @@ fn names(server: &str, template: &Template) -> BuildRow {
     hasher.update(template.name.as_str());
     hasher.update([0]);
     hasher.update(&template.version);
-    let digest: String = hasher.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let digest = freehold_drivers::hex(&hasher.finalize()[..8]);
     BuildRow {
         server_id: server.to_owned(),
         name: template.name.to_string(),

@@ -232,7 +232,7 @@ pub(super) fn hex(parts: &[&str], digits: usize) -> String {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>()[..digits].to_owned()
+    crate::hex(&hash.finalize())[..digits].to_owned()
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ pub(super) fn read_back(text: &str) -> Option<u64> {
 
 pub(super) fn digest(generation: u64, body: &str) -> String {
     let digest = Sha256::new().chain_update(generation.to_string()).chain_update("\n").chain_update(body).finalize();
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    crate::hex(&digest)
 }
 
 /// Whole or not at all, and on disk before it has its name.

@@ -120,7 +120,7 @@ impl Sealer {
         let key = RandomizedNonceKey::new(&AES_256_GCM, bytes)
             .map_err(|_| KeyError::Malformed { path: path.to_owned(), why: "AES-256-GCM refuses it".into() })?;
         let digest = Sha256::new().chain_update(b"freehold sealing key").chain_update(bytes).finalize();
-        let fingerprint = digest[..6].iter().map(|byte| format!("{byte:02x}")).collect();
+        let fingerprint = crate::hex(&digest[..6]);
         Ok(Self { key, fingerprint, signer: Signer::derive(bytes, "freehold audit checkpoints") })
     }
 }

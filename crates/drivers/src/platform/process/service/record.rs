@@ -135,15 +135,11 @@ fn certificate_print(postgres: &Postgres) -> String {
     hash.update(postgres.certificate_pem.as_bytes());
     hash.update([0]);
     hash.update(postgres.certificate_key.expose_secret().as_bytes());
-    hex(&hash.finalize())
+    crate::hex(&hash.finalize())
 }
 
 fn print(what: &impl Serialize) -> String {
-    hex(&Sha256::digest(serde_json::to_vec(what).unwrap_or_default()))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    crate::hex(&Sha256::digest(serde_json::to_vec(what).unwrap_or_default()))
 }
 
 impl Record {
