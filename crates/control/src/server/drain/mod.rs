@@ -135,21 +135,27 @@ async fn settle(core: &Core, cx: &Cx, wanted: Wanted) -> Result<Outcome<Step>, F
         return Ok(Outcome::done()
             .recording(move |tx| Box::pin(async move { Ok(Event::done(&actor, KIND, subject).save(tx).await?) })));
     }
-    let named = left.iter().take(NAMED).map(|row| {
+    let lines = left.iter().map(|row| {
         let (code, why) = row.why();
         format!("{}: {why} ({code})", row.tenant_id)
     });
-    let named: Vec<String> = named.collect();
-    let more = match left.len() - named.len() {
-        0 => String::new(),
-        more => format!("; and {more} more (freehold server drain {} --status)", server.id),
-    };
+    let named = first_of(lines.collect(), &format!("freehold server drain {} --status", server.id));
     let message = format!(
-        "{} of {} tenants are left on server {}, which stays cordoned: {}{more}. Do what each takes, then drain it again",
+        "{} of {} tenants are left on server {}, which stays cordoned: {named}. Do what each takes, then drain it again",
         left.len(),
         rows.len(),
-        server.id,
-        named.join("; ")
+        server.id
     );
     Err(Failure::permanent("tenants_left", message))
+}
+
+/// The first few of them, and by what the others are told.
+pub fn first_of(mut lines: Vec<String>, others: &str) -> String {
+    let more = lines.len().saturating_sub(NAMED);
+    lines.truncate(NAMED);
+    let named = lines.join("; ");
+    match more {
+        0 => named,
+        more => format!("{named}; and {more} more ({others})"),
+    }
 }

@@ -41,14 +41,13 @@ use sqlx::PgConnection;
 use crate::audit::record::{Actor, Event};
 use crate::operation::answer::failure_of;
 use crate::plane::Core;
+use crate::server::drain::first_of;
 
 pub const KIND: &str = "server.rebalance";
 /// One at a time.
 const SUBJECT: &str = "rebalance";
 /// A move is tried for a week; those that begin late have theirs.
 const DEADLINE: Duration = Duration::from_secs(14 * 24 * 3600);
-/// So many are named where people look at the operation; `GET /v1/rebalance` has all.
-const NAMED: usize = 10;
 
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,20 +104,15 @@ async fn settle(core: &Core, cx: &Cx) -> Result<Outcome<Step>, Failure> {
         return Ok(Outcome::done()
             .recording(move |tx| Box::pin(async move { Ok(Event::done(&actor, KIND, "fleet").save(tx).await?) })));
     }
-    let named = left.iter().take(NAMED).map(|sent| {
+    let lines = left.iter().map(|sent| {
         let (code, why) = sent.row.why();
         format!("{} on server {}: {why} ({code})", sent.row.tenant_id, sent.from_server)
     });
-    let named: Vec<String> = named.collect();
-    let more = match left.len() - named.len() {
-        0 => String::new(),
-        more => format!("; and {more} more (freehold server rebalance --status)"),
-    };
+    let named = first_of(lines.collect(), "freehold server rebalance --status");
     let message = format!(
-        "{} of {} tenants are left where they were: {}{more}. The next suggestion goes without them: freehold server rebalance",
+        "{} of {} tenants are left where they were: {named}. The next suggestion goes without them: freehold server rebalance",
         left.len(),
-        rows.len(),
-        named.join("; ")
+        rows.len()
     );
     Err(Failure::permanent("tenants_left", message))
 }
