@@ -27,8 +27,9 @@ pub async fn run(bench: &Bench, time: Duration, report: &mut Report) -> Res<()> 
     let agent = agent_of(bench.pid())?;
     let (before, of_agent, began) = (cpu::seconds(bench.pid())?, cpu::seconds(agent)?, Instant::now());
     tokio::time::sleep(time).await;
-    let share = |spent: f64| spent / began.elapsed().as_secs_f64() * 100.0;
-    let (agents, share) = (share(cpu::seconds(agent)? - of_agent), share(cpu::seconds(bench.pid())? - before));
+    let percent = 100.0 / began.elapsed().as_secs_f64();
+    let share = (cpu::seconds(bench.pid())? - before) * percent;
+    let agents = (cpu::seconds(agent)? - of_agent) * percent;
     let resident = resident_mb(bench.pid())?;
     report.add(
         Row::number(format!("idle with {tenants} tenants: CPU of the control process"), share, "% of a core").ratio(
