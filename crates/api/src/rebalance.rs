@@ -34,6 +34,7 @@ pub struct SuggestRebalance {
     pub max_moves: Option<u32>,
     /// So many bytes to copy at most, of all moves; any number when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(maximum = 9_223_372_036_854_775_807_i64)]
     pub max_bytes: Option<u64>,
     /// Tenants that are protected from deletion may move too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -59,6 +60,7 @@ pub struct RebalanceServers {
     pub max_moves: Option<u32>,
     /// So many bytes to copy at most, of all moves; any number when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 9_223_372_036_854_775_807_i64)]
     pub max_bytes: Option<u64>,
     /// Tenants that are protected from deletion may move too.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -127,6 +127,9 @@ async fn asked(plane: &Plane, of: &SuggestRebalance) -> Answer<Asked> {
     if !(1..=MAX_MOVES).contains(&max_moves) {
         return Err(Refused::field("max_moves", format!("use 1 to {MAX_MOVES}")));
     }
+    if of.max_bytes.is_some_and(|bytes| i64::try_from(bytes).is_err()) {
+        return Err(Refused::field("max_bytes", format!("use at most {} bytes", i64::MAX)));
+    }
     Ok(Asked {
         pool: of.pool.as_ref().map(ToString::to_string),
         region: of.region.clone(),

@@ -12,9 +12,12 @@ use sqlx::{PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
 
 use crate::server::drain::store::Row;
+use crate::tenant::moving::{self, finish, rollback};
 
 /// Whose move came to nothing is not sent again for so long, unless somebody else moved it.
 pub const REMEMBERED: Duration = Duration::from_secs(7 * 24 * 3600);
+/// What works in the databases of a tenant that moved.
+const MOVES: [&str; 3] = [moving::KIND, finish::KIND, rollback::KIND];
 /// What the next suggestion sees by itself.
 const PASSING: [&str; 3] = ["no_room", "busy", "wrong_state"];
 
@@ -52,13 +55,18 @@ pub struct Resident {
     pub failed_message: Option<String>,
 }
 
-/// Of these servers. `period`: seconds between two looks at what they do.
+/// Of these servers. `period`: seconds between two looks at what they do; two of them are waited for, since a look may come late.
+/// What a move does in the tenant's database counts there too: while it is at work, and just after it was, nobody knows what the
+/// tenant does.
 pub async fn residents(store: &PgPool, servers: &[String], period: f64) -> sqlx::Result<Vec<Resident>> {
     let sql = "SELECT d.server_id, t.id AS tenant_id, t.state, t.plan, t.region, t.template, t.deletion_protection AS protected,
             coalesce((SELECT jsonb_object_agg(l.key, l.value) FROM tenant_label l WHERE l.tenant_id = t.id), '{}') AS labels,
             s.size_bytes AS bytes, coalesce(s.transactions_per_second, 0)::float8 AS transactions_per_second,
             d.arrived_at IS NOT NULL AND (s.size_at IS NULL OR s.size_at < d.arrived_at
-                OR w.at IS NULL OR w.at < d.arrived_at + make_interval(secs => $2)) AS is_unmeasured,
+                OR w.at IS NULL OR w.at < d.arrived_at + make_interval(secs => $2)
+                OR EXISTS (SELECT FROM operation e WHERE e.subject = 'tenant:' || t.id AND e.kind = ANY($4)
+                    AND (e.finished_at > w.at - make_interval(secs => $2) OR e.finished_at IS NULL AND e.state <> 'stuck'
+                        AND m.flipped_at IS NOT NULL))) AS is_unmeasured,
             CASE WHEN m.flipped_at IS NULL AND o.kind = 'tenant.move' THEN m.to_server END AS goes_to,
             CASE WHEN m.flipped_at IS NOT NULL THEN m.from_server ELSE m.to_server END AS kept_on,
             o.id AS operation, o.kind AS operation_kind, p.plan AS next_plan,
@@ -75,7 +83,8 @@ pub async fn residents(store: &PgPool, servers: &[String], period: f64) -> sqlx:
             AND (d.arrived_at IS NULL OR d.arrived_at < f.at)
         LEFT JOIN operation o ON o.subject = 'tenant:' || t.id AND o.state NOT IN ('succeeded', 'failed', 'cancelled')
         WHERE d.server_id = ANY($1) OR m.flipped_at IS NULL AND o.kind = 'tenant.move' AND m.to_server = ANY($1) ORDER BY t.id";
-    sqlx::query_as(sql).bind(servers).bind(period).bind(REMEMBERED.as_secs_f64()).fetch_all(store).await
+    let query = sqlx::query_as(sql).bind(servers).bind(2.0 * period).bind(REMEMBERED.as_secs_f64());
+    query.bind(MOVES.as_slice()).fetch_all(store).await
 }
 
 /// One of those that are sent elsewhere.
