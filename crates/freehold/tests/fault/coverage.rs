@@ -5,11 +5,13 @@ use std::collections::BTreeSet;
 use freehold_control::settings::Settings;
 use freehold_control::start;
 
+use crate::inside;
 use crate::kill::Runs;
 use crate::points::in_source;
 use crate::scenario::Scenario;
 
-/// A kind, step or fault point that no scenario passes fails here, so nobody can add one without a kill test.
+/// A kind, step or fault point that no scenario passes fails here, so nobody can add one without a kill test; and so does a
+/// step that nothing is killed inside of, unless there is a reason.
 #[tokio::test]
 #[expect(clippy::print_stderr, reason = "how much is covered, for whoever asks")]
 async fn coverage_every_step_and_every_point_is_passed_by_a_scenario() {
@@ -51,6 +53,8 @@ async fn coverage_every_step_and_every_point_is_passed_by_a_scenario() {
         in_source().into_iter().filter(|name| !named.contains(name.as_str())).map(|name| format!("*/*/{name}")),
     );
     assert!(missing.is_empty(), "never passed: {}", missing.join(", "));
+    let unexplained = inside::unexplained(&steps, &passed);
+    assert!(unexplained.is_empty(), "{}", unexplained.join("\n"));
     let count: usize = steps.iter().map(|(_, names)| names.len()).sum();
     eprintln!("{} kinds, {count} steps, {} points", steps.len(), passed.len());
 }

@@ -62,6 +62,8 @@ impl Runs {
         let (_, tenant) = run.serve.get(&format!("/v1/tenants/{id}")).await;
         let enters = self.rig.logs_in(&run.serve, &id).await;
         assert_eq!(enters.is_ok(), tenant["state"] == "active", "{faults}: {tenant}: {enters:?}");
+        let maintained = self.rig.is_maintained(&run.serve, &id).await;
+        assert_eq!(maintained.is_ok(), tenant["state"] == "active", "{faults}: {tenant}: {maintained:?}");
         self.scenario.clean(&self.rig, &mut run.serve, &id).await;
         self.end(&mut run.serve).await;
         Reference { before, after: run.picture, output: run.output }
@@ -152,6 +154,7 @@ kill_tests! {
     kill_tenant_create_without_stock: Made, 4, 2;
     kill_tenant_create_from_stock_and_stock_build: FromStock, 6, 2;
     kill_tenant_suspend: Suspend, 2, 1;
+    kill_tenant_suspend_with_a_login_of_before: SuspendKept, 3, 1;
     kill_tenant_resume: Resume, 2, 1;
     kill_tenant_delete: Delete, 2, 1;
     kill_tenant_undelete: Undelete, 2, 1;

@@ -12,6 +12,7 @@ mod dumped;
 mod failures;
 mod ghosts;
 mod health;
+mod inside;
 mod kill;
 mod leaders;
 mod legacy;

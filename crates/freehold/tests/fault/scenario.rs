@@ -41,6 +41,8 @@ pub enum Scenario {
     /// A tenant from stock, renamed, with another plan; the stock is filled again.
     FromStock,
     Suspend,
+    /// One that was adopted, with a login of before.
+    SuspendKept,
     Resume,
     Delete,
     Undelete,
@@ -107,10 +109,11 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 43] = [
         Self::Made,
         Self::FromStock,
         Self::Suspend,
+        Self::SuspendKept,
         Self::Resume,
         Self::Delete,
         Self::Undelete,
@@ -157,7 +160,7 @@ impl Scenario {
         match self {
             Self::Made => &["tenant.create"],
             Self::FromStock => &["tenant.create", "stock.build"],
-            Self::Suspend => &["tenant.suspend"],
+            Self::Suspend | Self::SuspendKept => &["tenant.suspend"],
             Self::Resume => &["tenant.resume"],
             Self::Delete => &["tenant.delete"],
             Self::Undelete => &["tenant.undelete"],
@@ -256,6 +259,11 @@ impl Scenario {
             }
             Self::Made | Self::FromStock | Self::Version | Self::Register | Self::Check => {}
             Self::AdoptCheck | Self::Adopt => legacy::make(rig, id).await,
+            Self::SuspendKept => {
+                legacy::make(rig, id).await;
+                let (status, body) = serve.post(&format!("/v1/tenants/{id}/adopt"), legacy::adopt(id, false)).await;
+                assert_eq!(status, 201, "{body}\n{}", serve.output());
+            }
             Self::Suspend
             | Self::Resume
             | Self::Delete
@@ -275,6 +283,11 @@ impl Scenario {
                 assert_eq!(status, 201, "{body}\n{}", serve.output());
                 if matches!(self, Self::RotateAtOnce | Self::Retire) {
                     rotation::under_way(serve, id).await;
+                }
+                if self == Self::Plan {
+                    // What a plan says is said of both logins.
+                    let (status, body) = serve.post(&format!("/v1/tenants/{id}/credentials/rotate"), json!({})).await;
+                    assert_eq!(status, 200, "{body}\n{}", serve.output());
                 }
                 let then = match self {
                     Self::Resume => Some((Method::POST, format!("/v1/tenants/{id}/suspend"))),
@@ -301,7 +314,7 @@ impl Scenario {
             Self::FromStock => {
                 (Method::POST, "/v1/tenants".into(), Some(json!({"id": id, "template": "kept", "plan": "big"})))
             }
-            Self::Suspend => (Method::POST, tenant("suspend"), Some(json!({"reason": "unpaid"}))),
+            Self::Suspend | Self::SuspendKept => (Method::POST, tenant("suspend"), Some(json!({"reason": "unpaid"}))),
             Self::Resume => (Method::POST, tenant("resume"), None),
             Self::Delete => (Method::DELETE, format!("/v1/tenants/{id}?confirm={id}"), None),
             Self::Undelete => (Method::POST, tenant("undelete"), None),
@@ -375,6 +388,7 @@ impl Scenario {
             Self::Made
             | Self::FromStock
             | Self::Suspend
+            | Self::SuspendKept
             | Self::Resume
             | Self::Delete
             | Self::Undelete
