@@ -30,7 +30,8 @@ fn told(scenario: Scenario) -> BTreeSet<Point> {
 
 /// Whether that is all that there was to see to.
 pub fn compared(scenario: Scenario, map: &Map) -> bool {
-    let passed: BTreeSet<Point> = map.forward.iter().chain(map.back.iter().map(|(_, point)| point)).cloned().collect();
+    let back = map.back.iter().flat_map(|back| &back.points);
+    let passed: BTreeSet<Point> = map.forward.iter().chain(back).cloned().collect();
     if std::env::var_os(WRITE).is_some() {
         let lines: String = passed.iter().map(|point| format!("{point}\n")).collect();
         std::fs::write(file(scenario), lines).expect("write what was passed");

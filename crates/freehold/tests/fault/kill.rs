@@ -11,8 +11,14 @@ use crate::serving::Serve;
 /// What a scenario passes when nothing breaks, and on the way back of each of its kinds.
 pub struct Map {
     pub forward: Vec<Point>,
-    /// The fault that begins the way back, and a point on it.
-    pub back: Vec<(String, Point)>,
+    /// The fault that begins the way back of a kind, how that ends, and the points on it.
+    pub back: Vec<Back>,
+}
+
+pub struct Back {
+    failing: String,
+    reference: Reference,
+    pub points: Vec<Point>,
 }
 
 /// The steps that the forward run took, in order, of one kind.
@@ -89,7 +95,7 @@ impl Runs {
             let failing = format!("{kind}/{broken}/after=permanent*1");
             let undone = self.one(&format!("{failing},{TRACE}"), false).await;
             let points = passed(&undone.output, &[kind]).into_iter().filter(|point| !steps.contains(&point.step));
-            back.extend(points.map(|point| (failing.clone(), point)));
+            let points = points.collect();
             let about = *kind == self.scenario.kinds()[0] && self.scenario != Scenario::Version;
             let changes = [
                 Scenario::Purge,
@@ -110,6 +116,7 @@ impl Runs {
             if about && !changes {
                 same(&format!("{kind} was undone, and left"), &undone.before.server, &undone.after.server);
             }
+            back.push(Back { failing, reference: undone, points });
         }
         (Map { forward, back }, reference)
     }
@@ -124,10 +131,12 @@ impl Runs {
             let run = self.one(&format!("{point}=kill*1"), true).await;
             wrong.extend(differs(&point, &reference, &run));
         }
-        for (failing, point) in points::sample(&map.back, back) {
-            let undone = self.one(&failing, false).await;
+        let of_kinds =
+            map.back.iter().enumerate().flat_map(|(kind, back)| back.points.iter().map(move |point| (kind, point)));
+        for (kind, point) in points::sample(&of_kinds.collect::<Vec<_>>(), back) {
+            let Back { failing, reference, .. } = &map.back[kind];
             let run = self.one(&format!("{failing},{point}=kill*1"), true).await;
-            wrong.extend(differs(&point, &undone, &run));
+            wrong.extend(differs(point, reference, &run));
         }
         assert!(wrong.is_empty(), "{:?}:\n{}", self.scenario, wrong.join("\n"));
     }
