@@ -4,7 +4,10 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use freehold_testkit::{ADMIN as GIVEN_ADMIN, ADMIN_PASSWORD, Cluster, Directory, Plane, PlaneBuilder, http_client};
+use freehold_testkit::{
+    ADMIN as GIVEN_ADMIN, ADMIN_PASSWORD, Cluster, Directory, Plane, PlaneBuilder, WEAK_ADMIN, WEAK_ADMIN_PASSWORD,
+    http_client,
+};
 use serde_json::{Value, json};
 use tokio_postgres::{Client, Config, NoTls};
 
@@ -50,6 +53,32 @@ impl Place<'_> {
         match self {
             Self::Own(bench) => bench.admin(database).await,
             Self::Given(_, cluster) => Ok(cluster.connect_as(GIVEN_ADMIN, ADMIN_PASSWORD, database).await?),
+        }
+    }
+
+    /// Whom Freehold works as there, and whether that is a superuser.
+    pub fn maker(&self) -> (&'static str, bool) {
+        match self {
+            Self::Own(_) => (ADMIN, true),
+            Self::Given(..) => (WEAK_ADMIN, false),
+        }
+    }
+
+    /// A session of the same.
+    pub async fn as_maker(&self, database: &str) -> Res<Client> {
+        let Self::Given(_, cluster) = self else { return self.admin(database).await };
+        let client = cluster.connect_as(WEAK_ADMIN, WEAK_ADMIN_PASSWORD, database).await?;
+        if cluster.version() >= 16 {
+            client.batch_execute("SET createrole_self_grant = 'set, inherit'").await?;
+        }
+        Ok(client)
+    }
+
+    /// Whether whoever makes a role is a member of it from then on.
+    pub fn joins_what_it_makes(&self) -> bool {
+        match self {
+            Self::Own(_) => true,
+            Self::Given(_, cluster) => cluster.version() >= 16,
         }
     }
 

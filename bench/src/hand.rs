@@ -20,7 +20,7 @@ pub async fn rate(bench: &Bench, place: &Place<'_>, template: &str, before: u32,
     let sql = "select database, owner from template_build where name = $1 and server_id = $2 and state = 'ready'";
     let row = bench.store().await?.query_one(sql, &[&template, &place.server()]).await?;
     let (from, role): (String, String) = (row.get(0), row.get(1));
-    let admins = try_join_all((0..WORKERS).map(|_| place.admin("postgres"))).await?;
+    let admins = try_join_all((0..WORKERS).map(|_| place.as_maker("postgres"))).await?;
     for _ in 0..before {
         make(place, &admins[0], &from, &role).await?;
     }
@@ -50,7 +50,8 @@ async fn make(place: &Place<'_>, admin: &tokio_postgres::Client, from: &str, rol
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let name = format!("hand_{}", COUNT.fetch_add(1, Ordering::Relaxed));
     let (owner, login, maintenance) = (&name, format!("{name}_l"), format!("{name}_m"));
-    let roles = [
+    let (me, superuser) = place.maker();
+    let mut roles = vec![
         format!("CREATE ROLE {owner} NOLOGIN INHERIT"),
         format!("CREATE ROLE {login} NOLOGIN INHERIT"),
         format!("CREATE ROLE {maintenance} NOLOGIN INHERIT"),
@@ -59,17 +60,19 @@ async fn make(place: &Place<'_>, admin: &tokio_postgres::Client, from: &str, rol
         format!("ALTER ROLE {login} SET statement_timeout = '0'"),
         format!("ALTER ROLE {login} SET idle_in_transaction_session_timeout = '60000'"),
         format!("ALTER ROLE {login} RESET work_mem"),
-        format!("ALTER ROLE {login} RESET temp_file_limit"),
         format!("ALTER ROLE {login} SET role = '{owner}'"),
         format!("ALTER ROLE {login} LOGIN PASSWORD '{VERIFIER}'"),
         format!("ALTER ROLE {maintenance} LOGIN PASSWORD '{VERIFIER}'"),
         format!("ALTER ROLE {maintenance} SET role = '{owner}'"),
     ];
+    if superuser {
+        roles.push(format!("ALTER ROLE {login} RESET temp_file_limit"));
+    }
     admin.batch_execute(&roles.join(";\n")).await?;
     admin.batch_execute(&format!("CREATE DATABASE {name} STRATEGY WAL_LOG TEMPLATE {from}")).await?;
-    let own = [
+    let mut own = vec![
         format!("REASSIGN OWNED BY {role} TO {owner}"),
-        format!("ALTER DATABASE {name} OWNER TO {}", place.superuser()),
+        format!("ALTER DATABASE {name} OWNER TO {me}"),
         format!("REVOKE ALL ON DATABASE {name} FROM PUBLIC"),
         format!("GRANT ALL ON DATABASE {name} TO {owner}"),
         format!("ALTER SCHEMA public OWNER TO {owner}"),
@@ -80,5 +83,13 @@ async fn make(place: &Place<'_>, admin: &tokio_postgres::Client, from: &str, rol
             .into(),
         "REVOKE ALL ON TABLE freehold.note FROM PUBLIC".into(),
     ];
-    Ok(place.admin(&name).await?.batch_execute(&own.join(";\n")).await?)
+    if !superuser {
+        // Whoever is given a table must be allowed to create one there.
+        own.insert(0, format!("GRANT ALL ON DATABASE {name} TO {owner}; ALTER SCHEMA public OWNER TO {owner}"));
+    }
+    if !place.joins_what_it_makes() {
+        own.insert(0, format!("GRANT {owner} TO {me}"));
+        own.push(format!("REVOKE {owner} FROM {me}"));
+    }
+    Ok(place.as_maker(&name).await?.batch_execute(&own.join(";\n")).await?)
 }

@@ -1,5 +1,6 @@
 //! A server whose admin has CREATEDB and CREATEROLE alone, as managed services give it, with 500 tenants: what is promised
-//! of a create is promised there too. What it is compared with is done by the superuser of the same cluster, who is faster.
+//! of a create is promised there too. On 15, and on 18, where such an admin is a member of all that it makes. The floor and
+//! the script are the superuser's of the same cluster, who is faster; by hand is the same admin's.
 
 use std::path::Path;
 
@@ -14,9 +15,18 @@ use crate::{Res, Scale, refill, say, servers};
 
 const SERVER: &str = "managed";
 
+const VERSIONS: [u32; 2] = [15, 18];
+
 pub async fn run(binary: &Path, scale: &Scale, report: &mut Report) -> Res<()> {
-    say(&format!("weak: filling a server with {} tenants", scale.weak_tenants));
-    let cluster = servers::settings(Cluster::builder(15).own_identity()).start();
+    for version in VERSIONS {
+        on(version, binary, scale, report).await?;
+    }
+    Ok(())
+}
+
+async fn on(version: u32, binary: &Path, scale: &Scale, report: &mut Report) -> Res<()> {
+    say(&format!("weak: filling a server of PostgreSQL {version} with {} tenants", scale.weak_tenants));
+    let cluster = servers::settings(Cluster::builder(version).own_identity()).start();
     let mut bench = Bench::start(binary, &[("app", scale.weak_tenants)]).await?;
     // Its own server is not to be used: nothing is kept ready there either.
     bench.post("/v1/servers/local-1/cordon", &serde_json::json!({})).await?;
@@ -53,7 +63,7 @@ pub async fn run(binary: &Path, scale: &Scale, report: &mut Report) -> Res<()> {
         }
         script.create(&mut by_script, &format!("script_{round}")).await?;
     }
-    let about = format!("an admin without superuser, {} tenants", scale.weak_tenants);
+    let about = format!("an admin without superuser on {version}, {} tenants", scale.weak_tenants);
     report.add(Row::of(format!("floor: one commit ({about})"), &commit));
     report.add(Row::of(format!("floor: connect with SCRAM ({about})"), &connect));
     report.add(

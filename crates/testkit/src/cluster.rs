@@ -22,7 +22,7 @@ mod standby;
 /// The superuser.
 pub const ADMIN: &str = "admin";
 pub const ADMIN_PASSWORD: &str = "testkitAdminPassword1";
-const WEAK_ADMIN: &str = "weak_admin";
+pub const WEAK_ADMIN: &str = "weak_admin";
 pub const WEAK_ADMIN_PASSWORD: &str = "testkitWeakPassword1";
 
 #[derive(Debug, Clone)]

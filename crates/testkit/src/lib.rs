@@ -17,7 +17,7 @@ mod port;
 mod process;
 mod told;
 
-pub use cluster::{ADMIN, ADMIN_PASSWORD, Cluster, ClusterBuilder, WEAK_ADMIN_PASSWORD};
+pub use cluster::{ADMIN, ADMIN_PASSWORD, Cluster, ClusterBuilder, WEAK_ADMIN, WEAK_ADMIN_PASSWORD};
 pub use directory::Directory;
 pub use docker::DockerEngine;
 pub use engine::{engine, node_postgres, pooler_engine, unprivileged_user};

@@ -202,6 +202,8 @@ impl Build {
             .ensure_roles(&roles, &verifier, &verifier, &Limits { connection_limit: -1, ..Limits::default() })
             .await
             .map_err(hands::failure)?;
+        // What is copied from it is given to others, again and again.
+        admin.act_for(&[&roles.owner]).await.map_err(hands::failure)?;
         cx.fault("roles")?;
         let options = CreateDatabase { locale: template.manifest.locale.as_deref(), ..CreateDatabase::default() };
         admin.ensure_database(&database, &options).await.map_err(hands::failure)?;

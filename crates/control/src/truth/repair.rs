@@ -122,8 +122,8 @@ async fn logins(admin: &Admin, case: &Case<'_>) -> Result<(), Failure> {
 async fn grants(admin: &Admin, case: &Case<'_>) -> Result<(), Failure> {
     let Case { row, expected, drift, .. } = *case;
     if drift.grants.contains(&"database_owner_changed") {
-        let owner = expected.tenant_owns_database.then_some(expected.owner);
-        admin.restore_database_owner(&row.database, owner).await.map_err(hands::failure)?;
+        let owns = expected.tenant_owns_database;
+        admin.restore_database_owner(&row.database, expected.owner, owns).await.map_err(hands::failure)?;
     }
     if ["database_closed", "database_limit_changed"].iter().any(|code| drift.grants.contains(code)) {
         admin.restore_admission(&row.database).await.map_err(hands::failure)?;

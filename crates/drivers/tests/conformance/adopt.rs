@@ -133,6 +133,7 @@ async fn take(bench: &Bench, tenant: &Tenant, kept: &[String]) -> Former {
     assert!(!seen.has_schema_freehold && !seen.has_note, "{seen:?}");
     let limits = &tenant.limits;
     home.ensure_roles(&tenant.roles, &tenant.verifier, &tenant.maintenance_verifier, limits).await.unwrap();
+    home.act_for(&tenant.roles.names()).await.unwrap();
     let objects: Vec<&Object> = seen.objects.iter().collect();
     let former = Former {
         owner: outside.owner.clone(),
@@ -160,6 +161,7 @@ async fn take(bench: &Bench, tenant: &Tenant, kept: &[String]) -> Former {
     let left: Vec<_> = inside.owned_objects().await.unwrap().into_iter().filter(|found| found.owner != owner).collect();
     assert!(left.is_empty(), "{left:?}");
     home.leave(&former.joined).await.unwrap();
+    home.act_no_more_for(&tenant.roles.names()).await.unwrap();
     former
 }
 
@@ -349,6 +351,7 @@ pub async fn a_legacy_database_is_given_back_as_it_was(bench: &Bench) {
 
     let home = bench.admin().await;
     home.join(&former.joined).await.unwrap();
+    home.act_for(&tenant.roles.names()).await.unwrap();
     for _ in 0..2 {
         home.reopen_database(DATABASE, &former, &tenant.roles.owner, &kept).await.unwrap();
         let inside = bench.admin_in(DATABASE).await;

@@ -9,13 +9,13 @@ use freehold_drivers::secrets::{Password, scram_verifier};
 use freehold_drivers::server::sql::{Admin, CreateDatabase, Dsn, Limits, OwnDatabase, Roles, Session, SqlError};
 use tempfile::TempDir;
 
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Engine {
     Pg15,
     Pg18,
 }
 
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Power {
     Superuser,
     Weak,

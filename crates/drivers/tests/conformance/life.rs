@@ -1,7 +1,7 @@
 //! From the first role to the last drop.
 
 use freehold_drivers::secrets::{Password, scram_verifier};
-use freehold_drivers::server::sql::{CreateDatabase, Ensured, Names, Roles, SqlErrorKind, assert_login};
+use freehold_drivers::server::sql::{CreateDatabase, Ensured, Names, OwnDatabase, Roles, SqlErrorKind, assert_login};
 
 use crate::bench::{Bench, Engine, Power, Tenant, ask};
 
@@ -167,4 +167,47 @@ pub async fn facts_name_what_the_admin_cannot_do(bench: &Bench) {
     if bench.power == Power::Superuser {
         assert!(!facts.system_identifier.is_empty());
     }
+}
+
+/// Before 16, where each membership costs, and where one transaction has it: none is left behind.
+pub async fn an_admin_is_a_member_no_longer_than_it_must(bench: &Bench) {
+    let (first, second) = (bench.tenant("first").await, bench.tenant("second").await);
+    let superuser = bench.superuser_in("postgres").await;
+    let memberships = async || {
+        let sql = "select coalesce(string_agg(distinct g.rolname, ', ' order by g.rolname), '') from pg_auth_members m \
+                   join pg_roles g on g.oid = m.roleid join pg_roles a on a.oid = m.member \
+                   where a.rolname = 'weak-admin' and g.rolname not like 'pg\\_%'";
+        ask(&superuser, sql).await
+    };
+    let of_both = match (bench.power, bench.engine) {
+        (Power::Weak, Engine::Pg18) => "first, first maint, first owner, second, second maint, second owner",
+        _ => "",
+    };
+    assert_eq!(memberships().await, of_both);
+
+    let session = bench.login(&first).await.unwrap();
+    session.execute_script("set role none; create table mine ()").await.unwrap();
+    let inside = bench.admin_in(&first.database).await;
+    inside.reassign_from_login("first", "first owner").await.unwrap();
+    inside.restore_database_owner(&first.database, "first owner", false).await.unwrap();
+    let admin = bench.admin().await;
+    admin.refuse_logins(&["first"]).await.unwrap();
+    assert!(session.execute_script("select 1").await.is_err(), "ended");
+    inside.disown_login("first", "first owner").await.unwrap();
+    inside.forget_roles(&["second"], Some("first owner")).await.unwrap();
+    assert_eq!(memberships().await, of_both);
+
+    // Whose database it is lets nobody else in.
+    let theirs = OwnDatabase { tenant_owns_database: true, ..OwnDatabase::default() };
+    bench.admin_in(&second.database).await.own_database(&second.roles, &theirs).await.unwrap();
+    bench.admin_in(&second.database).await.ping().await.unwrap();
+    if (bench.power, bench.engine) == (Power::Weak, Engine::Pg15) {
+        assert_eq!(memberships().await, "second owner");
+    }
+    inside.close().await;
+    for tenant in [&first, &second] {
+        admin.drop_database(&tenant.database).await.unwrap();
+        admin.drop_roles(&tenant.roles.names()).await.unwrap();
+    }
+    assert_eq!(memberships().await, "");
 }

@@ -46,6 +46,7 @@ stories!(
     life::names_that_need_quoting_or_are_not_ascii_work_everywhere,
     life::a_rotation_overlaps_two_logins_and_leaves_nothing_of_the_first,
     life::no_plain_password_reaches_the_log,
+    life::an_admin_is_a_member_no_longer_than_it_must,
     life::facts_name_what_the_admin_cannot_do,
     hostile::neighbours_and_system_databases_refuse_a_tenant,
     hostile::a_login_cannot_raise_itself_but_can_do_its_work,

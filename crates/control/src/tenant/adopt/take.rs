@@ -94,7 +94,9 @@ impl Operation for Adopt {
                 cx.fault("joined")?;
                 let limits = make::limits(core.plan(&making.row.plan));
                 let (login, maintenance) = (&making.login.verifier, &making.maintenance.verifier);
-                admin.ensure_roles(&roles(&making), login, maintenance, &limits).await.map_err(hands::failure)?;
+                let roles = roles(&making);
+                admin.ensure_roles(&roles, login, maintenance, &limits).await.map_err(hands::failure)?;
+                admin.act_for(&roles.names()).await.map_err(hands::failure)?;
                 Ok(Outcome::step(Step::Close { database, asked }))
             }
             Step::Close { .. } => {
@@ -111,6 +113,9 @@ impl Operation for Adopt {
                 probe(core, &making, &making.maintenance).await?;
                 let admin = hands::admin(core, cx, &making.server, None).await?;
                 admin.leave(&former.joined).await.map_err(hands::failure)?;
+                if making.template.manifest.database_owner != DatabaseOwner::Tenant {
+                    admin.act_no_more_for(&roles(&making).names()).await.map_err(hands::failure)?;
+                }
                 Ok(activate(cx, &making, &former))
             }
             Step::GiveBack { .. } => {
@@ -300,6 +305,7 @@ async fn give_back(core: &Core, cx: &Cx, making: &Making) -> Result<(), Failure>
     if admin.database_exists(&row.database).await.map_err(hands::failure)? {
         // A weak admin may not act for them any more where this has run to its end before.
         admin.join(&former.joined).await.map_err(hands::failure)?;
+        admin.act_for(&roles(making).names()).await.map_err(hands::failure)?;
         admin.reopen_database(&row.database, &former, &row.owner, &kept).await.map_err(hands::failure)?;
         cx.fault("reopened")?;
         give_back_contents(core, cx, making, &admin, &former).await?;

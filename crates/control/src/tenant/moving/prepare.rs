@@ -20,6 +20,12 @@ pub async fn run(core: &Core, cx: &Cx, how: How) -> Result<Outcome<Step>, Failur
         core.known_plan(plan)?;
         moving.limit(&target, plan, core).await?;
     }
+    if !moving.row.is_dump() {
+        // Tables are published, all the time that the move takes.
+        for admin in [&source, &target] {
+            admin.act_for(&tenant.role_names()).await.map_err(hands::failure)?;
+        }
+    }
     cx.fault("roles")?;
     target.prepare_database(&source, tenant).await.map_err(hands::failure)?;
     cx.fault("database")?;

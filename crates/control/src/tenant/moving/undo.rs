@@ -1,5 +1,6 @@
 //! The way back from before the flip, and what it has in common with the end of a move: what replicates goes, then a side.
 
+use freehold_api::template::DatabaseOwner;
 use freehold_drivers::server::sql::moving::Side;
 use freehold_durable::{Class, Cx, Failure, Outcome};
 
@@ -142,5 +143,9 @@ pub async fn drop_retired(core: &Core, cx: &Cx, moving: &Moving) -> Result<(), F
 /// What a move gave the side that serves goes as well.
 pub async fn tidy(moving: &Moving, serves: &Side) -> Result<(), Failure> {
     serves.restore_identities(&moving.row.plan.identities, LOCKS).await.map_err(hands::failure)?;
-    serves.remove_marker().await.map_err(hands::failure)
+    serves.remove_marker().await.map_err(hands::failure)?;
+    if moving.making.template.manifest.database_owner == DatabaseOwner::Tenant {
+        return Ok(());
+    }
+    serves.admin.act_no_more_for(&moving.tenant.role_names()).await.map_err(hands::failure)
 }

@@ -17,6 +17,7 @@ mod fence;
 mod in_force;
 mod limits;
 mod login;
+mod member;
 pub mod movable;
 pub mod moving;
 mod note;

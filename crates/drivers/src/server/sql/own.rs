@@ -25,6 +25,10 @@ impl Admin {
     pub async fn own_database(&self, roles: &Roles, own: &OwnDatabase<'_>) -> Result<Vec<Finding>, SqlError> {
         let database = ident(self.database());
         let owner = ident(&roles.owner);
+        if own.tenant_owns_database {
+            // For as long as it is there: nobody else's database lets the admin in.
+            self.act_for(&[&roles.owner]).await?;
+        }
         let mut sql = Vec::new();
         if let Some(from) = own.from_role.filter(|from| *from != roles.owner) {
             // First the database and the schemas: unless a superuser does the giving, whoever is given a publication
@@ -53,6 +57,8 @@ impl Admin {
             sql.push(format!("ALTER DATABASE {database} {}", set(name, value)));
         }
         sql.extend(freehold_schema());
+        let concerned: Vec<&str> = own.from_role.into_iter().chain([roles.owner.as_str()]).collect();
+        let sql = self.as_member(&concerned, sql).await?;
         self.run_all(format!("make {} the database of {}", self.database(), roles.owner), &sql).await?;
         Ok(denied.iter().map(|name| not_settable(self.database(), name)).collect())
     }
@@ -71,10 +77,15 @@ impl Admin {
         Ok(())
     }
 
-    /// Back to the admin, or to the owner role where the template gives it the database itself.
-    pub async fn restore_database_owner(&self, database: &str, owner: Option<&str>) -> Result<(), SqlError> {
-        let sql = format!("ALTER DATABASE {} OWNER TO {}", ident(database), ident(owner.unwrap_or(&self.user)));
-        self.run(format!("restore the owner of {database}"), &sql).await
+    /// Back to the admin, or to the tenant's owner role where the template gives it the database itself.
+    pub async fn restore_database_owner(&self, database: &str, owner: &str, tenant_owns: bool) -> Result<(), SqlError> {
+        if tenant_owns {
+            self.act_for(&[owner]).await?;
+        }
+        let to = if tenant_owns { owner } else { &self.user };
+        let alter = format!("ALTER DATABASE {} OWNER TO {}", ident(database), ident(to));
+        let sql = self.as_member(&[owner], vec![alter]).await?;
+        self.run_all(format!("restore the owner of {database}"), &sql).await
     }
 
     /// Who may connect to a database and what its owner role may do there, as it was on the first day.

@@ -36,8 +36,9 @@ impl Admin {
 
     /// In the database it is connected to: what the login owns becomes the owner's. May run while the tenant works.
     pub async fn reassign_from_login(&self, login: &str, owner: &str) -> Result<(), SqlError> {
-        let sql = format!("REASSIGN OWNED BY {} TO {}", ident(login), ident(owner));
-        self.run(format!("reassign what {login} owns in {}", self.database()), &sql).await
+        let reassign = format!("REASSIGN OWNED BY {} TO {}", ident(login), ident(owner));
+        let sql = self.as_member(&[login, owner], vec![reassign]).await?;
+        self.run_all(format!("reassign what {login} owns in {}", self.database()), &sql).await
     }
 
     /// Before a retired login is dropped: reassigns, and removes grants and default privileges that name it. Refuses
@@ -53,7 +54,8 @@ impl Admin {
             return Ok(());
         }
         let reassign = format!("REASSIGN OWNED BY {} TO {}", ident(login), ident(owner));
-        self.run_all(doing, &[reassign, format!("DROP OWNED BY {}", ident(login))]).await
+        let sql = vec![reassign, format!("DROP OWNED BY {}", ident(login))];
+        self.run_all(doing, &self.as_member(&[login, owner], sql).await?).await
     }
 
     async fn databases_with_settings_of(&self, role: &str) -> Result<Vec<String>, SqlError> {

@@ -64,10 +64,7 @@ impl Admin {
         for name in &missing {
             sql.push(format!("CREATE ROLE {} NOLOGIN INHERIT", ident(name)));
         }
-        if !self.superuser {
-            // Before anything that needs it: REASSIGN, ALTER … OWNER, SET role and terminating all go by membership.
-            sql.extend(self.membership(&roles.names(), &missing).await?);
-        }
+        sql.extend(self.membership(&roles.names(), &missing).await?);
         sql.push(format!("GRANT {} TO {}, {}", ident(&roles.owner), ident(&roles.login), ident(&roles.maintenance)));
         for extra in &roles.extra {
             sql.push(format!("GRANT {} TO {}", ident(&extra.name), ident(&roles.login)));
@@ -94,12 +91,16 @@ impl Admin {
         let held = "select pg_terminate_backend(l.pid) from pg_locks l join pg_roles r on r.oid = l.objid \
                     join pg_stat_activity a on a.pid = l.pid join pg_roles who on who.oid = a.usesysid \
                     where l.locktype = 'object' and l.classid = 'pg_authid'::regclass and l.granted and r.rolname = any($1) \
-                    and who.rolname <> current_user and not who.rolsuper and pg_has_role(who.oid, 'USAGE')";
+                    and who.rolname <> current_user and not who.rolsuper \
+                    and (pg_has_role(who.oid, 'USAGE') or pg_has_role('pg_signal_backend', 'USAGE'))";
         self.rows(doing(), held, &[(&existing, Type::TEXT_ARRAY)]).await?;
         match self.run(doing(), &drop).await {
             // Grants in the admin's own database and on shared objects; what is elsewhere, `forget_roles` took.
             Err(error) if error.kind == super::SqlErrorKind::DependedOn => {
-                self.run_all(doing(), &[format!("DROP OWNED BY {list}"), drop]).await
+                let names: Vec<&str> = existing.iter().map(String::as_str).collect();
+                let disown = self.as_member(&names, vec![format!("DROP OWNED BY {list}")]).await?;
+                self.run_all(doing(), &disown).await?;
+                self.run(doing(), &drop).await
             }
             other => other,
         }
@@ -123,9 +124,12 @@ impl Admin {
             return Ok(());
         }
         let list = idents(existing.iter().map(String::as_str));
+        let mut forget: Vec<String> = Vec::new();
+        forget.extend(heir.map(|heir| format!("REASSIGN OWNED BY {list} TO {}", ident(heir))));
+        forget.push(format!("DROP OWNED BY {list}"));
+        let concerned: Vec<&str> = existing.iter().map(String::as_str).chain(heir).collect();
         let mut sql = vec!["SET LOCAL lock_timeout = '500ms'".to_owned()];
-        sql.extend(heir.map(|heir| format!("REASSIGN OWNED BY {list} TO {}", ident(heir))));
-        sql.push(format!("DROP OWNED BY {list}"));
+        sql.extend(self.as_member(&concerned, forget).await?);
         let mut turns = 5;
         loop {
             match self.run_all(doing(), &sql).await {
@@ -155,23 +159,6 @@ impl Admin {
             .filter(|name| !existing.iter().any(|there| there == *name))
             .map(|name| (*name).to_owned())
             .collect())
-    }
-
-    /// Grants that make a weak admin a member. On 16+ a role it creates now comes with its own grant.
-    pub(super) async fn membership(&self, names: &[&str], created_now: &[String]) -> Result<Vec<String>, SqlError> {
-        let modern = self.version_num() >= 160_000;
-        let sql = "select rolname::text from pg_roles where rolname = any($1) and not pg_has_role(oid, 'USAGE')";
-        let mut wanted: Vec<String> = self
-            .rows("read the admin's memberships", sql, &[(&owned(names), Type::TEXT_ARRAY)])
-            .await?
-            .iter()
-            .map(|row| row.get(0))
-            .collect();
-        if !modern {
-            wanted.extend_from_slice(created_now);
-        }
-        let options = if modern { " WITH INHERIT TRUE, SET TRUE" } else { "" };
-        Ok(wanted.iter().map(|name| format!("GRANT {} TO {}{options}", ident(name), ident(&self.user))).collect())
     }
 
     /// Whether `temp_file_limit` may be set: superusers, and since 15 whoever was granted SET on it.

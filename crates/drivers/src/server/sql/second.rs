@@ -19,9 +19,7 @@ impl Admin {
         let login = ident(&roles.login);
         let missing = self.missing_roles(&[&roles.login]).await?;
         let mut sql: Vec<String> = missing.iter().map(|_| format!("CREATE ROLE {login} NOLOGIN INHERIT")).collect();
-        if !self.superuser {
-            sql.extend(self.membership(&[&roles.login], &missing).await?);
-        }
+        sql.extend(self.membership(&[&roles.login], &missing).await?);
         sql.push(format!("GRANT {} TO {login}", ident(&roles.owner)));
         sql.extend(roles.extra.iter().map(|extra| format!("GRANT {} TO {login}", ident(&extra.name))));
         let (settings, findings) = self.login_statements(&roles.login, &roles.owner, limits).await?;

@@ -47,23 +47,6 @@ pub struct Taking<'a> {
 }
 
 impl Admin {
-    /// A weak admin has to be a member of whoever owns what it alters.
-    pub async fn join(&self, roles: &[String]) -> Result<(), SqlError> {
-        let options = if self.version_num() >= 160_000 { " WITH INHERIT TRUE, SET TRUE" } else { "" };
-        let there = self.existing_roles(&roles.iter().map(String::as_str).collect::<Vec<_>>()).await?;
-        let sql: Vec<String> =
-            there.iter().map(|role| format!("GRANT {} TO {}{options}", ident(role), ident(&self.user))).collect();
-        self.run_all("become a member of the former owners", &sql).await
-    }
-
-    /// And leave again.
-    pub async fn leave(&self, roles: &[String]) -> Result<(), SqlError> {
-        let there = self.existing_roles(&roles.iter().map(String::as_str).collect::<Vec<_>>()).await?;
-        let sql: Vec<String> =
-            there.iter().map(|role| format!("REVOKE {} FROM {}", ident(role), ident(&self.user))).collect();
-        self.run_all("leave the former owners", &sql).await
-    }
-
     /// The database becomes the admin's, its new owner role may do all in it, and nobody else comes in. Shared objects
     /// alone: no event trigger hears of it.
     pub async fn close_database(&self, closing: &Closing<'_>) -> Result<(), SqlError> {

@@ -67,9 +67,7 @@ impl Admin {
         let there = self.existing_roles(&tenant.role_names()).await?;
         let missing: Vec<String> = names.iter().filter(|name| !there.contains(name)).cloned().collect();
         let mut sql: Vec<String> = missing.iter().map(|name| format!("CREATE ROLE {} NOLOGIN", ident(name))).collect();
-        if !self.superuser {
-            sql.extend(self.membership(&tenant.role_names(), &missing).await?);
-        }
+        sql.extend(self.membership(&tenant.role_names(), &missing).await?);
         for row in &found {
             let (name, limit, inherits, until): (String, i32, bool, Option<String>) =
                 (row.get(0), row.get(1), row.get(2), row.get(3));
@@ -137,8 +135,16 @@ impl Admin {
     pub async fn follow_public(&self, source: &Admin) -> Result<(), SqlError> {
         match source.has_schema("public").await? {
             true => Ok(()),
-            false => self.run("drop schema public", "DROP SCHEMA IF EXISTS public").await,
+            false => self.drop_public().await,
         }
+    }
+
+    async fn drop_public(&self) -> Result<(), SqlError> {
+        let doing = "drop schema public";
+        let sql = "select r.rolname::text from pg_namespace n join pg_roles r on r.oid = n.nspowner where n.nspname = 'public'";
+        let Some(row) = self.rows(doing, sql, &[]).await?.pop() else { return Ok(()) };
+        let drop = vec!["DROP SCHEMA IF EXISTS public".to_owned()];
+        self.run_all(doing, &self.as_member(&[row.get(0)], drop).await?).await
     }
 
     /// In the target's new database: owner, grants, settings and limits as at the source.
@@ -168,13 +174,11 @@ impl Admin {
             let option = if grantable { " WITH GRANT OPTION" } else { "" };
             sql.push(format!("GRANT {privilege} ON DATABASE {name} TO {to}{option}"));
         }
-        if !source.has_schema("public").await? {
-            sql.push("DROP SCHEMA IF EXISTS public".to_owned());
-        }
         let (settings, more) = self.role_settings(source, tenant, &tenant.database).await?;
         sql.extend(settings);
         findings.extend(more);
         self.run_all(doing, &sql).await?;
+        self.follow_public(source).await?;
         Ok(findings)
     }
 
@@ -264,15 +268,13 @@ impl Side {
             } else {
                 differing.push(format!("{name} {version}"));
             }
-            match by_tenant {
-                true => {
-                    self.admin.run_all(&doing, &sql).await?;
-                    self.run(doing, &create).await?;
-                }
-                false => {
-                    sql.push(create);
-                    self.admin.run_all(doing, &sql).await?;
-                }
+            if !by_tenant {
+                sql.push(create.clone());
+            }
+            let sql = self.admin.as_member(&[&self.owner], sql).await?;
+            self.admin.run_all(&doing, &sql).await?;
+            if by_tenant {
+                self.run(doing, &create).await?;
             }
         }
         Ok(differing)
