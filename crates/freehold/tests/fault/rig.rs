@@ -152,7 +152,9 @@ impl Rig {
                 .await;
             let going = self.count("SELECT count(*) FROM tenant_database WHERE tenant_id IS NULL AND state IN ('building', 'dropping')").await
                 + self.count("SELECT count(*) FROM template_build WHERE state IN ('building', 'dropping')").await
-                + self.count("SELECT count(*) FROM template_build b JOIN template t USING (name, version) WHERE NOT t.current").await;
+                + self.count("SELECT count(*) FROM template_build b JOIN template t USING (name, version) WHERE NOT t.current").await
+                + self.count("SELECT count(*) FROM tenant_database d JOIN server s ON s.id = d.server_id JOIN template t ON (t.name, t.version) = (d.template, d.template_version)
+                    WHERE d.tenant_id IS NULL AND d.state = 'ready' AND s.state IN ('active', 'cordoned') AND NOT t.current").await;
             let mut wanting = Vec::new();
             if !stock.is_empty() {
                 let sql = "SELECT count(*) FROM template t, server s WHERE t.current AND t.stocked AND s.state = 'active'
