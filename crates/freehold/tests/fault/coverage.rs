@@ -16,7 +16,8 @@ async fn coverage_every_step_and_every_point_is_passed_by_a_scenario() {
     let mut passed = BTreeSet::new();
     let mut steps: Option<Vec<(&'static str, &'static [&'static str])>> = None;
     let mut rig: Option<Runs> = None;
-    for scenario in Scenario::ALL {
+    // Of a suspended tenant the same is passed.
+    for scenario in Scenario::ALL.into_iter().filter(|scenario| !scenario.is_suspended()) {
         // Those that want the same rig share one.
         let mut runs = match rig.take().filter(|runs| runs.scenario.shares_rig_with(scenario)) {
             Some(runs) => runs.with(scenario),

@@ -1,5 +1,5 @@
 //! The moment in which nobody can work: from one side to the other, or not at all. The same for the way there and the way
-//! back.
+//! back, and of a tenant that is suspended, whom nobody pauses or lets in.
 //!
 //! Nothing is decided by what this process remembers: who serves is the store's to say, before and after.
 
@@ -61,8 +61,16 @@ struct Before {
     state: String,
     print: Fingerprint,
     snapshot: Snapshot,
-    /// Clients of the pooler keep their server connection: they lose it.
-    sessions: bool,
+    waits: Waits,
+}
+
+/// Who waits at the pooler.
+enum Waits {
+    /// The tenant is suspended.
+    Nobody,
+    /// Clients who keep their server connection: they lose it.
+    Sessions,
+    Transactions,
 }
 
 impl Before {
@@ -99,9 +107,12 @@ impl Stall<'_> {
         let laps = Laps::begin();
         let end = laps.began() + self.within;
         let (database, hold) = (self.moving.row.database_id, self.within + LATER);
-        let paused = match before.sessions {
-            true => pause::shut(self.core, database, hold).await?,
-            false => pause::pause(self.core, database, Pause { drain: DRAIN.min(self.within), hold }).await?,
+        let paused = match before.waits {
+            Waits::Nobody => Paused::Unpooled,
+            Waits::Sessions => pause::shut(self.core, database, hold).await?,
+            Waits::Transactions => {
+                pause::pause(self.core, database, Pause { drain: DRAIN.min(self.within), hold }).await?
+            }
         };
         let pause = match paused {
             Paused::Unpooled => None,
@@ -227,8 +238,12 @@ impl Stall<'_> {
         let logins = self.moving.tenant.logins.iter().map(|login| login.name.clone()).collect();
         let Moving { row, making, .. } = self.moving;
         let plan = self.core.plan(&making.row.plan);
-        let sessions = pause::has_sessions(self.core, row.database_id, plan).await?;
-        Ok(Ok(Before { logins, sequences, waking, state, print, snapshot, sessions }))
+        let waits = match self.moving.admitted {
+            false => Waits::Nobody,
+            true if pause::has_sessions(self.core, row.database_id, plan).await? => Waits::Sessions,
+            true => Waits::Transactions,
+        };
+        Ok(Ok(Before { logins, sequences, waking, state, print, snapshot, waits }))
     }
 
     /// Answers from which place on of `to`'s log `from` is to follow it.
