@@ -11,6 +11,7 @@ mod disk;
 mod dumped;
 mod failures;
 mod ghosts;
+mod glanced;
 mod health;
 mod imported;
 mod kill;

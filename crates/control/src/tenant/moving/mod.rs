@@ -33,6 +33,9 @@
 //! target → take the pause back, by which the pooler turns around first and lets go then. What does not fit lets everybody
 //! go on where they were, and is tried again later, with growing pauses, until the operation's deadline.
 //!
+//! While that goes on what was changed most, and what is small, is compared for 20 ms at most (`stall`): what differs ends the
+//! move there, and the side that was to come does not serve. All of it is compared after the stall.
+//!
 //! **Killed inside it.** The pause ends by itself: the agent holds its deadline, which is later than ours. Logins stay
 //! NOLOGIN until the step runs again, which begins by asking the store which side serves, and admits the logins of that
 //! one; a commit whose answer was lost is asked for in the same way, and nobody is let in before it is known. Sessions of
