@@ -14,6 +14,7 @@ mod ghosts;
 mod glanced;
 mod health;
 mod imported;
+mod inside;
 mod kill;
 mod leaders;
 mod legacy;
