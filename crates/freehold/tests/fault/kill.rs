@@ -62,13 +62,18 @@ impl Runs {
         self.end(&mut serve).await;
         let since = self.rig.since().await;
         let before = self.rig.picture(&since, &id).await;
+        let nobody = Vec::<String>::new();
         let watch = match self.scenario.is_suspended() {
-            true => Some(Watch::over(&self.rig, &id).await),
+            true => {
+                assert_eq!(self.rig.admitted(&id).await, nobody, "of a suspended tenant, before");
+                Some(Watch::over(&self.rig, &id).await)
+            }
             false => None,
         };
         let mut run = self.scenario.run(&self.rig, faults, dies, &id, number).await;
         if let Some(watch) = watch {
-            assert_eq!(watch.end().await, Vec::<String>::new(), "{faults}: of a suspended tenant");
+            assert_eq!(watch.end().await, nobody, "{faults}: of a suspended tenant, meanwhile");
+            assert_eq!(self.rig.admitted(&id).await, nobody, "{faults}: of a suspended tenant, after");
         }
         let (_, tenant) = run.serve.get(&format!("/v1/tenants/{id}")).await;
         let enters = self.rig.logs_in(&run.serve, &id).await;

@@ -33,6 +33,7 @@ mod server;
 mod servers;
 mod serving;
 mod sides;
+mod suspended;
 mod sweep;
 mod two;
 mod way;

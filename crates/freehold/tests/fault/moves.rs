@@ -220,6 +220,22 @@ impl Rig {
         assert_eq!(status, 201, "{body}\n{}", serve.output());
     }
 
+    /// Who of a tenant may log in, Freehold's own login in its database with them, on either server.
+    pub async fn admitted(&self, id: &str) -> Vec<String> {
+        let sql = "SELECT role FROM login l JOIN tenant_database d ON d.id = l.database_id WHERE d.tenant_id = $1";
+        let logins = self.sql.query(sql, &[&id]).await.expect("read its logins");
+        let logins: Vec<String> = logins.iter().map(|row| format!("'{}'", row.get::<_, String>(0))).collect();
+        assert!(logins.len() >= 2, "of {id} there are {logins:?}");
+        let sql =
+            format!("SELECT rolname::text FROM pg_roles WHERE rolcanlogin AND rolname IN ({})", logins.join(", "));
+        let mut admitted = Vec::new();
+        for (name, cluster) in [(SERVER, self.server()), (OTHER, self.second.as_ref().expect("two servers"))] {
+            let found = column(&cluster.connect("postgres").await, &sql).await;
+            admitted.extend(found.into_iter().map(|role| format!("{role} on {name}")));
+        }
+        admitted
+    }
+
     pub async fn owner(&self, id: &str) -> String {
         let sql = "SELECT owner FROM tenant_database WHERE tenant_id = $1";
         self.sql.query_one(sql, &[&id]).await.expect("the tenant has a database").get(0)

@@ -73,7 +73,7 @@ mod flip;
 mod follow;
 mod kept;
 mod laps;
-mod own_login;
+pub mod own_login;
 mod prepare;
 pub mod reserve;
 pub mod rollback;

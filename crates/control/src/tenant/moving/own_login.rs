@@ -1,8 +1,9 @@
 //! Freehold's own login in the database of a suspended tenant. It is refused there with the tenant's, comes in for the time of
 //! one step of a move ([`Moving::both`]), and is refused again with the step's end, whichever it is: whoever waits, parks or
-//! is over leaves nobody who could log in.
+//! is over leaves nobody who could log in. A suspension refuses it where a former side is kept, too.
 //!
-//! Killed in between, the step runs again, and this with it; of one that was resolved meanwhile the truth loop bends it back.
+//! Killed in between, the step runs again, and this with it. Whatever is left of one that does not, because it is resolved or
+//! is past its deadline, the truth loop bends back on both sides.
 
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use freehold_durable::{Class, Cx, Failure, Outcome};
 use tokio::time::timeout;
 
 use super::sides::Moving;
+use super::store;
 use crate::plane::Core;
 use crate::server::hands;
 use crate::server::store::ServerRow;
@@ -39,19 +41,29 @@ async fn refuse(core: &Core, cx: &Cx) -> Result<(), Failure> {
         TenantState::Creating | TenantState::Failed | TenantState::Suspended | TenantState::Deleted => {}
     }
     let Some(moving) = Moving::look(core, cx).await? else { return Ok(()) };
-    let (serves, other) = moving.serving();
-    refuse_at(core, cx, &moving, serves).await?;
-    match timeout(OTHER, refuse_at(core, cx, &moving, other)).await {
+    let ((serves, other), logins) = (moving.serving(), [moving.tenant.maintenance.name.as_str()]);
+    refuse_at(core, cx, serves, &logins).await?;
+    refuse_if_there(core, cx, other, &logins).await
+}
+
+/// With the tenant's suspension: these have been refused where it is served.
+pub async fn refuse_where_kept(core: &Core, cx: &Cx, tenant: &str, logins: &[&str]) -> Result<(), Failure> {
+    let Some(server) = store::kept_on(&core.store, tenant).await? else { return Ok(()) };
+    refuse_if_there(core, cx, &hands::server(core, &server).await?, logins).await
+}
+
+async fn refuse_if_there(core: &Core, cx: &Cx, server: &ServerRow, logins: &[&str]) -> Result<(), Failure> {
+    match timeout(OTHER, refuse_at(core, cx, server, logins)).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(failure)) if failure.class == Class::Fenced => Err(failure),
         Ok(Err(_)) | Err(_) => {
-            tracing::debug!(tenant = row.id, server = other.id, "it does not answer: nobody is refused there");
+            tracing::warn!(server = server.id, ?logins, "it does not answer: they are not refused there");
             Ok(())
         }
     }
 }
 
-async fn refuse_at(core: &Core, cx: &Cx, moving: &Moving, server: &ServerRow) -> Result<(), Failure> {
+async fn refuse_at(core: &Core, cx: &Cx, server: &ServerRow, logins: &[&str]) -> Result<(), Failure> {
     let admin = hands::admin(core, cx, server, None).await?;
-    admin.refuse_logins(&[&moving.tenant.maintenance.name]).await.map_err(hands::failure)
+    admin.refuse_logins(logins).await.map_err(hands::failure)
 }

@@ -211,6 +211,13 @@ pub async fn turned_back(tx: &mut PgConnection, id: Uuid) -> sqlx::Result<()> {
     sqlx::query(sql).bind(id).execute(tx).await.map(drop)
 }
 
+/// The server that does not serve it, and still has its side of a move.
+pub async fn kept_on(store: &PgPool, tenant: &str) -> sqlx::Result<Option<String>> {
+    let sql =
+        "SELECT CASE WHEN flipped_at IS NULL THEN to_server ELSE from_server END FROM tenant_move WHERE tenant_id = $1";
+    sqlx::query_scalar(sql).bind(tenant).fetch_optional(store).await
+}
+
 /// Waits as [`find_settled`] does.
 pub async fn is_flipped(store: &PgPool, id: Uuid) -> sqlx::Result<bool> {
     let sql = "SELECT flipped_at IS NOT NULL FROM tenant_move WHERE id = $1 FOR UPDATE";
