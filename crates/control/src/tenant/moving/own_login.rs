@@ -42,8 +42,9 @@ async fn refuse(core: &Core, cx: &Cx) -> Result<(), Failure> {
     }
     let Some(moving) = Moving::look(core, cx).await? else { return Ok(()) };
     let ((serves, other), logins) = (moving.serving(), [moving.tenant.maintenance.name.as_str()]);
-    refuse_at(core, cx, serves, &logins).await?;
-    refuse_if_there(core, cx, other, &logins).await
+    // Each for itself: one that is away leaves nobody in at the other.
+    let (here, there) = tokio::join!(refuse_at(core, cx, serves, &logins), refuse_if_there(core, cx, other, &logins));
+    here.and(there)
 }
 
 /// With the tenant's suspension: these have been refused where it is served.

@@ -147,7 +147,8 @@ pub async fn left(core: &Core, moving: &Moving, how: &How) -> Result<Duration, F
 
 fn too_long(how: &How) -> Failure {
     let message = format!(
-        "nobody could write for {} s, and it was not done: the tenant goes on where it was; give it longer (--deadline), or make          the database smaller",
+        "nobody could write for {} s, and it was not done: the tenant goes on where it was; give it longer (--deadline), or make the \
+         database smaller",
         how.stall_ms / 1000
     );
     Failure::permanent("stop_too_long", message)
