@@ -153,7 +153,7 @@ pub struct MoveEstimate {
     pub index_bytes: u64,
     /// From begin to end.
     pub seconds: f64,
-    /// For how long of that nobody can write.
+    /// For how long of that nobody can write; 0 of a tenant that is suspended.
     pub stall_seconds: f64,
     /// Bytes of rows per second that this reckons with.
     pub copy_bytes_per_second: u64,
@@ -240,6 +240,7 @@ codes! {
     PreparedTransaction = "prepared_transaction", 10;
     LongTransaction = "long_transaction", 15;
     SessionModeClients = "session_mode_clients", 5;
+    Suspended = "suspended", 0;
     AlwaysTrigger = "always_trigger", 5;
     PartitionedTable = "partitioned_table", 0;
     InheritedTable = "inherited_table", 0;

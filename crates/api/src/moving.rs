@@ -25,6 +25,7 @@ pub struct MoveTenant {
     pub method: Option<MoveMethod>,
     /// Clients wait for so long at most, 5 when absent and up to 60; what does not fit is tried again later. By dump nobody can write
     /// for so long at most; when absent it is four times what it is judged to take, and ten minutes at least; what does not fit is undone.
+    /// Of a tenant that is suspended nobody waits, and it has no meaning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 86_400)]
     pub deadline_seconds: Option<u64>,
@@ -60,7 +61,7 @@ pub struct TenantMove {
     pub method: MoveMethod,
     /// Null: it is at `from` still, and all of it is undone when it fails.
     pub moved_at: Option<Timestamp>,
-    /// How long nobody could work.
+    /// How long nobody could work; null of a tenant that was suspended.
     pub stall_ms: Option<u32>,
     /// Whether both sides held the same at that moment; null until that is known.
     pub digests: Option<MoveDigests>,

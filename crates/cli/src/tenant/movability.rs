@@ -87,10 +87,14 @@ pub fn tell(cx: &Cx, found: &Movability) {
         ("score", Some(format!("{} of 100", found.score))),
     ];
     for estimate in &found.estimates {
+        // Of a tenant that is suspended nobody writes.
+        let stopped = match estimate.stall_seconds {
+            0.0 => String::new(),
+            seconds => format!(", writes stopped for {}", time(seconds)),
+        };
         let rows = format!(
-            "about {}, writes stopped for {}: {} of rows, {} of indexes",
+            "about {}{stopped}: {} of rows, {} of indexes",
             time(estimate.seconds),
-            time(estimate.stall_seconds),
             bytes(estimate.copy_bytes),
             bytes(estimate.index_bytes)
         );

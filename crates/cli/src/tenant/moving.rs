@@ -91,7 +91,9 @@ pub async fn run(args: MoveArgs, cx: &mut Cx) -> Outcome {
 /// What it costs, before it begins. Whether it can be begun is the server's to say.
 async fn tell_cost(id: &TenantId, to: &Destination, cx: &mut Cx) -> Outcome {
     let found = movability::look(id, Some(to.0.clone()), cx).await?;
-    if let Some(estimate) = found.estimates.iter().find(|estimate| estimate.method == MoveMethod::Dump) {
+    let mut dumps = found.estimates.iter().filter(|estimate| estimate.method == MoveMethod::Dump);
+    // Of a tenant that is suspended nobody notices.
+    if let Some(estimate) = dumps.find(|estimate| estimate.stall_seconds > 0.0) {
         let seconds = movability::time(estimate.stall_seconds);
         cx.out.note(&format!("nobody is let in to {id} for about {seconds}; freehold operation cancel takes it back"));
     }

@@ -81,7 +81,7 @@ async fn counts(plane: &Plane, scrape: &mut Scrape) -> Answer<()> {
         );
     }
     for (method, count) in movability::counts(&plane.store).await? {
-        let help = "Active tenants by the best method that a move of them has left.";
+        let help = "Active and suspended tenants by the best method that a move of them has left.";
         scrape.gauge("freehold_tenants_movable", help, &[("method", method)], count as f64);
     }
     let (kept, waiting) = plans::counts(&plane.store).await?;

@@ -4,6 +4,7 @@ use freehold_drivers::server::sql::Admin;
 use freehold_durable::{Cx, Failure};
 
 use super::adopt;
+use super::moving::own_login;
 use crate::plane::Core;
 use crate::server::hands;
 use crate::stock::store::{self as databases, DatabaseRow};
@@ -48,13 +49,14 @@ fn names(roles: &[String]) -> Vec<&str> {
 }
 
 /// NOLOGIN for every login of the tenant, the maintenance login too, then its sessions are ended until none is left.
-/// Logins that were kept lose this database and nothing else.
+/// Logins that were kept lose this database and nothing else. Where a move keeps its former side nobody comes in either.
 pub async fn refuse(core: &Core, cx: &Cx, tenant: &str) -> Result<(), Failure> {
     let Some(row) = databases::find_of_tenant(&core.store, tenant).await? else { return Ok(()) };
     let fenced = Fenced::of(core, cx, row).await?;
     fenced.admin.refuse_logins(&names(&fenced.logins)).await.map_err(hands::failure)?;
     cx.fault("refused")?;
-    fenced.refuse_kept().await
+    fenced.refuse_kept().await?;
+    own_login::refuse_where_kept(core, cx, tenant, &names(&fenced.logins)).await
 }
 
 pub async fn admit(core: &Core, cx: &Cx, tenant: &str) -> Result<(), Failure> {

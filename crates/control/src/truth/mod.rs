@@ -7,6 +7,7 @@
 
 mod compare;
 mod inside;
+mod kept;
 mod repair;
 mod round;
 pub mod show;

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::compare::{Expected, Seen, compare, compare_retiring};
 use super::repair::{Case, PATIENCE, repair};
 use super::stray::{self, Kind, Stray};
-use super::{inside, store};
+use super::{inside, kept, store};
 use crate::plane::Core;
 use crate::schema::store as templates;
 use crate::server::hands;
@@ -32,6 +32,7 @@ pub async fn of(core: &Core, cx: &LoopCx, server: &ServerRow) -> Result<(), Fail
     // A tenant that holds its own role or tables locked keeps nobody else waiting.
     admin.wait_for_locks_at_most(PATIENCE).await.map_err(hands::failure)?;
     let observed = compared(core, cx, server, &admin).await?;
+    kept::refuse(core, cx, server, &admin, &observed).await?;
     templates_that_went(core, cx, server, &admin, &observed).await?;
     let strays = strays(core, server, &admin, &observed).await?;
     for (kind, name) in store::record_strays(&core.store, &server.id, &strays).await? {

@@ -38,6 +38,15 @@ pub async fn known(core: &Core, server: &ServerRow) -> sqlx::Result<Known> {
     Ok(known)
 }
 
+/// Suspended tenants that nobody is at work on and whose other side of a move is on this server, with their logins.
+pub async fn refused_where_kept(store: &PgPool, server: &str) -> sqlx::Result<Vec<(String, Vec<String>)>> {
+    let sql = "SELECT t.id, array_agg(l.role) FROM tenant_move m JOIN tenant t ON t.id = m.tenant_id JOIN login l ON l.database_id = m.database_id
+        WHERE t.state = 'suspended' AND $1 = CASE WHEN m.flipped_at IS NULL THEN m.to_server ELSE m.from_server END
+            AND NOT EXISTS (SELECT FROM operation o WHERE o.subject = 'tenant:' || t.id AND o.state NOT IN ('succeeded', 'failed', 'cancelled'))
+        GROUP BY t.id";
+    sqlx::query_as(sql).bind(server).fetch_all(store).await
+}
+
 /// The control store's own database and role, where it lives on this very cluster.
 async fn store_itself(store: &PgPool, server: &ServerRow) -> sqlx::Result<Option<(String, String)>> {
     let Some(here) = &server.system_identifier else { return Ok(None) };

@@ -3,6 +3,7 @@
 
 mod abort;
 mod forward;
+mod glance;
 mod hostile;
 mod recipe;
 mod slots;

@@ -17,6 +17,7 @@ use crate::writer::Writers;
 pub const SOON: Duration = Duration::from_secs(5);
 pub const LONG: Duration = Duration::from_secs(30);
 const LIMIT: u64 = 64 << 20;
+const MOMENT: Duration = Duration::from_millis(20);
 
 /// What the operation would have on record.
 pub struct Move {
@@ -163,6 +164,7 @@ pub async fn flip(
     plan.waking = if way_back.is_some() { from.waking_triggers().await.unwrap() } else { plan.waking.clone() };
     assert!(from.unlogged_bytes().await.unwrap() < LIMIT);
     let snapshot = to.prepare_snapshot().await.unwrap();
+    let glance = from.prepare_glance(to, MOMENT).await.unwrap();
     // In this order: what is changed in between shows.
     let state = from.schema_state().await.unwrap();
     let print = from.fingerprint().await.unwrap();
@@ -182,6 +184,10 @@ pub async fn flip(
     }
     from.still_fenced(&logins).await.unwrap();
     let marked = began.elapsed();
+    let seen = glance.compare(MOMENT).await.unwrap();
+    assert_eq!(seen.differ, Vec::<String>::new());
+    let compared = began.elapsed();
+    glance.leave();
     to.disable(link).await.unwrap();
     to.set_sequences(&changed(&before, &from.sequences().await.unwrap())).await.unwrap();
     let sequenced = began.elapsed();
@@ -196,9 +202,10 @@ pub async fn flip(
     to.admin.admit_logins(&logins).await.unwrap();
     let stall = began.elapsed();
     eprintln!(
-        "stall {stall:?} from {} to {}: fenced {fenced:?}, marked {marked:?}, sequences {sequenced:?}, carried {carried:?}",
+        "stall {stall:?} from {} to {}: fenced {fenced:?}, marked {marked:?}, {} parts compared {compared:?}, sequences {sequenced:?}, carried {carried:?}",
         from.admin.version_num(),
-        to.admin.version_num()
+        to.admin.version_num(),
+        seen.parts
     );
     let ranges = from.ranges(1000).await.unwrap();
     let (fenced, flipped) = (from.digest(&ranges).await.unwrap(), snapshot.digest(&ranges).await.unwrap());

@@ -2,6 +2,7 @@
 //! was not killed. In the normal run a sample, in a soak all of them.
 
 use crate::coverage;
+use crate::moves::Watch;
 use crate::picture::{difference, same};
 use crate::points::{self, Point, TRACE, passed};
 use crate::rig::Rig;
@@ -61,7 +62,19 @@ impl Runs {
         self.end(&mut serve).await;
         let since = self.rig.since().await;
         let before = self.rig.picture(&since, &id).await;
+        let nobody = Vec::<String>::new();
+        let watch = match self.scenario.is_suspended() {
+            true => {
+                assert_eq!(self.rig.admitted(&id).await, nobody, "of a suspended tenant, before");
+                Some(Watch::over(&self.rig, &id).await)
+            }
+            false => None,
+        };
         let mut run = self.scenario.run(&self.rig, faults, dies, &id, number).await;
+        if let Some(watch) = watch {
+            assert_eq!(watch.end().await, nobody, "{faults}: of a suspended tenant, meanwhile");
+            assert_eq!(self.rig.admitted(&id).await, nobody, "{faults}: of a suspended tenant, after");
+        }
         let (_, tenant) = run.serve.get(&format!("/v1/tenants/{id}")).await;
         let enters = self.rig.logs_in(&run.serve, &id).await;
         assert_eq!(enters.is_ok(), tenant["state"] == "active", "{faults}: {tenant}: {enters:?}");
@@ -107,6 +120,7 @@ impl Runs {
                 Scenario::MoveRedone,
                 Scenario::MoveFinished,
                 Scenario::MoveAbandoned,
+                Scenario::MoveSuspendedFinished,
                 Scenario::Drain,
                 Scenario::Rebalance,
                 // An extension that it made stays.
@@ -199,6 +213,10 @@ kill_tests! {
     kill_tenant_move_back: MoveBack, 3, 1;
     kill_tenant_move_finish: MoveFinished, 3, 0;
     kill_tenant_move_finish_without_the_former_server: MoveAbandoned, 3, 0;
+    kill_tenant_move_of_one_that_is_suspended: MoveSuspended, 3, 2;
+    kill_tenant_move_by_dump_of_one_that_is_suspended: MoveSuspendedByDump, 3, 1;
+    kill_tenant_move_back_of_one_that_is_suspended: MoveSuspendedBack, 2, 1;
+    kill_tenant_move_finish_of_one_that_is_suspended: MoveSuspendedFinished, 2, 0;
     kill_server_drain: Drain, 5, 0;
     kill_server_drain_check: DrainCheck, 1, 0;
     kill_server_rebalance: Rebalance, 4, 0;

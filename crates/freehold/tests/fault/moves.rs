@@ -1,10 +1,13 @@
 //! Moves between two servers, for scenarios: what they begin with, and how a run is cleaned up after.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use freehold_testkit::{ADMIN, Cluster, ClusterBuilder, as_tenant};
 use reqwest::Method;
 use serde_json::{Value as Json, json};
+use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
 use crate::rig::{Rig, SERVER};
@@ -76,6 +79,14 @@ impl Scenario {
                 | Self::Rebalance
                 | Self::PlanMoved
                 | Self::PlanMovedBack
+        ) || self.is_suspended()
+    }
+
+    /// Whether nobody is to come in, on whichever side, at any moment of it.
+    pub fn is_suspended(self) -> bool {
+        matches!(
+            self,
+            Self::MoveSuspended | Self::MoveSuspendedByDump | Self::MoveSuspendedBack | Self::MoveSuspendedFinished
         )
     }
 
@@ -102,12 +113,20 @@ impl Scenario {
         }
         let sql = match self {
             Self::MoveRedone => SLOW,
-            Self::MoveByDump => UNCARRIED,
+            Self::MoveByDump | Self::MoveSuspendedByDump => UNCARRIED,
             _ => USUAL,
         };
         session(serve, id).await.batch_execute(sql).await.expect("make what is moved");
-        if matches!(self, Self::MoveBack | Self::MoveFinished | Self::MoveAbandoned) {
+        if self.is_suspended() && self != Self::MoveSuspendedFinished {
+            suspend(serve, id).await;
+        }
+        if matches!(self, Self::MoveBack | Self::MoveFinished | Self::MoveAbandoned)
+            || matches!(self, Self::MoveSuspendedBack | Self::MoveSuspendedFinished)
+        {
             over(serve, &format!("/v1/tenants/{id}/move"), json!({"to": {"server": OTHER}})).await;
+        }
+        if self == Self::MoveSuspendedFinished {
+            suspend(serve, id).await;
         }
         if self == Self::PlanMovedBack {
             over(serve, &format!("/v1/tenants/{id}/plan"), json!({"plan": "own"})).await;
@@ -124,11 +143,13 @@ impl Scenario {
             return serve.begin(Method::POST, "/v1/rebalance", Some(body)).await;
         }
         let (path, body) = match self {
-            Self::MoveBack | Self::PlanMovedBack => ("move/rollback", json!({})),
+            Self::MoveBack | Self::MoveSuspendedBack | Self::PlanMovedBack => ("move/rollback", json!({})),
             Self::PlanMoved => ("plan", json!({"plan": "own"})),
-            Self::MoveFinished => ("move/finish", json!({})),
+            Self::MoveFinished | Self::MoveSuspendedFinished => ("move/finish", json!({})),
             Self::MoveAbandoned => ("move/finish", json!({"abandon": true, "confirm": id})),
-            Self::MoveByDump => ("move", json!({"to": {"server": OTHER}, "method": "dump"})),
+            Self::MoveByDump | Self::MoveSuspendedByDump => {
+                ("move", json!({"to": {"server": OTHER}, "method": "dump"}))
+            }
             _ => ("move", json!({"to": {"server": OTHER}, "deadline_seconds": 10})),
         };
         // Read before: the process may be dead by the time that the schema is changed.
@@ -199,6 +220,22 @@ impl Rig {
         assert_eq!(status, 201, "{body}\n{}", serve.output());
     }
 
+    /// Who of a tenant may log in, Freehold's own login in its database with them, on either server.
+    pub async fn admitted(&self, id: &str) -> Vec<String> {
+        let sql = "SELECT role FROM login l JOIN tenant_database d ON d.id = l.database_id WHERE d.tenant_id = $1";
+        let logins = self.sql.query(sql, &[&id]).await.expect("read its logins");
+        let logins: Vec<String> = logins.iter().map(|row| format!("'{}'", row.get::<_, String>(0))).collect();
+        assert!(logins.len() >= 2, "of {id} there are {logins:?}");
+        let sql =
+            format!("SELECT rolname::text FROM pg_roles WHERE rolcanlogin AND rolname IN ({})", logins.join(", "));
+        let mut admitted = Vec::new();
+        for (name, cluster) in [(SERVER, self.server()), (OTHER, self.second.as_ref().expect("two servers"))] {
+            let found = column(&cluster.connect("postgres").await, &sql).await;
+            admitted.extend(found.into_iter().map(|role| format!("{role} on {name}")));
+        }
+        admitted
+    }
+
     pub async fn owner(&self, id: &str) -> String {
         let sql = "SELECT owner FROM tenant_database WHERE tenant_id = $1";
         self.sql.query_one(sql, &[&id]).await.expect("the tenant has a database").get(0)
@@ -263,6 +300,48 @@ impl Rig {
             lines.extend(found.into_iter().map(|line| format!("on {name}: {line}")));
         }
         lines
+    }
+}
+
+async fn suspend(serve: &Serve, id: &str) {
+    post(serve, &format!("/v1/tenants/{id}/suspend"), json!({"reason": "unpaid"})).await;
+}
+
+/// Looks all the time whether somebody of a tenant's could log in, or is in, on either server.
+pub struct Watch {
+    looks: JoinHandle<Vec<String>>,
+    over: Arc<AtomicBool>,
+}
+
+impl Watch {
+    pub async fn over(rig: &Rig, id: &str) -> Self {
+        let logins = format!("made\\_{}\\_%", id.replace('-', "\\_"));
+        let sql = format!(
+            "SELECT rolname::text || ' may log in' FROM pg_roles WHERE rolcanlogin AND rolname LIKE '{logins}'
+                UNION SELECT usename::text || ' is in' FROM pg_stat_activity WHERE usename LIKE '{logins}'"
+        );
+        let other = rig.second.as_ref().expect("the rig has two servers");
+        let servers = [(SERVER, rig.server().connect("postgres").await), (OTHER, other.connect("postgres").await)];
+        let over = Arc::<AtomicBool>::default();
+        let ends = over.clone();
+        let looks = tokio::spawn(async move {
+            let mut seen = Vec::new();
+            while !ends.load(Ordering::Relaxed) {
+                for (name, server) in &servers {
+                    seen.extend(column(server, &sql).await.into_iter().map(|what| format!("on {name}: {what}")));
+                }
+                tokio::time::sleep(Duration::from_millis(3)).await;
+            }
+            seen.dedup();
+            seen
+        });
+        Self { looks, over }
+    }
+
+    /// What it saw.
+    pub async fn end(self) -> Vec<String> {
+        self.over.store(true, Ordering::Relaxed);
+        self.looks.await.expect("it looked to the end")
     }
 }
 

@@ -97,6 +97,11 @@ pub enum Scenario {
     MoveFinished,
     /// What it left is given up.
     MoveAbandoned,
+    /// Of a tenant that is suspended all the time.
+    MoveSuspended,
+    MoveSuspendedByDump,
+    MoveSuspendedBack,
+    MoveSuspendedFinished,
     /// All tenants of a server go elsewhere.
     Drain,
     /// What that would do.
@@ -114,7 +119,7 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    pub const ALL: [Self; 46] = [
+    pub const ALL: [Self; 50] = [
         Self::Made,
         Self::FromStock,
         Self::Suspend,
@@ -154,6 +159,10 @@ impl Scenario {
         Self::MoveBack,
         Self::MoveFinished,
         Self::MoveAbandoned,
+        Self::MoveSuspended,
+        Self::MoveSuspendedByDump,
+        Self::MoveSuspendedBack,
+        Self::MoveSuspendedFinished,
         Self::Drain,
         Self::DrainCheck,
         Self::Rebalance,
@@ -191,11 +200,15 @@ impl Scenario {
             Self::Adopt => &["tenant.adopt"],
             Self::ImportCheck => &["tenant.import_check"],
             Self::Import => &["tenant.import"],
-            Self::Move | Self::MoveUnfollowed | Self::MoveByDump | Self::MoveRedone | Self::PlanMoved => {
-                &["tenant.move"]
-            }
-            Self::MoveBack | Self::PlanMovedBack => &["tenant.roll_back_move"],
-            Self::MoveFinished | Self::MoveAbandoned => &["tenant.finish_move"],
+            Self::Move
+            | Self::MoveUnfollowed
+            | Self::MoveByDump
+            | Self::MoveRedone
+            | Self::MoveSuspended
+            | Self::MoveSuspendedByDump
+            | Self::PlanMoved => &["tenant.move"],
+            Self::MoveBack | Self::MoveSuspendedBack | Self::PlanMovedBack => &["tenant.roll_back_move"],
+            Self::MoveFinished | Self::MoveSuspendedFinished | Self::MoveAbandoned => &["tenant.finish_move"],
             Self::Plan => &["tenant.plan"],
             Self::Drain => &["server.drain"],
             Self::DrainCheck => &["server.drain_check"],
@@ -209,9 +222,9 @@ impl Scenario {
     /// there is one.
     pub fn breaks_at(self, steps: &[String]) -> Option<&String> {
         let before = match self {
-            Self::Move | Self::MoveRedone | Self::PlanMoved => "Ready",
-            Self::MoveByDump => "Check",
-            Self::MoveBack | Self::PlanMovedBack => "Sync",
+            Self::Move | Self::MoveRedone | Self::MoveSuspended | Self::PlanMoved => "Ready",
+            Self::MoveByDump | Self::MoveSuspendedByDump => "Check",
+            Self::MoveBack | Self::MoveSuspendedBack | Self::PlanMovedBack => "Sync",
             _ => return steps.last(),
         };
         steps.iter().find(|step| *step == before)

@@ -61,6 +61,7 @@ stories!(
     hold::a_change_of_a_paused_entry_waits_for_its_end,
     killed::a_killed_pooler_is_noticed_by_its_own_tenants_alone,
     moves::a_move_outlives_its_pgbouncer,
+    moves::a_suspended_tenant_moves_and_its_pooler_follows,
     moves::a_tenant_moves_and_comes_back_while_it_is_written_to,
     moves::a_tenant_moves_by_dump_while_its_clients_are_held,
     named::names_by_pattern_reload_once_and_plain_stock_never,

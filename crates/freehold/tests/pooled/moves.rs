@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
 use crate::bench::BINARY;
-use crate::story::{ask, create, pgbouncer, pooler, until};
+use crate::story::{ask, create, is_answered, pgbouncer, pooler, until};
 
 const WRITERS: i64 = 4;
 const SCHEMA: &str = "create sequence tickets; \
@@ -254,4 +254,35 @@ pub async fn a_tenant_moves_by_dump_while_its_clients_are_held(version: &'static
     assert_eq!(ask(&as_tenant(&new["direct"]).await.unwrap(), "select n::text from scratch").await.unwrap(), "7");
     let lost = writers.end(&old["pooled"]).await;
     assert!(version == "1.18" || lost == 0, "{lost} answers were lost");
+}
+
+/// Nobody is paused, for nobody is served; once it is resumed its pooler leads to the new server.
+pub async fn a_suspended_tenant_moves_and_its_pooler_follows(version: &'static str) {
+    let (plane, old) = ready(version, "").await;
+    post(&plane, "suspend", json!({"reason": "unpaid"})).await;
+    for (path, body, server) in [
+        ("move", json!({"to": {"server": "local-2"}}), "local-2"),
+        ("move/rollback", json!({}), "local-1"),
+        ("move", json!({"to": {"server": "local-2"}, "method": "dump"}), "local-2"),
+    ] {
+        let moved = post(&plane, path, body).await;
+        assert_eq!(
+            (&moved["server"], &moved["state"], &moved["state_reason"]),
+            (&json!(server), &json!("suspended"), &json!("unpaid"))
+        );
+        if let Ok(let_in) = as_tenant(&old["pooled"]).await {
+            assert!(!is_answered(&let_in).await, "somebody is served");
+        }
+    }
+    post(&plane, "resume", json!({})).await;
+    until("it is served", async || {
+        let session = as_tenant(&old["pooled"]).await.map_err(|error| format!("{error:?}"))?;
+        ask(&session, "select n::text from scratch").await.map(drop).map_err(|error| format!("{error:?}"))
+    })
+    .await;
+    let new = crate::story::connection(&plane, "acme").await;
+    let port = async |connection: &Json| {
+        ask(&as_tenant(connection).await.unwrap(), "select current_setting('port')").await.unwrap()
+    };
+    assert_eq!(port(&new["pooled"]).await, port(&new["direct"]).await);
 }

@@ -22,6 +22,7 @@ mod import;
 mod import_refused;
 mod movability;
 mod move_by_dump;
+mod move_suspended;
 mod operations;
 mod plan_change;
 mod plans;

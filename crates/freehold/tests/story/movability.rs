@@ -200,6 +200,8 @@ async fn story_movability_is_judged_every_day_and_kept() {
     let subscribe = "create subscription away connection 'dbname=nowhere' publication p with (connect = false)";
     admin(&plane, database).await.batch_execute(subscribe).await.unwrap();
     log_in(&globex["connection"]).await.batch_execute("create table t (body json)").await.unwrap();
+    // Suspended it can be moved as well, and it is to be known how.
+    expect(&plane.post("/v1/tenants/globex/suspend", json!({})).await, 200);
     let store = store(&plane).await;
     let aged =
         "update tenant_database set claimed_at = now() - interval '2 hours' where tenant_id in ('acme', 'globex')";

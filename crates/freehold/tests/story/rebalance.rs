@@ -97,7 +97,8 @@ async fn story_rebalance_says_who_would_move_and_moves_them_when_told() {
     let docs = create(&plane, "docs").await;
     log_in(&docs["connection"]).await.batch_execute(BLOCKS).await.unwrap();
     create(&plane, "idle").await;
-    expect(&plane.post("/v1/tenants/idle/suspend", json!({})).await, 200);
+    expect(&plane.delete("/v1/tenants/idle?confirm=idle").await, 200);
+    expect(&plane.post("/v1/tenants/acme/suspend", json!({})).await, 200);
     create_as(&plane, json!({"id": "vault", "deletion_protection": true})).await;
     change(&plane, "uncordon").await;
 
@@ -115,7 +116,7 @@ async fn story_rebalance_says_who_would_move_and_moves_them_when_told() {
     assert_eq!(moves(&suggestion(&plane, "?max_bytes=1000").await).len(), 0);
     for args in [&["server", "rebalance"][..], &["server", "rebalance", "--dry-run"]] {
         let shown = stdout(&exits(plane.cli(args), 0));
-        let says = ["4 -> 2", "0 -> 2", "2 moves", "it is suspended", "(protected)"];
+        let says = ["4 -> 2", "0 -> 2", "2 moves", "it is deleted", "(protected)"];
         assert!(says.iter().all(|text| shown.contains(text)), "{shown}");
     }
     let refused = plane.post(PATH, json!({})).await;
@@ -131,6 +132,9 @@ async fn story_rebalance_says_who_would_move_and_moves_them_when_told() {
     let message = over["error"]["message"].as_str().unwrap();
     assert!(message.contains("1 of 2") && message.contains("docs") && message.contains("no_equality"), "{message}");
     assert_eq!(plane.get("/v1/tenants/acme").await.2["server"], THERE);
+    // Suspended as it was, until it is resumed.
+    assert_eq!(plane.get("/v1/tenants/acme").await.2["state"], "suspended");
+    expect(&plane.post("/v1/tenants/acme/resume", json!({})).await, 200);
     let connection = plane.get("/v1/tenants/acme/connection").await.2;
     let name: String = log_in(&connection).await.query_one("select name from own", &[]).await.unwrap().get(0);
     assert_eq!(name, "acme");

@@ -22,7 +22,7 @@ use crate::server::store::ServerWithUse;
 use crate::server_pool::wait;
 use crate::tenant::movability::look::{self, Watch};
 use crate::tenant::movability::target::{self, Goal};
-use crate::tenant::moving::reserve;
+use crate::tenant::moving::{ask::can_move, reserve};
 use crate::tenant::{report, store as tenants};
 
 /// Above what all of it may take. Whoever was not looked at by then is said to be unknown.
@@ -142,8 +142,9 @@ async fn place(
 ) -> Result<Verdict, Failure> {
     let id = &resident.tenant_id;
     let not = |code: &str, why: String| Ok(Verdict::Not(code.into(), why, None));
-    if resident.state != "active" {
-        return not("wrong_state", format!("tenant {id} is {}; only an active tenant can be moved", resident.state));
+    if !can_move(&resident.state) {
+        let why = format!("tenant {id} is {}; only an active or a suspended tenant can be moved", resident.state);
+        return not("wrong_state", why);
     }
     if let Some(other) = &resident.kept_on {
         let why = format!("what it has on server {other} is still kept: freehold tenant move {id} --finish");

@@ -283,9 +283,9 @@ pub async fn begin(
     let Some(tenant) = tenants::find(&core.store, id.as_str()).await? else {
         return Ok(Begun::Later(format!("tenant {id} is gone")));
     };
-    let chosen = match tenant.state.as_str() {
-        "active" => choose(core, &tenant, server, goal).await?,
-        _ => None,
+    let chosen = match ask::can_move(&tenant.state) {
+        true => choose(core, &tenant, server, goal).await?,
+        false => None,
     };
     if let Some(chosen) = &chosen
         && let Some(why) = chosen.no_room()

@@ -3,14 +3,16 @@
 use freehold_api::server::ServerKind;
 
 use super::store::{REMEMBERED, Resident};
+use crate::tenant::moving::ask::can_move;
 
 /// Code and reason. None: it can go. `next_kind` is of the server that its next plan wants; with `protected`, those who are
 /// protected from deletion may go too.
 pub fn why(of: &Resident, next_kind: Option<ServerKind>, protected: bool) -> Option<(String, String)> {
     let told = |code: &str, why: String| Some((code.to_owned(), why));
     let id = &of.tenant_id;
-    if of.state != "active" {
-        return told("wrong_state", format!("it is {}, and only an active tenant can be moved", of.state));
+    if !can_move(&of.state) {
+        let why = format!("it is {}, and only an active or a suspended tenant can be moved", of.state);
+        return told("wrong_state", why);
     }
     if let Some(to) = &of.goes_to {
         return told("busy", format!("it is on its way to server {to}, and counted there"));
@@ -96,9 +98,10 @@ mod tests {
         };
         let code = |resident: &Resident| why(resident, None, false).map(|(code, _)| code);
         assert_eq!(code(&resident()), None);
+        assert_eq!(code(&of(|of| of.state = "suspended".into())), None);
         assert_eq!(why(&resident(), Some(ServerKind::Shared), false), None);
         let reasons: [(&str, Change); 9] = [
-            ("wrong_state", |of| of.state = "suspended".into()),
+            ("wrong_state", |of| of.state = "creating".into()),
             ("wrong_state", |of| of.state = "deleted".into()),
             ("busy", |of| of.goes_to = Some("there".into())),
             ("busy", |of| (of.operation, of.operation_kind) = (Some(Uuid::nil()), Some("tenant.rotate".into()))),

@@ -31,6 +31,8 @@ pub struct Facts<'a> {
     pub contents: &'a Contents,
     pub source: &'a Host,
     pub sessions: Sessions,
+    /// Else it is suspended, and nobody waits for a move.
+    pub admitted: bool,
     pub traffic: Option<MoveTraffic>,
     pub target: Option<Target<'a>>,
 }
@@ -93,7 +95,11 @@ pub fn judge(facts: &Facts<'_>) -> Verdict {
     let mut findings = found.findings;
     findings.sort_by_key(|finding| (finding.severity, finding.code));
     let methods = left(&findings);
-    let estimates = methods.iter().map(|method| estimate::of(*method, facts.contents)).collect();
+    let estimate = |method: &MoveMethod| {
+        let of = estimate::of(*method, facts.contents);
+        MoveEstimate { stall_seconds: if facts.admitted { of.stall_seconds } else { 0.0 }, ..of }
+    };
+    let estimates = methods.iter().map(estimate).collect();
     Verdict { score: score(&methods, &findings), methods, estimates, findings }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use freehold_api::movability::{Movability, MoveTraffic};
 use freehold_api::plan::PoolMode;
+use freehold_api::tenant::TenantState;
 use freehold_drivers::server::sql::SqlError;
 use freehold_drivers::server::sql::movable::{Contents, Host, LocaleThere};
 use freehold_durable::Failure;
@@ -71,6 +72,7 @@ pub async fn look(
         contents: &source.contents,
         source: &source.host,
         sessions: source.sessions,
+        admitted: row.state() == TenantState::Active,
         traffic: source.traffic,
         target: chosen.as_ref().map(|chosen| Target {
             name: &chosen.name,

@@ -18,7 +18,7 @@ pub async fn due(store: &PgPool, limit: i64) -> sqlx::Result<Vec<String>> {
     let sql = "SELECT t.id FROM tenant t JOIN tenant_database d ON d.tenant_id = t.id AND d.state = 'claimed'
         JOIN server s ON s.id = d.server_id AND s.state IN ('active', 'cordoned', 'draining') AND s.health <> 'unhealthy'
         LEFT JOIN movability m ON m.tenant_id = t.id
-        WHERE t.state = 'active' AND d.claimed_at < now() - interval '1 hour' AND (m.due_at IS NULL OR m.due_at <= now())
+        WHERE t.state IN ('active', 'suspended') AND d.claimed_at < now() - interval '1 hour' AND (m.due_at IS NULL OR m.due_at <= now())
         ORDER BY m.due_at NULLS FIRST, t.id LIMIT $1";
     sqlx::query_scalar(sql).bind(limit).fetch_all(store).await
 }
@@ -65,10 +65,10 @@ pub async fn of_tenant(store: &PgPool, tenant: &str) -> sqlx::Result<Option<Tena
     }))
 }
 
-/// Tenants that are active and were judged, by the best method that is left to them: logical, dump, none.
+/// Tenants that can be moved in their state and were judged, by the best method that is left to them: logical, dump, none.
 pub async fn counts(store: &PgPool) -> sqlx::Result<[(&'static str, i64); 3]> {
-    let sql = "SELECT coalesce(m.method, 'none'), count(*) FROM movability m JOIN tenant t ON t.id = m.tenant_id AND t.state = 'active'
-        WHERE m.at IS NOT NULL GROUP BY 1";
+    let sql = "SELECT coalesce(m.method, 'none'), count(*) FROM movability m
+        JOIN tenant t ON t.id = m.tenant_id AND t.state IN ('active', 'suspended') WHERE m.at IS NOT NULL GROUP BY 1";
     let rows: Vec<(String, i64)> = sqlx::query_as(sql).fetch_all(store).await?;
     let count = |method: &str| rows.iter().find(|(known, _)| known == method).map_or(0, |(_, count)| *count);
     Ok(["logical", "dump", "none"].map(|method| (method, count(method))))

@@ -13,7 +13,7 @@ use freehold_api::moving::{
 };
 use freehold_api::operation::Operation as OperationBody;
 use freehold_api::problem::Code;
-use freehold_api::tenant::{Tenant, TenantState};
+use freehold_api::tenant::Tenant;
 use freehold_durable::{Engine, New, Started};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
@@ -95,7 +95,7 @@ pub async fn begin_in(
 ) -> Answer<Started> {
     let Asked { goal, how, details } = asked;
     let row = change::lock_idle(&mut *tx, id).await?;
-    require_active(&row, "moved")?;
+    require_here(&row, "moved")?;
     refuse_kept_side(tx, id.as_str()).await?;
     let step = Step::Reserve { goal, how };
     let new = New { deadline: Some(DEADLINE), ..change::new::<Move>(KIND, id.as_str(), step, actor) };
@@ -227,7 +227,7 @@ async fn end_waiting(plane: &Plane, id: &TenantId) -> Answer<()> {
 /// The move whose former side is kept, of a tenant that nobody is at work on.
 async fn kept(tx: &mut PgConnection, id: &TenantId) -> Answer<MoveRow> {
     let row = change::lock_idle(tx, id).await?;
-    require_active(&row, "moved back, nor its move ended")?;
+    require_here(&row, "moved back, nor its move ended")?;
     store::find(tx, id.as_str()).await?.ok_or_else(|| none(id))
 }
 
@@ -235,13 +235,15 @@ fn none(id: &TenantId) -> Refused {
     Refused::new(Code::NotFound, format!("tenant {id} is not being moved, and nothing of a move of it is kept"))
 }
 
-/// Freehold's own login in its database is refused with the others.
-fn require_active(row: &TenantRow, verb: &str) -> Answer<()> {
-    match row.state() {
-        TenantState::Active => Ok(()),
-        TenantState::Creating | TenantState::Failed | TenantState::Suspended | TenantState::Deleted => {
-            Err(change::wrong_state(&row.id, &row.state, verb, "an active tenant"))
-        }
+/// In this state. What is deleted may be purged at any time.
+pub fn can_move(state: &str) -> bool {
+    ["active", "suspended"].contains(&state)
+}
+
+fn require_here(row: &TenantRow, verb: &str) -> Answer<()> {
+    match can_move(&row.state) {
+        true => Ok(()),
+        false => Err(change::wrong_state(&row.id, &row.state, verb, "an active or a suspended tenant")),
     }
 }
 

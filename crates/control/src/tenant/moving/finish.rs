@@ -16,7 +16,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::sides::Moving;
-use super::{kept, store, undo};
+use super::{kept, own_login, store, undo};
 use crate::audit::record::{Actor, Event};
 use crate::plane::Core;
 use crate::server::hands;
@@ -57,26 +57,7 @@ impl Operation for FinishMove {
     }
 
     async fn run(&self, cx: &Cx, step: Step) -> Result<Outcome<Step>, Failure> {
-        let core = &self.core;
-        match step {
-            Step::Unlink => {
-                let Some(moving) = Moving::look(core, cx).await? else { return Ok(Outcome::done()) };
-                unlink(core, cx, &moving).await?;
-                Ok(Outcome::step(Step::Drop))
-            }
-            Step::Drop => {
-                let moving = Moving::find(core, cx).await?;
-                let dropped = undo::drop_side(core, cx, &moving, moving.serving().1).await;
-                dropped.map_err(|failure| away(&moving, failure))?;
-                Ok(Outcome::step(Step::Forget))
-            }
-            Step::Forget => Ok(forget(cx, KIND)?),
-            Step::Sever => {
-                let Some(moving) = Moving::look(core, cx).await? else { return Ok(Outcome::done()) };
-                sever(core, cx, &moving).await?;
-                abandon(cx, &moving)
-            }
-        }
+        own_login::leave(&self.core, cx, step_of(&self.core, cx, step).await).await
     }
 
     fn undo(&self, _failed: &Step) -> Option<Step> {
@@ -97,6 +78,28 @@ impl Operation for FinishMove {
         match (resolution, tenant_of(tx, operation).await?) {
             (Resolution::Succeeded, Some(tenant)) => store::forget(tx, &tenant).await,
             _ => Ok(()),
+        }
+    }
+}
+
+async fn step_of(core: &Core, cx: &Cx, step: Step) -> Result<Outcome<Step>, Failure> {
+    match step {
+        Step::Unlink => {
+            let Some(moving) = Moving::look(core, cx).await? else { return Ok(Outcome::done()) };
+            unlink(core, cx, &moving).await?;
+            Ok(Outcome::step(Step::Drop))
+        }
+        Step::Drop => {
+            let moving = Moving::find(core, cx).await?;
+            let dropped = undo::drop_side(core, cx, &moving, moving.serving().1).await;
+            dropped.map_err(|failure| away(&moving, failure))?;
+            Ok(Outcome::step(Step::Forget))
+        }
+        Step::Forget => Ok(forget(cx, KIND)?),
+        Step::Sever => {
+            let Some(moving) = Moving::look(core, cx).await? else { return Ok(Outcome::done()) };
+            sever(core, cx, &moving).await?;
+            abandon(cx, &moving)
         }
     }
 }
@@ -182,7 +185,7 @@ fn forget_with<S>(cx: &Cx, kind: &'static str, also: Option<Event>) -> Result<Ou
     }))
 }
 
-/// Ends what is past its grace, and looks whether the rest can still go back. A tenant that is not active waits until it is: its maintenance login is refused as well.
+/// Ends what is past its grace, and looks whether the rest can still go back.
 pub struct FinishDue {
     pub core: Core,
 }

@@ -29,11 +29,11 @@ pub async fn run(core: &Core, cx: &Cx, how: How, tries: u32) -> Result<Outcome<S
         to_server: &moving.to,
         link: &moving.there,
         way_back: Some(&moving.back),
-        within: how.within(),
+        within: moving.within(&how),
     };
     match stall.run().await? {
         Ended::Turned { stall, spent, differing } => {
-            let millis = i32::try_from(stall.as_millis()).unwrap_or(i32::MAX);
+            let millis = moving.admitted.then(|| i32::try_from(stall.as_millis()).unwrap_or(i32::MAX));
             let digests = match &differing {
                 None => "unread",
                 Some(names) if names.is_empty() => "equal",
@@ -55,9 +55,8 @@ pub async fn run(core: &Core, cx: &Cx, how: How, tries: u32) -> Result<Outcome<S
                 "moved"
             );
             let id = moving.row.id;
-            Ok(Outcome::step(Step::Verify { how }).recording(move |tx| {
-                Box::pin(async move { Ok(store::compared(tx, id, digests, Some(millis)).await?) })
-            }))
+            Ok(Outcome::step(Step::Verify { how })
+                .recording(move |tx| Box::pin(async move { Ok(store::compared(tx, id, digests, millis).await?) })))
         }
         Ended::Not { code, why } => {
             Ok(Outcome::again(later(tries), Step::Flip { how, tries: tries + 1 }).waiting_for(code, why))

@@ -33,6 +33,9 @@
 //! target → take the pause back, by which the pooler turns around first and lets go then. What does not fit lets everybody
 //! go on where they were, and is tried again later, with growing pauses, until the operation's deadline.
 //!
+//! While that goes on what was changed most, and what is small, is compared for 20 ms at most (`stall`): what differs ends the
+//! move there, and the side that was to come does not serve. All of it is compared after the stall.
+//!
 //! **Killed inside it.** The pause ends by itself: the agent holds its deadline, which is later than ours. Logins stay
 //! NOLOGIN until the step runs again, which begins by asking the store which side serves, and admits the logins of that
 //! one; a commit whose answer was lost is asked for in the same way, and nobody is let in before it is known. Sessions of
@@ -56,8 +59,11 @@
 //! `Goal::Plan`, they wait for a server of a pool where none has room, the target has the new plan's limits and extensions
 //! from the beginning, and the tenant has the plan with the commit of the flip, or the one before with that of the way back.
 //!
-//! Absent: the judgement of what can be moved (`movability`), and tenants that are suspended or were
-//! adopted with logins of their own.
+//! **Suspended**, a tenant moves the same way and stays out: nobody is let in before or after, nothing is paused, and nothing
+//! has to be done within any time. Freehold's own login is refused with the tenant's, and comes in for the time of a step
+//! (`own_login`). Its state cannot change meanwhile: one operation works on a tenant.
+//!
+//! Absent: the judgement of what can be moved (`movability`), and tenants that were adopted with logins of their own.
 
 pub mod ask;
 mod copy;
@@ -67,6 +73,7 @@ mod flip;
 mod follow;
 mod kept;
 mod laps;
+pub mod own_login;
 mod prepare;
 pub mod reserve;
 pub mod rollback;
@@ -183,7 +190,7 @@ impl Operation for Move {
 
     async fn run(&self, cx: &Cx, step: Step) -> Result<Outcome<Step>, Failure> {
         let core = &self.core;
-        match step {
+        let ended = match step {
             Step::Reserve { goal, how } => reserve::run(core, cx, goal, how).await,
             Step::Prepare { how } => prepare::run(core, cx, how).await,
             Step::Plan { how } => copy::plan(core, cx, how).await,
@@ -206,7 +213,8 @@ impl Operation for Move {
             Step::Drop => undo::drop_target(core, cx).await,
             Step::Release => undo::release(cx).await,
             Step::Unfollow { how } => follow::unfollow(core, cx, how).await,
-        }
+        };
+        own_login::leave(core, cx, ended).await
     }
 
     fn undo(&self, failed: &Step) -> Option<Step> {

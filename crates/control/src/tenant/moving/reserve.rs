@@ -147,10 +147,14 @@ fn by_dump(found: &Movability) -> Option<String> {
     let server = to.server.as_ref().map(|server| format!("server:{server}"));
     let pool = || to.server_pool.as_ref().map(|pool| format!("server-pool:{pool}"));
     let place = server.or_else(pool).or_else(|| to.region.as_ref().map(|region| format!("region:{region}")))?;
+    // Of one that is suspended nobody writes.
+    let stopped = match estimate.stall_seconds {
+        0.0 => String::new(),
+        seconds => format!(", with writes stopped for about {}", span(seconds)),
+    };
+    let tenant = &found.tenant;
     Some(format!(
-        "by dump and restore it can be moved, with writes stopped for about {}: freehold tenant move {} --to {place} --method dump",
-        span(estimate.stall_seconds),
-        found.tenant
+        "by dump and restore it can be moved{stopped}: freehold tenant move {tenant} --to {place} --method dump"
     ))
 }
 

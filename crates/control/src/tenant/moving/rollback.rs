@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::sides::Moving;
 use super::stall::{self, Ended, Stall};
-use super::{How, copy, finish, flip, store, undo};
+use super::{How, copy, finish, flip, own_login, store, undo};
 use crate::plane::Core;
 use crate::server::hands;
 use crate::tenant::change;
@@ -60,25 +60,7 @@ impl Operation for RollBack {
     }
 
     async fn run(&self, cx: &Cx, step: Step) -> Result<Outcome<Step>, Failure> {
-        let core = &self.core;
-        match step {
-            Step::Sync { how } => sync(core, cx, how).await,
-            Step::Turn { how, tries } => turn(core, cx, how, tries).await,
-            Step::Unlink => {
-                let moving = Moving::find(core, cx).await?;
-                finish::unlink(core, cx, &moving).await?;
-                Ok(Outcome::step(Step::Drop))
-            }
-            Step::Drop => {
-                let moving = Moving::find(core, cx).await?;
-                let dropped = undo::drop_side(core, cx, &moving, moving.serving().1).await;
-                dropped.map_err(|failure| finish::away(&moving, failure))?;
-                undo::drop_retired(core, cx, &moving).await?;
-                Ok(Outcome::step(Step::Forget))
-            }
-            Step::Forget => finish::forget(cx, KIND),
-            Step::LetGo { how } => let_go(core, cx, how).await,
-        }
+        own_login::leave(&self.core, cx, step_of(&self.core, cx, step).await).await
     }
 
     fn undo(&self, failed: &Step) -> Option<Step> {
@@ -108,6 +90,27 @@ impl Operation for RollBack {
             (Resolution::Succeeded, Step::Drop | Step::Forget, Some(tenant)) => store::forget(tx, &tenant).await,
             _ => Ok(()),
         }
+    }
+}
+
+async fn step_of(core: &Core, cx: &Cx, step: Step) -> Result<Outcome<Step>, Failure> {
+    match step {
+        Step::Sync { how } => sync(core, cx, how).await,
+        Step::Turn { how, tries } => turn(core, cx, how, tries).await,
+        Step::Unlink => {
+            let moving = Moving::find(core, cx).await?;
+            finish::unlink(core, cx, &moving).await?;
+            Ok(Outcome::step(Step::Drop))
+        }
+        Step::Drop => {
+            let moving = Moving::find(core, cx).await?;
+            let dropped = undo::drop_side(core, cx, &moving, moving.serving().1).await;
+            dropped.map_err(|failure| finish::away(&moving, failure))?;
+            undo::drop_retired(core, cx, &moving).await?;
+            Ok(Outcome::step(Step::Forget))
+        }
+        Step::Forget => finish::forget(cx, KIND),
+        Step::LetGo { how } => let_go(core, cx, how).await,
     }
 }
 
@@ -147,7 +150,7 @@ async fn turn(core: &Core, cx: &Cx, how: How, tries: u32) -> Result<Outcome<Step
         to_server: &moving.from,
         link: &moving.back,
         way_back: None,
-        within: how.within(),
+        within: moving.within(&how),
     };
     match stall.run().await? {
         Ended::Turned { stall, spent, differing } => {

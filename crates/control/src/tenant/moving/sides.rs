@@ -1,6 +1,7 @@
 //! A tenant in the middle of a move, and its two servers with all that a step needs there.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use freehold_api::tenant::TenantState;
 use freehold_drivers::pooler::Verifier;
@@ -8,6 +9,7 @@ use freehold_drivers::server::sql::moving::{Link, Login, Side, Tenant};
 use freehold_drivers::server::sql::{Admin, Dsn};
 use freehold_durable::{Cx, Failure};
 
+use super::How;
 use super::store::{self, MoveRow};
 use crate::plane::Core;
 use crate::server::hands;
@@ -16,6 +18,9 @@ use crate::stock::making::Making;
 use crate::stock::{declare, make};
 use crate::tenant::{fence, store as tenants};
 
+/// What is done while nobody waits; then it is tried again.
+const UNHURRIED: Duration = Duration::from_secs(600);
+
 pub struct Moving {
     pub row: MoveRow,
     pub making: Making,
@@ -23,7 +28,7 @@ pub struct Moving {
     pub from: Arc<ServerRow>,
     pub to: Arc<ServerRow>,
     pub tenant: Tenant,
-    /// Whether its logins may come in where it is served.
+    /// Whether its logins may come in where it is served. Else nobody waits for anything: it is suspended.
     pub admitted: bool,
     pub there: Link,
     pub back: Link,
@@ -84,6 +89,14 @@ impl Moving {
         }
     }
 
+    /// Nobody waits for longer, where there is somebody who waits.
+    pub fn within(&self, how: &How) -> Duration {
+        match self.admitted {
+            true => how.within(),
+            false => UNHURRIED,
+        }
+    }
+
     /// Where nobody is let in yet: its logins as this plan has them.
     pub async fn limit(&self, admin: &Admin, plan: &str, core: &Core) -> Result<(), Failure> {
         let limits = make::limits(core.plan(plan));
@@ -111,10 +124,13 @@ impl Moving {
     }
 
     async fn open(&self, core: &Core, cx: &Cx, server: &ServerRow) -> Result<Side, Failure> {
-        // The same cluster as ever, and nobody of a lower epoch in it.
-        hands::admin(core, cx, server, None).await?.close().await;
-        let admin = hands::dsn(&core.sealer, server)?;
         let login = &self.making.maintenance;
+        // The same cluster as ever, and nobody of a lower epoch in it.
+        let home = hands::admin(core, cx, server, None).await?;
+        // Whoever suspends a tenant refuses this one as well; it goes with the step (`own_login`).
+        home.admit_if_refused(&login.role).await.map_err(hands::failure)?;
+        home.close().await;
+        let admin = hands::dsn(&core.sealer, server)?;
         let password = declare::open(&core.sealer, login).map_err(unreadable)?;
         let maintenance = hands::dsn_for(&core.sealer, server, &self.tenant.database, &login.role, password)?;
         let (database, owner) = (&self.tenant.database, &self.tenant.owner);

@@ -1,5 +1,5 @@
 //! The moment in which nobody can work: from one side to the other, or not at all. The same for the way there and the way
-//! back.
+//! back, and of a tenant that is suspended, whom nobody pauses or lets in.
 //!
 //! Nothing is decided by what this process remembers: who serves is the store's to say, before and after.
 
@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use freehold_drivers::secrets::Password;
 use freehold_drivers::server::sql::SqlError;
-use freehold_drivers::server::sql::moving::{Fingerprint, Link, Sequence, Side, Snapshot, Trigger, changed, differing};
+use freehold_drivers::server::sql::moving::{
+    Fingerprint, Glance, Link, Sequence, Side, Snapshot, Trigger, changed, differing,
+};
 use freehold_durable::{Class, Cx, Failure};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -15,7 +17,7 @@ use super::laps::Laps;
 use super::sides::Moving;
 use super::store::{self, Plan};
 use super::turn::{self, Turn, Uncommitted};
-use super::{CARRIED, ROWS};
+use super::{CARRIED, ROWS, copy};
 use crate::plane::Core;
 use crate::pooler::pause::{self, Pause, Paused, store as pauses};
 use crate::server::hands;
@@ -27,6 +29,8 @@ const DRAIN: Duration = Duration::from_millis(500);
 const LATER: Duration = Duration::from_secs(5);
 /// Who is further behind has too much to catch up with under the fence.
 const BEHIND: i64 = 64 << 10;
+/// What of both sides is compared under the fence is what can be read in this time.
+const GLANCE: Duration = Duration::from_millis(20);
 /// For the sessions at hand to let the logins in again; else others are opened.
 const ADMIT: Duration = Duration::from_secs(2);
 
@@ -60,9 +64,18 @@ struct Before {
     waking: Vec<Trigger>,
     state: String,
     print: Fingerprint,
+    glance: Glance,
     snapshot: Snapshot,
-    /// Clients of the pooler keep their server connection: they lose it.
-    sessions: bool,
+    waits: Waits,
+}
+
+/// Who waits at the pooler.
+enum Waits {
+    /// The tenant is suspended.
+    Nobody,
+    /// Clients who keep their server connection: they lose it.
+    Sessions,
+    Transactions,
 }
 
 impl Before {
@@ -99,9 +112,12 @@ impl Stall<'_> {
         let laps = Laps::begin();
         let end = laps.began() + self.within;
         let (database, hold) = (self.moving.row.database_id, self.within + LATER);
-        let paused = match before.sessions {
-            true => pause::shut(self.core, database, hold).await?,
-            false => pause::pause(self.core, database, Pause { drain: DRAIN.min(self.within), hold }).await?,
+        let paused = match before.waits {
+            Waits::Nobody => Paused::Unpooled,
+            Waits::Sessions => pause::shut(self.core, database, hold).await?,
+            Waits::Transactions => {
+                pause::pause(self.core, database, Pause { drain: DRAIN.min(self.within), hold }).await?
+            }
         };
         let pause = match paused {
             Paused::Unpooled => None,
@@ -155,6 +171,7 @@ impl Stall<'_> {
             }
         };
         before.snapshot.release().await;
+        before.glance.leave();
         Ok(Ended::Turned { stall, spent, differing })
     }
 
@@ -204,6 +221,7 @@ impl Stall<'_> {
             store::set_plan(&self.core.store, self.moving.row.id, &plan).await?;
         }
         let snapshot = to.prepare_snapshot().await.map_err(sql)?;
+        let glance = from.prepare_glance(to, GLANCE).await.map_err(sql)?;
         // In this order: what is changed in between shows.
         let state = from.schema_state().await.map_err(sql)?;
         let print = from.fingerprint().await.map_err(sql)?;
@@ -227,8 +245,12 @@ impl Stall<'_> {
         let logins = self.moving.tenant.logins.iter().map(|login| login.name.clone()).collect();
         let Moving { row, making, .. } = self.moving;
         let plan = self.core.plan(&making.row.plan);
-        let sessions = pause::has_sessions(self.core, row.database_id, plan).await?;
-        Ok(Ok(Before { logins, sequences, waking, state, print, snapshot, sessions }))
+        let waits = match self.moving.admitted {
+            false => Waits::Nobody,
+            true if pause::has_sessions(self.core, row.database_id, plan).await? => Waits::Sessions,
+            true => Waits::Transactions,
+        };
+        Ok(Ok(Before { logins, sequences, waking, state, print, glance, snapshot, waits }))
     }
 
     /// Answers from which place on of `to`'s log `from` is to follow it.
@@ -258,6 +280,23 @@ impl Stall<'_> {
         laps.done("mark");
         from.still_fenced(&logins).await?;
         cx.fault("marked")?;
+        // What replication brought is all there, and what follows touches none of it.
+        let (carried, seen) = tokio::join!(self.carry(before, laps), before.glance.compare(GLANCE));
+        let (place, seen) = (carried?, seen?);
+        if !seen.differ.is_empty() {
+            return Err(self.differs(&seen.differ).into());
+        }
+        tracing::debug!(tenant = self.moving.row.tenant_id, parts = seen.parts, "the same under the fence");
+        laps.done("comparison");
+        before.snapshot.hold().await?;
+        laps.done("snapshot");
+        cx.fault("carried")?;
+        Ok(place)
+    }
+
+    /// What no log carries; then the place from which on `from` follows.
+    async fn carry(&self, before: &Before, laps: &Laps) -> Result<Option<String>, Stopped> {
+        let Self { from, to, link, .. } = self;
         let (disabled, sequences) = tokio::join!(to.disable(link), from.sequences());
         disabled?;
         to.set_sequences(&changed(&before.sequences, &sequences?)).await?;
@@ -270,10 +309,19 @@ impl Stall<'_> {
             None => None,
         };
         laps.done("contents and place");
-        before.snapshot.hold().await?;
-        laps.done("snapshot");
-        cx.fault("carried")?;
         Ok(place)
+    }
+
+    /// Nothing that was seen to be wrong serves.
+    fn differs(&self, tables: &[String]) -> Failure {
+        let message = format!(
+            "not the same on server {} as on server {}, where the tenant goes on, though all that it wrote had arrived: {}; see \
+             who writes there (a superuser, or a job of an extension)",
+            self.to_server.id,
+            self.from_server.id,
+            copy::named(tables)
+        );
+        Failure::permanent("digests_differ", message)
     }
 
     /// Lets everybody go on at `from`. What is wrong for good is a failure; what may pass is tried again later.

@@ -7,7 +7,7 @@ use freehold_durable::{Class, Cx, Failure, Outcome};
 use tokio::time::{Instant, sleep};
 
 use super::sides::Moving;
-use super::{How, Step, copy, flip, stall, store};
+use super::{DEADLINE, How, Step, copy, flip, stall, store};
 use crate::plane::Core;
 use crate::pooler::pause::{self, Pause, Paused};
 use crate::server::hands;
@@ -21,18 +21,28 @@ const FENCE: Duration = Duration::from_secs(10);
 /// How often it is looked how far it is, and whether it is to go on.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Nobody is let in at the source from now on, and the schema is the one that was carried.
+/// Nobody is let in at the source from now on, if anybody was, and the schema is the one that was carried.
 pub async fn run(core: &Core, cx: &Cx, how: How, tries: u32) -> Result<Outcome<Step>, Failure> {
     let moving = Moving::find(core, cx).await?;
     moving.require_not_flipped()?;
     let old = moving.source(core, cx).await?;
-    hold(core, &moving, &how).await?;
+    let stops = moving.admitted;
+    if stops {
+        hold(core, &moving, &how).await?;
+    }
     cx.fault("held")?;
     let failure = match shut(cx, &moving, &old).await {
         Ok(changed) if changed.is_empty() => {
             let id = moving.row.id;
-            return Ok(Outcome::step(Step::Stream { how })
-                .recording(move |tx| Box::pin(async move { Ok(store::stopped(tx, id).await?) })));
+            return Ok(Outcome::step(Step::Stream { how }).recording(move |tx| {
+                Box::pin(async move {
+                    match stops {
+                        true => Ok(store::stopped(tx, id).await?),
+                        // Nobody was in.
+                        false => Ok(()),
+                    }
+                })
+            }));
         }
         Ok(changed) => {
             let_go(core, cx, &moving).await?;
@@ -125,8 +135,11 @@ pub async fn while_shut<T>(
     }
 }
 
-/// Of the time for which the tenant may be shut out.
+/// Of the time for which the tenant may be shut out; of one that is suspended, that of the whole move.
 pub async fn left(core: &Core, moving: &Moving, how: &How) -> Result<Duration, Failure> {
+    if !moving.admitted {
+        return Ok(DEADLINE);
+    }
     let since = store::stopped_for(&core.store, moving.row.id).await?;
     let since = Duration::try_from_secs_f64(since).unwrap_or_default();
     how.within().checked_sub(since).ok_or_else(|| too_long(how))
@@ -134,7 +147,8 @@ pub async fn left(core: &Core, moving: &Moving, how: &How) -> Result<Duration, F
 
 fn too_long(how: &How) -> Failure {
     let message = format!(
-        "nobody could write for {} s, and it was not done: the tenant goes on where it was; give it longer (--deadline), or make          the database smaller",
+        "nobody could write for {} s, and it was not done: the tenant goes on where it was; give it longer (--deadline), or make the \
+         database smaller",
         how.stall_ms / 1000
     );
     Failure::permanent("stop_too_long", message)

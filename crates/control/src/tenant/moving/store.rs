@@ -148,10 +148,11 @@ pub async fn stopped_for(store: &PgPool, id: Uuid) -> sqlx::Result<f64> {
     sqlx::query_scalar(sql).bind(id).fetch_one(store).await
 }
 
-/// Both sides were compared, and somebody is let in again.
+/// Both sides were compared, and whoever was stopped is let in again.
 pub async fn stopped_until_now(tx: &mut PgConnection, id: Uuid) -> sqlx::Result<()> {
     let sql = "UPDATE tenant_move SET digests = 'equal',
-            stall_ms = least(extract(epoch FROM clock_timestamp() - stopped_at) * 1000, 2147483647)::integer WHERE id = $1";
+            stall_ms = CASE WHEN stopped_at IS NOT NULL
+                THEN least(extract(epoch FROM clock_timestamp() - stopped_at) * 1000, 2147483647)::integer END WHERE id = $1";
     sqlx::query(sql).bind(id).execute(tx).await.map(drop)
 }
 
@@ -210,6 +211,13 @@ pub async fn turned_back(tx: &mut PgConnection, id: Uuid) -> sqlx::Result<()> {
     sqlx::query(sql).bind(id).execute(tx).await.map(drop)
 }
 
+/// The server that does not serve it, and still has its side of a move.
+pub async fn kept_on(store: &PgPool, tenant: &str) -> sqlx::Result<Option<String>> {
+    let sql =
+        "SELECT CASE WHEN flipped_at IS NULL THEN to_server ELSE from_server END FROM tenant_move WHERE tenant_id = $1";
+    sqlx::query_scalar(sql).bind(tenant).fetch_optional(store).await
+}
+
 /// Waits as [`find_settled`] does.
 pub async fn is_flipped(store: &PgPool, id: Uuid) -> sqlx::Result<bool> {
     let sql = "SELECT flipped_at IS NOT NULL FROM tenant_move WHERE id = $1 FOR UPDATE";
@@ -253,7 +261,7 @@ pub async fn forget_unflipped(tx: &mut PgConnection, tenant: &str) -> sqlx::Resu
 /// Moves whose grace is over, of tenants that nobody is at work on; while the server that was left does not answer nobody
 /// is kept from working on them for it. The last look is under a lock: [`is_due`].
 pub async fn due(store: &PgPool) -> sqlx::Result<Vec<String>> {
-    let sql = "SELECT m.tenant_id FROM tenant_move m JOIN tenant t ON t.id = m.tenant_id AND t.state = 'active'
+    let sql = "SELECT m.tenant_id FROM tenant_move m JOIN tenant t ON t.id = m.tenant_id AND t.state IN ('active', 'suspended')
         JOIN server s ON s.id = CASE WHEN m.flipped_at IS NULL THEN m.to_server ELSE m.from_server END AND s.health <> 'unhealthy'
         WHERE m.keep_until <= now() AND NOT EXISTS (SELECT FROM operation o WHERE o.subject = 'tenant:' || m.tenant_id
             AND (o.state NOT IN ('succeeded', 'failed', 'cancelled') OR o.finished_at > now() - interval '10 minutes'
@@ -263,7 +271,8 @@ pub async fn due(store: &PgPool) -> sqlx::Result<Vec<String>> {
 }
 
 pub async fn is_due(tx: &mut PgConnection, tenant: &str) -> sqlx::Result<bool> {
-    let sql = "SELECT m.id FROM tenant_move m JOIN tenant t ON t.id = m.tenant_id AND t.state = 'active'
+    let sql =
+        "SELECT m.id FROM tenant_move m JOIN tenant t ON t.id = m.tenant_id AND t.state IN ('active', 'suspended')
         WHERE m.tenant_id = $1 AND m.keep_until <= now() FOR UPDATE";
     Ok(sqlx::query(sql).bind(tenant).fetch_optional(tx).await?.is_some())
 }

@@ -100,10 +100,6 @@ pub async fn judge<'a>(core: &'a Core, row: &TenantRow, to: &'a Plan, over_quota
 
 async fn against_moving(core: &Core, row: &TenantRow, to: &Plan, at: &ServerRow) -> Answer<Vec<Refused>> {
     let mut against = Vec::new();
-    if row.state() != TenantState::Active {
-        let verb = format!("given plan {}, whose server is another", to.name);
-        against.push(change::wrong_state(&row.id, &row.state, &verb, "an active tenant"));
-    }
     let mut store = core.store.acquire().await?;
     if let Err(refused) = moving::refuse_kept_side(&mut store, &row.id).await {
         against.push(refused);

@@ -50,6 +50,16 @@ impl Admin {
         self.alter_existing(logins, "LOGIN").await
     }
 
+    /// The same of one that is mostly admitted already, and may not be there: without a write where there is nothing to do.
+    pub async fn admit_if_refused(&self, login: &str) -> Result<(), SqlError> {
+        let doing = format!("set {login} LOGIN");
+        let sql = "select 1 from pg_roles where rolname = $1 and not rolcanlogin";
+        match self.exists(&doing, sql, &[(&login, Type::TEXT)]).await? {
+            true => self.run(doing, &format!("ALTER ROLE {} LOGIN", ident(login))).await,
+            false => Ok(()),
+        }
+    }
+
     /// Ends every session of these roles and waits until they are gone. Without NOLOGIN before it, they come back.
     pub async fn terminate_sessions(&self, roles: &[&str]) -> Result<(), SqlError> {
         let roles = owned(roles);

@@ -68,9 +68,16 @@ async fn story_a_plan_with_a_server_of_its_own_moves_the_tenant_there_and_down_a
     assert!(waits["waits"]["message"].as_str().unwrap().contains("--finish"), "{waits}");
     let finished = plane.request(Method::POST, "/v1/tenants/acme/move/finish", &[("prefer", "wait=60")], None).await;
     expect(&finished, 200);
+    // Suspended by then, and so it stays.
+    expect(&plane.post("/v1/tenants/acme/suspend", json!({})).await, 200);
     time_passes(&plane).await;
     let down = until_plan(&plane, "acme", "plus").await;
     assert_eq!((&down["server"], &down["plan_change"]), (&json!("local-1"), &Json::Null), "{down}");
+    until("it is resumed", async || match plane.post("/v1/tenants/acme/resume", json!({})).await {
+        (200, ..) => Ok(()),
+        (_, _, busy) => Err(busy.to_string()),
+    })
+    .await;
     assert_eq!((count().await.as_str(), limit().await.as_str()), ("1000", "9"));
     assert_eq!(audited(&plane, "tenant.plan").await, 4, "up, back, up, down");
 }

@@ -291,6 +291,9 @@ fn owners(facts: &Facts<'_>, found: &mut Found) {
 }
 
 fn sessions(facts: &Facts<'_>, found: &mut Found) {
+    if !facts.admitted {
+        found.note(Suspended, "it is suspended: nobody waits").handled("leaves it suspended, at the target too");
+    }
     let contents = facts.contents;
     let (locks, temporary) = (contents.sessions_with_locks, contents.sessions_with_temporary_tables);
     let (count, message) = match facts.sessions.pooled {

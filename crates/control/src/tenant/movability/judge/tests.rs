@@ -42,6 +42,7 @@ struct World {
     contents: Contents,
     source: Host,
     sessions: Sessions,
+    admitted: bool,
     traffic: Option<MoveTraffic>,
     logins: Vec<String>,
     there: Host,
@@ -58,6 +59,7 @@ fn world() -> World {
         contents: contents(),
         source: host(150_013),
         sessions: Sessions::default(),
+        admitted: true,
         traffic: None,
         logins: vec!["l".into()],
         there: host(150_013),
@@ -85,6 +87,7 @@ impl World {
             contents: &self.contents,
             source: &self.source,
             sessions: self.sessions,
+            admitted: self.admitted,
             traffic: self.traffic,
             target: self.to.then_some(target),
         })
@@ -108,6 +111,10 @@ fn nothing_in_the_way_is_a_hundred() {
     );
     // Which are compared at 60 MB per second, with nobody let in.
     assert_eq!((dump.seconds, dump.stall_seconds), (8.1, 5.1));
+    // Whom nobody lets in waits for nothing.
+    let suspended = World { admitted: false, ..world() }.judge();
+    let stalls: Vec<f64> = suspended.estimates.iter().map(|estimate| estimate.stall_seconds).collect();
+    assert_eq!((suspended.score, suspended.methods.as_slice(), stalls), (100, ALL, vec![0.0, 0.0]));
 }
 
 type Bend = fn(&mut World);
@@ -151,6 +158,7 @@ const BENDS: &[(MoveCode, MoveSeverity, &[MoveMethod], Bend)] = {
             w.sessions = Sessions { open: 4, pooled: true };
             w.contents.sessions_with_locks = 1;
         }),
+        (Suspended, Note, &[], |w| w.admitted = false),
         (AlwaysTrigger, Slows, &[], |w| w.contents.always_triggers = named(1)),
         (PartitionedTable, Note, &[], |w| w.contents.partitioned = named(1)),
         (InheritedTable, Note, &[], |w| w.contents.inherited = named(1)),

@@ -165,6 +165,11 @@ pub(super) async fn one(session: &Maintenance, range: &Range) -> Result<(i64, St
 }
 
 impl Keys {
+    /// From this one on; None: all of them.
+    pub(super) fn upwards(column: String, from: Option<i64>) -> Self {
+        Self { column, from, to: None }
+    }
+
     fn condition(&self) -> String {
         let column = &self.column;
         let from = self.from.map(|from| format!("t.{column} operator(pg_catalog.>=) {from}"));

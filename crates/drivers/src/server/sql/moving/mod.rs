@@ -10,9 +10,9 @@
 //! ensure_reader · create_slot · subscribe · enable           progress, until every table is ready
 //! carry_schema(Rest) · analyze · settle
 //! schema_state, then fingerprint                             a change of the schema meanwhile shows here
-//! create_slot (back) · prepare_snapshot                      before the fence: it waits for the whole server
+//! create_slot (back) · prepare_snapshot · prepare_glance     before the fence: it waits for the whole server
 //! fence · mark · await_mark, schema_state · still_fenced     the stall begins
-//! disable
+//! disable · Glance::compare                                  what there is time for: whatever differs goes no further
 //! changed sequences · unlogged · large objects · triggers
 //! advance_slot (back) · hold the snapshot · admit_logins     and ends
 //! digests · subscribe (back, nothing copied) · follow_from
@@ -57,6 +57,7 @@ mod fence;
 mod fingerprint;
 mod forced;
 mod foreign;
+mod glance;
 mod identity;
 mod large_objects;
 mod link;
@@ -78,6 +79,7 @@ pub use digest::{Digest, Keys, Range, Snapshot, differing};
 pub use fingerprint::Fingerprint;
 pub use forced::Forced;
 pub use foreign::Foreign;
+pub use glance::{Glance, Seen};
 pub use identity::{Identity, Was};
 pub use large_objects::Carried;
 pub use link::{BadLink, Link};
