@@ -6,7 +6,6 @@ use std::time::Duration;
 use freehold_drivers::platform::PlatformError;
 use freehold_drivers::secrets::{KeyError, Sealer};
 use freehold_durable::Engine;
-use secrecy::ExposeSecret;
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio_util::sync::CancellationToken;
@@ -19,7 +18,7 @@ use crate::schema::ship;
 use crate::server::fleet::Fleet;
 use crate::server::idle::IdleSessions;
 use crate::server_pool::platforms;
-use crate::settings::Settings;
+use crate::settings::{SealingKey, Settings};
 use crate::stock::turns::Turns;
 use crate::tenant::line::Line;
 use crate::{loops, operations, status};
@@ -41,8 +40,8 @@ pub enum CannotStart {
     #[error("the sealing key cannot be used")]
     Key(#[source] KeyError),
     #[error(
-        "the sealing key is not the one that this control store was sealed with: the store knows {known}, the file holds {found}; \
-         put the right file at secrets.key_file (nothing was changed)"
+        "the sealing key is not the one that this control store was sealed with: the store knows {known}, this is {found}; \
+         put the right one at secrets.key_file (nothing was changed)"
     )]
     WrongKey { known: String, found: String },
 }
@@ -102,7 +101,7 @@ pub async fn plane(settings: Settings, pool: PgPool) -> Result<Plane, CannotStar
         return Err(CannotStart::StoreOutdated);
     }
     let platforms = platforms::of(&settings.platform).map_err(CannotStart::Platform)?;
-    let sealer = Sealer::from_file(&settings.secrets.key_file).map_err(CannotStart::Key)?;
+    let sealer = sealer(&settings).map_err(CannotStart::Key)?;
     check_key(&pool, &sealer).await?;
     let agents = agents::of(&settings, &sealer.fingerprint()).map_err(CannotStart::Platform)?;
     ship::ensure(&pool, &settings).await.map_err(CannotStart::Store)?;
@@ -127,6 +126,15 @@ pub async fn plane(settings: Settings, pool: PgPool) -> Result<Plane, CannotStar
     let builder = Engine::builder(pool).holder(holder).lease(lease);
     let engine = loops::register(operations::register(builder, &core), &core).build();
     Ok(Arc::new(Inner { core, engine }))
+}
+
+/// The sealing key, from wherever the settings say that it is.
+pub fn sealer(settings: &Settings) -> Result<Sealer, KeyError> {
+    match settings.secrets.sealing_key() {
+        Ok(SealingKey::File(path)) => Sealer::from_file(path),
+        Ok(SealingKey::Given(key)) => Sealer::from_base64(key.expose_secret()),
+        Err(_) => unreachable!("settings that were checked name one key"),
+    }
 }
 
 /// The first key is remembered; from then on no other is accepted, because nothing that was sealed would open.
