@@ -35,6 +35,9 @@ pub use audit::Audit;
 pub use compat::{Compat, Environment, PGCAT_REFUSED};
 pub use edge::{Edge, EdgeKind};
 pub use effective::Effective;
+#[cfg(test)]
+pub(crate) use keys::names;
+pub(crate) use load::listed;
 pub use load::{BadSettings, Loaded, Sources};
 pub use names::{Became, Translated};
 pub use platform::{DockerPlatform, NomadPlatform, Platforms, ProcessPlatform};
@@ -287,6 +290,7 @@ impl Settings {
                 ));
             }
         }
+        self.compat.check().map_err(BadSettings::Compat)?;
         self.secrets.sealing_key().map_err(BadSettings::Secrets)?;
         if self.store.connections < 5 {
             let few = self.store.connections;

@@ -10,6 +10,7 @@ use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio_util::sync::CancellationToken;
 
+use crate::guard::{self, Reason};
 use crate::plane::{Core, Inner, Plane};
 use crate::pooler::managed::agents;
 use crate::pooler::wakes::Wakes;
@@ -37,6 +38,8 @@ pub enum CannotStart {
     Migrate(#[source] sqlx::migrate::MigrateError),
     #[error("a platform of the settings cannot be used")]
     Platform(#[source] PlatformError),
+    #[error("this is not fit for production: {}", guard::in_words(.0))]
+    NotForProduction(Vec<Reason>),
     #[error("the sealing key cannot be used")]
     Key(#[source] KeyError),
     #[error(

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 use freehold_control::settings::{Effective, Sources};
+use freehold_control::{guard, start};
 
 use crate::prerequisite::Missing;
 use crate::term;
@@ -15,6 +16,8 @@ const VALUE_WIDTH: usize = 40;
 pub enum Verb {
     /// Every setting as it is in force, and who said so; secrets as •••
     Settings(Args),
+    /// Whether it would start in production, and all that is against it
+    Production(Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -24,9 +27,37 @@ pub struct Args {
     settings: Option<PathBuf>,
 }
 
-pub fn run(verb: &Verb, json: bool) -> Result<(), Missing> {
+pub async fn run(verb: &Verb, json: bool) -> Result<(), Missing> {
     match verb {
         Verb::Settings(args) => settings(args, json),
+        Verb::Production(args) => production(args, json).await,
+    }
+}
+
+/// The same look and the same judgement as at the start of `serve`, also where the environment is another.
+async fn production(args: &Args, json: bool) -> Result<(), Missing> {
+    let settings = Sources::of(args.settings.as_deref()).load()?.settings;
+    let store = start::store(&settings).await;
+    let reasons = guard::judge(&settings, &guard::look(&settings, store.as_ref()).await);
+    let (accepted, refused) = guard::apart(&settings, reasons);
+    if json {
+        let answer = serde_json::json!({ "refused": refused, "accepted": accepted });
+        term::line(&serde_json::to_string_pretty(&answer)?);
+    } else {
+        for (word, reasons) in [("refused", &refused), ("accepted", &accepted)] {
+            for reason in reasons {
+                term::line(&format!("{word}  {reason}"));
+            }
+        }
+    }
+    match refused.len() {
+        0 if json => Ok(()),
+        0 => {
+            term::line("nothing is against production");
+            Ok(())
+        }
+        1 => Err(Missing::new("one thing is against production")),
+        several => Err(Missing::new(format!("{several} things are against production"))),
     }
 }
 

@@ -79,7 +79,7 @@ async fn run(cli: Cli) -> u8 {
         Command::Serve(args) => serve::serve(args).await,
         Command::Worker(args) => serve::worker(args).await,
         Command::Store(verb) => store::run(verb).await,
-        Command::Check(verb) => check::run(&verb, cli.global.json),
+        Command::Check(verb) => check::run(&verb, cli.global.json).await,
         Command::Settings(verb) => settings::run(verb),
         Command::Pooler(pooler::Verb::Agent(args)) => pooler::agent(*args).await,
         Command::Pooler(pooler::Verb::Client(verb)) => {

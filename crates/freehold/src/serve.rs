@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use axum::Router;
+use freehold_control::guard;
 use freehold_control::http::serve as http;
 use freehold_control::plane::Plane;
 use freehold_control::settings::{Settings, Sources};
@@ -62,7 +63,9 @@ pub async fn worker(args: WorkerArgs) -> Result<(), Missing> {
 }
 
 async fn plane(settings: Settings, migrate: bool) -> Result<Plane, Missing> {
-    let store = start::store(&settings).await?;
+    let store = start::store(&settings).await;
+    guard::stand(&settings, store.as_ref()).await?;
+    let store = store?;
     if migrate {
         start::migrate(&store).await?;
     }

@@ -85,6 +85,12 @@ pub(super) enum Default {
     Is(String),
 }
 
+/// As the reference has them, and the files of secrets.
+#[cfg(test)]
+pub(crate) fn names() -> Vec<String> {
+    tree().names()
+}
+
 pub(super) fn tree() -> Node {
     node(&schema::plain())
 }

@@ -36,6 +36,8 @@ pub enum BadSettings {
     Stats(String),
     #[error("[audit] {0}")]
     Audit(String),
+    #[error("[compat] {0}")]
+    Compat(String),
     #[error("[http] {0}")]
     Http(String),
     #[error("[[edge]] {0}")]
@@ -43,7 +45,7 @@ pub enum BadSettings {
 }
 
 /// One as it is; several on lines of their own.
-fn listed(problems: &[String]) -> String {
+pub(crate) fn listed(problems: &[String]) -> String {
     match problems {
         [one] => one.clone(),
         several => several.iter().map(|problem| format!("\n  - {problem}")).collect(),
@@ -281,6 +283,10 @@ pub(super) mod tests {
             (HEAD.replace("\"postgres://x\"", "[\"postgres://u:hunter22@h\"]"), "store.url"),
             (format!("audit = \"hunter22\"\n{HEAD}"), "audit is a table"),
             (format!("environment = \"prod\"\n{HEAD}"), "environment is \"prod\"; use production or development"),
+            (
+                format!("{HEAD}[compat]\naccept = [\"store_superuser\", \"x\"]\n"),
+                "compat.accept is \"x\"; use sealing_key, ",
+            ),
             (format!("{HEAD}[http]\ntimeout_seconds = \"soon\"\n"), "http.timeout_seconds"),
         ] {
             let error = load(&text, &[]).unwrap_err();

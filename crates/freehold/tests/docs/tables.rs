@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use freehold_api::audit::AuditFindingKind;
 use freehold_api::movability::MoveCode;
 use freehold_api::problem::Code;
+use freehold_control::guard::Rule;
 use freehold_control::settings;
 use freehold_control::tenant::movability::judge;
 use regex::Regex;
@@ -167,6 +168,15 @@ fn settings_page_and_schema_are_what_the_types_say() {
             "{file} is not what `freehold settings {verb}` prints: freehold settings {verb} > {file}"
         );
     }
+}
+
+#[test]
+fn rules_of_the_production_guard_are_those_that_are_judged() {
+    let rows: Vec<String> =
+        table("docs/secure.md", "## The production guard").iter().map(|row| format!("{} {}", row[0], row[2])).collect();
+    let accepted = |rule: &Rule| if rule.may_be_accepted() { "yes" } else { "no" };
+    let rules: Vec<String> = Rule::ALL.iter().map(|rule| format!("{} {}", rule.as_str(), accepted(rule))).collect();
+    assert_eq!(rows, rules);
 }
 
 /// Whoever sets it must know what it does.
