@@ -23,7 +23,7 @@ test: engines ## Every test, on real PostgreSQL 15 to 18 and PgBouncer 1.18 and 
 	@scripts/docker start 15 17 18 >/dev/null
 	@command -v cargo-nextest >/dev/null || $(CARGO) install --locked cargo-nextest
 	$(CARGO) test --doc --workspace --locked --quiet
-	$(CARGO) nextest run --workspace --locked
+	TMPDIR=$$(scripts/test-directory) $(CARGO) nextest run --workspace --locked
 
 soak: engines ## Every kill and every failure at every step of every operation, and thousands of tenants, where `make test` takes a sample
 	@command -v cargo-nextest >/dev/null || $(CARGO) install --locked cargo-nextest
@@ -42,4 +42,4 @@ check: ## Formatting, lints, documentation, licences and bans: what CI asks befo
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked
 	@command -v cargo-deny >/dev/null || $(CARGO) install --locked --debug cargo-deny
 	$(CARGO) deny --locked check licenses bans sources
-	@if command -v shellcheck >/dev/null; then shellcheck scripts/demo scripts/engines scripts/needs scripts/docker deploy/images/postgres/build deploy/images/postgres/build-vector deploy/images/postgres/freehold-postgres deploy/images/pooler/build deploy/images/pooler/freehold-pooler-health .ci/run; fi
+	@if command -v shellcheck >/dev/null; then shellcheck scripts/demo scripts/engines scripts/needs scripts/docker scripts/test-directory deploy/images/postgres/build deploy/images/postgres/build-vector deploy/images/postgres/freehold-postgres deploy/images/pooler/build deploy/images/pooler/freehold-pooler-health .ci/run; fi

@@ -91,3 +91,40 @@ pub async fn serve(
         () = deadline => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, to_bytes};
+    use axum::http::StatusCode;
+    use axum::routing::get;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_takes_too_long_is_answered_with_a_problem_that_says_so() {
+        let after = |limit: Duration| get(async move || tokio::time::sleep(limit).await);
+        let limit = Duration::from_secs(1);
+        let app = Router::new()
+            .route("/in-time", after(Duration::ZERO))
+            .route("/late", after(limit * 60))
+            .layer(from_fn(move |request, next| within(limit, request, next)));
+        let ask = async |path: &str| {
+            let request = Request::builder().uri(path).body(Body::empty()).expect("a request");
+            let answer = tokio::time::timeout(limit * 10, app.clone().oneshot(request)).await;
+            answer.expect("its limit ended it").expect("an answer")
+        };
+        assert_eq!(ask("/in-time").await.status(), StatusCode::OK);
+        let answer = ask("/late").await;
+        assert_eq!(
+            (answer.status(), answer.headers().contains_key(header::RETRY_AFTER)),
+            (StatusCode::SERVICE_UNAVAILABLE, true)
+        );
+        assert_eq!(answer.headers()[header::CONTENT_TYPE], "application/problem+json");
+        let body = to_bytes(answer.into_body(), usize::MAX).await.expect("a body");
+        let problem: serde_json::Value = serde_json::from_slice(&body).expect("a problem");
+        assert_eq!((&problem["code"], &problem["status"]), (&serde_json::json!("timeout"), &serde_json::json!(503)));
+        let detail = problem["detail"].as_str().expect("a detail");
+        assert!(detail.contains("within 1 s") && detail.contains("look before you repeat"), "{detail}");
+    }
+}

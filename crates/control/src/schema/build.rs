@@ -174,6 +174,7 @@ impl Operation for Build {
 pub async fn discard(core: &Core, cx: &Cx, server: &ServerRow, admin: &Admin, row: &BuildRow) -> Result<(), Failure> {
     admin.drop_database(&working(row)).await.map_err(hands::failure)?;
     admin.drop_database(&row.database).await.map_err(hands::failure)?;
+    cx.fault("database_dropped")?;
     let roles = roles(row);
     forget::drop_roles(core, cx, server, admin, &[&roles.login, &roles.maintenance, &roles.owner]).await
 }

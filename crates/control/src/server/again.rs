@@ -129,6 +129,7 @@ pub(super) async fn prove(core: &Core, cx: &Cx, id: String, candidate: Candidate
     let admin = hands::admin(core, cx, &server, None).await?;
     let unrevoked = admin.secure_server().await.map_err(hands::failure)?;
     facts.findings.extend(unrevoked.into_iter().map(hands::finding));
+    cx.fault("secured")?;
     let login = visitor::ensure(core, &admin, &id).await?;
     let visit = visitor::comes_in(core, &server, &login).await?;
     let place = format!("{}:{}, where tenants connect,", server.tenant_host, server.tenant_port);

@@ -72,6 +72,7 @@ impl Operation for Check {
         if !health::now(&self.core, cx, &hands::server(&self.core, &id).await?).await? {
             return Ok(Outcome::done());
         }
+        cx.fault("looked")?;
         let probe = register::look_again(&self.core, cx, &id);
         let facts = match tokio::time::timeout(FACTS, probe).await {
             Ok(Ok(facts)) => facts,

@@ -63,7 +63,7 @@ impl Operation for Provision {
         let core = &self.core;
         let row = managed(core, &register::subject(cx)?).await?;
         match step {
-            Step::Secrets => self.secrets(row).await,
+            Step::Secrets => self.secrets(cx, row).await,
             Step::Ensure { avoid } => self.ensure(cx, row, avoid).await,
             Step::Ready => match look(core, cx, &row).await.map_err(register::for_the_caller)? {
                 Seen::Ready => Ok(Outcome::step(Step::Secure)),
@@ -113,7 +113,7 @@ impl Operation for Provision {
 }
 
 impl Provision {
-    async fn secrets(&self, row: ManagedRow) -> Result<Outcome<Step>, Failure> {
+    async fn secrets(&self, cx: &Cx, row: ManagedRow) -> Result<Outcome<Step>, Failure> {
         let core = &self.core;
         let there = core.platform(&row.platform)?.observe(&row.id).await.map_err(platforms::failure)?;
         if there.phase != Phase::Absent || there.generation > 0 {
@@ -123,6 +123,7 @@ impl Provision {
         }
         let dsn = dsn(&row, row.port)?;
         let minted = secrets::mint(core, &row, &dsn).await?;
+        cx.fault("minted")?;
         Ok(Outcome::step(Step::Ensure { avoid: Vec::new() })
             .recording(move |tx| Box::pin(async move { Ok(minted.save(tx, &row.id).await?) })))
     }
@@ -154,6 +155,7 @@ impl Provision {
         let core = &self.core;
         let id = row.id.clone();
         let mut facts = register::look_again(core, cx, &id).await.map_err(register::for_the_caller)?;
+        cx.fault("secured")?;
         register::open_to_tenants(core, cx, &id).await.map_err(register::for_the_caller)?;
         facts.findings.extend(settings_in_force(core, cx, &row).await?);
         let (core, operation, engine) = (core.clone(), cx.operation, cx.engine());

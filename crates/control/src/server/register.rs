@@ -53,6 +53,7 @@ impl Operation for Register {
             }
             Step::Secure => {
                 let facts = look_again(&self.core, cx, &id).await.map_err(for_the_caller)?;
+                cx.fault("secured")?;
                 open_to_tenants(&self.core, cx, &id).await.map_err(for_the_caller)?;
                 let fleet = self.core.fleet.clone();
                 let operation = cx.operation;

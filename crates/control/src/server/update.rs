@@ -144,6 +144,7 @@ impl Operation for Update {
         match step {
             Step::Prepare { before, capacity } => {
                 let certificate = secrets::certificate(core, &row, row.dsn_seal_id).await?;
+                cx.fault("minted")?;
                 let next = Outcome::step(Step::Apply { before, capacity });
                 Ok(next.recording(move |tx| {
                     Box::pin(async move {

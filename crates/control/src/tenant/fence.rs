@@ -53,6 +53,7 @@ pub async fn refuse(core: &Core, cx: &Cx, tenant: &str) -> Result<(), Failure> {
     let Some(row) = databases::find_of_tenant(&core.store, tenant).await? else { return Ok(()) };
     let fenced = Fenced::of(core, cx, row).await?;
     fenced.admin.refuse_logins(&names(&fenced.logins)).await.map_err(hands::failure)?;
+    cx.fault("refused")?;
     fenced.refuse_kept().await
 }
 
@@ -62,6 +63,7 @@ pub async fn admit(core: &Core, cx: &Cx, tenant: &str) -> Result<(), Failure> {
     let admitted: Vec<&str> =
         fenced.logins.iter().filter(|login| !fenced.out.contains(login)).map(String::as_str).collect();
     fenced.admin.admit_logins(&admitted).await.map_err(hands::failure)?;
+    cx.fault("admitted")?;
     fenced.admin.admit_kept(&names(&fenced.kept), &fenced.row.owner).await.map_err(hands::failure)
 }
 

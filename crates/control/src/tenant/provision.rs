@@ -274,6 +274,7 @@ impl Provision {
             settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let session = Session::connect(&dsn, None, &cx.application_name(), &settings).await.map_err(hands::failure)?;
         cx.still_mine().await?;
+        cx.fault("entered")?;
         session.execute_script(sql).await.map_err(|error| {
             let failure = hands::failure(error);
             Failure { message: format!("claim.sql: {}", failure.message), ..failure }

@@ -2,6 +2,7 @@
 //! sockets), `pooler` (its files and its agent's), `secrets` (the sealing key, the agent's API key), `dev.toml` (which servers
 //! there are, and all ports) and `client.toml` (how the command line gets in).
 
+use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -41,15 +42,9 @@ pub struct Other {
 
 impl Directory {
     pub fn at(given: Option<PathBuf>) -> Result<Self, Missing> {
-        let path = match given {
-            Some(path) => path,
-            None if nix::unistd::geteuid().is_root() => PathBuf::from("/var/lib/freehold"),
-            None => match (std::env::var_os("XDG_DATA_HOME"), std::env::var_os("HOME")) {
-                (Some(data), _) if !data.is_empty() => PathBuf::from(data).join("freehold"),
-                (_, Some(home)) => PathBuf::from(home).join(".local/share/freehold"),
-                _ => return Err(Missing::new("HOME is not set: say where to keep everything with --data-dir DIR")),
-            },
-        };
+        let elsewhere = || usual(nix::unistd::geteuid().is_root(), |name| std::env::var_os(name));
+        let nowhere = || Missing::new("HOME is not set: say where to keep everything with --data-dir DIR");
+        let path = given.or_else(elsewhere).ok_or_else(nowhere)?;
         let broken =
             |error: std::io::Error| Missing::because(&format!("make the data directory {}", path.display()), &error);
         let path = std::path::absolute(&path).map_err(broken)?;
@@ -86,6 +81,19 @@ impl Directory {
         std::fs::write(&new, text)
             .and_then(|()| std::fs::rename(&new, &file))
             .map_err(|error| Missing::because(&format!("write {}", file.display()), &error))
+    }
+}
+
+/// Where it is kept when nobody says: for root the machine's place, else the user's data home.
+fn usual(is_root: bool, env: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    if is_root {
+        return Some(PathBuf::from("/var/lib/freehold"));
+    }
+    let set = |name: &str| env(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    match (set("XDG_DATA_HOME"), set("HOME")) {
+        (Some(data), _) => Some(data.join("freehold")),
+        (None, Some(home)) => Some(home.join(".local/share/freehold")),
+        (None, None) => None,
     }
 }
 
@@ -136,4 +144,23 @@ async fn key(plane: &Plane, kept: Option<String>, name: &str, scope: Scope) -> R
     let body = CreateKey { name: name.into(), scopes: vec![scope], tenants: None, expires_at: None };
     let made = create::make(&plane.store, &Actor::system(), &body).await;
     Ok(made.map_err(|refused| Missing::new(refused.0.to_string()))?.key.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_word_it_is_the_machines_place_or_the_users() {
+        let of = |is_root: bool, set: &[(&str, &str)]| {
+            let found = |name: &str| set.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
+            usual(is_root, found).map(|path| path.display().to_string())
+        };
+        let (home, data) = (("HOME", "/home/a"), ("XDG_DATA_HOME", "/data/a"));
+        assert_eq!(of(true, &[home, data]).as_deref(), Some("/var/lib/freehold"));
+        assert_eq!(of(false, &[home, data]).as_deref(), Some("/data/a/freehold"));
+        assert_eq!(of(false, &[home]).as_deref(), Some("/home/a/.local/share/freehold"));
+        assert_eq!(of(false, &[home, ("XDG_DATA_HOME", "")]).as_deref(), Some("/home/a/.local/share/freehold"));
+        assert_eq!(of(false, &[("HOME", "")]), None);
+    }
 }

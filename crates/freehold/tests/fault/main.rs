@@ -13,6 +13,7 @@ mod failures;
 mod ghosts;
 mod health;
 mod imported;
+mod inside;
 mod kill;
 mod leaders;
 mod legacy;

@@ -22,6 +22,17 @@ impl std::fmt::Display for Point {
     }
 }
 
+impl std::str::FromStr for Point {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split('/').collect::<Vec<_>>()[..] {
+            [kind, step, name] => Ok(Self { kind: kind.into(), step: step.into(), name: name.into() }),
+            _ => Err(format!("{text:?} is not KIND/STEP/POINT")),
+        }
+    }
+}
+
 /// The points that a traced process passed, in order, each once.
 pub fn passed(output: &str, kinds: &[&str]) -> Vec<Point> {
     let colour = regex::Regex::new("\u{1b}\\[[0-9;]*m").expect("a regex");

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use freehold_control::stock::declare;
 use freehold_drivers::secrets::Sealer;
 use freehold_testkit::{ADMIN, ADMIN_PASSWORD, Cluster, Directory, Ports};
-use serde_json::json;
+use serde_json::{Value as Json, json};
 use tokio_postgres::Client;
 
 use crate::serving::{BINARY, Serve, until};
@@ -201,6 +202,29 @@ impl Rig {
     pub async fn until_operation(&self, kind: &str, state: &str) {
         until(&format!("{kind} is {state}"), async || self.newest(kind).await.is_some_and(|newest| newest.0 == state))
             .await;
+    }
+
+    /// Whether the sealed password of its maintenance login opens, lets in, and makes the owner of whoever comes.
+    pub async fn is_maintained(&self, serve: &Serve, tenant: &str) -> Result<(), String> {
+        let sql = "SELECT l.id, l.version, l.role, l.password, d.owner FROM login l JOIN tenant_database d ON d.id = l.database_id
+            WHERE d.tenant_id = $1 AND l.purpose = 'maintenance'";
+        let found = self.sql.query_opt(sql, &[&tenant]).await.expect("read the maintenance login");
+        let Some(row) = found else { return Err("there is no maintenance login".into()) };
+        let sealer = Sealer::from_file(&self.directory().join("sealing.key")).expect("read the sealing key");
+        let password = sealer
+            .open_password(&declare::context(row.get(0), row.get(1)), &row.get::<_, Vec<u8>>(3))
+            .unwrap_or_else(|error| panic!("the password of {tenant}'s maintenance login: {error}"));
+        let (_, mut body) = serve.get(&format!("/v1/tenants/{tenant}/connection")).await;
+        if !body["direct"].is_object() {
+            return Err(format!("no connection: {body}"));
+        }
+        body["pooled"] = Json::Null;
+        body["direct"]["user"] = json!(row.get::<_, String>(2));
+        body["direct"]["password"] = json!(password.expose());
+        let client = freehold_testkit::as_tenant(&body).await.map_err(|error| format!("{error:?}"))?;
+        let is: String = client.query_one("SELECT current_user::text", &[]).await.expect("ask who it is").get(0);
+        let owner: String = row.get(4);
+        if is == owner { Ok(()) } else { Err(format!("it is {is}, not {owner}")) }
     }
 
     /// Whether the tenant's application gets in, and is who it should be.

@@ -41,6 +41,8 @@ pub enum Scenario {
     /// A tenant from stock, renamed, with another plan; the stock is filled again.
     FromStock,
     Suspend,
+    /// One that was adopted, with a login of before.
+    SuspendKept,
     Resume,
     Delete,
     Undelete,
@@ -112,10 +114,11 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    pub const ALL: [Self; 45] = [
+    pub const ALL: [Self; 46] = [
         Self::Made,
         Self::FromStock,
         Self::Suspend,
+        Self::SuspendKept,
         Self::Resume,
         Self::Delete,
         Self::Undelete,
@@ -165,7 +168,7 @@ impl Scenario {
         match self {
             Self::Made => &["tenant.create"],
             Self::FromStock => &["tenant.create", "stock.build"],
-            Self::Suspend => &["tenant.suspend"],
+            Self::Suspend | Self::SuspendKept => &["tenant.suspend"],
             Self::Resume => &["tenant.resume"],
             Self::Delete => &["tenant.delete"],
             Self::Undelete => &["tenant.undelete"],
@@ -214,14 +217,6 @@ impl Scenario {
         steps.iter().find(|step| *step == before)
     }
 
-    /// Whether both want the same rig: the one with templates and stock, the one with a pool, or the one
-    /// with a platform for poolers.
-    pub fn shares_rig_with(self, other: Self) -> bool {
-        let alone = |scenario| matches!(scenario, Self::Register | Self::AddAgain | Self::Check | Self::Forget);
-        let of = |scenario: Self| (scenario.has_pool(), scenario.is_about_poolers(), scenario.is_move());
-        !alone(self) && !alone(other) && of(self) == of(other)
-    }
-
     /// A rig with servers, templates and stock, as far as this one needs them.
     pub async fn rig(self) -> (Rig, Serve) {
         let apart = matches!(self, Self::Register | Self::AddAgain | Self::Forget).then(|| Cluster::start(15));
@@ -267,6 +262,11 @@ impl Scenario {
             }
             Self::Made | Self::FromStock | Self::Version | Self::Register | Self::Check => {}
             Self::AdoptCheck | Self::Adopt | Self::ImportCheck | Self::Import => legacy::make(rig, id).await,
+            Self::SuspendKept => {
+                legacy::make(rig, id).await;
+                let (status, body) = serve.post(&format!("/v1/tenants/{id}/adopt"), legacy::adopt(id, false)).await;
+                assert_eq!(status, 201, "{body}\n{}", serve.output());
+            }
             Self::Suspend
             | Self::Resume
             | Self::Delete
@@ -286,6 +286,11 @@ impl Scenario {
                 assert_eq!(status, 201, "{body}\n{}", serve.output());
                 if matches!(self, Self::RotateAtOnce | Self::Retire) {
                     rotation::under_way(serve, id).await;
+                }
+                if self == Self::Plan {
+                    // What a plan says is said of both logins.
+                    let (status, body) = serve.post(&format!("/v1/tenants/{id}/credentials/rotate"), json!({})).await;
+                    assert_eq!(status, 200, "{body}\n{}", serve.output());
                 }
                 let then = match self {
                     Self::Resume => Some((Method::POST, format!("/v1/tenants/{id}/suspend"))),
@@ -312,7 +317,7 @@ impl Scenario {
             Self::FromStock => {
                 (Method::POST, "/v1/tenants".into(), Some(json!({"id": id, "template": "kept", "plan": "big"})))
             }
-            Self::Suspend => (Method::POST, tenant("suspend"), Some(json!({"reason": "unpaid"}))),
+            Self::Suspend | Self::SuspendKept => (Method::POST, tenant("suspend"), Some(json!({"reason": "unpaid"}))),
             Self::Resume => (Method::POST, tenant("resume"), None),
             Self::Delete => (Method::DELETE, format!("/v1/tenants/{id}?confirm={id}"), None),
             Self::Undelete => (Method::POST, tenant("undelete"), None),
@@ -388,6 +393,7 @@ impl Scenario {
             Self::Made
             | Self::FromStock
             | Self::Suspend
+            | Self::SuspendKept
             | Self::Resume
             | Self::Delete
             | Self::Undelete

@@ -57,6 +57,7 @@ impl Operation for Start {
             Step::Key => {
                 let (platform, _) = core.agents()?;
                 let place = platform.place().await.map_err(agents::failure)?;
+                cx.fault("placed")?;
                 let minted = key::mint(&core.sealer)?;
                 let actor = Actor::operation(cx.operation, None);
                 Ok(Outcome::step(Step::Ensure { avoid: Vec::new() }).recording(move |tx| {

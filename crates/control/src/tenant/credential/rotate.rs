@@ -334,6 +334,7 @@ impl Turning {
         if is_foreign(&admin, &next.role, &row.owner).await? {
             return Err(taken(&next.role));
         }
+        cx.fault("name_free")?;
         let roles = make::roles(row, &next.role, &maintenance.role, template);
         let limits = make::limits(core.plan(&row.plan));
         cx.still_mine().await?;

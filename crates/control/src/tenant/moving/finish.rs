@@ -112,6 +112,7 @@ pub async fn unlink(core: &Core, cx: &Cx, moving: &Moving) -> Result<(), Failure
     }
     let (old, new) = moving.both(core, cx).await?;
     undo::end_way_there(moving, &old, &new).await?;
+    cx.fault("unlinked")?;
     undo::end_way_back(moving, &old, &new).await?;
     undo::tidy(moving, if moving.row.is_flipped() { &new } else { &old }).await
 }

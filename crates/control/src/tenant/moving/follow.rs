@@ -73,6 +73,7 @@ pub async fn unfollow(core: &Core, cx: &Cx, how: How) -> Result<Outcome<Step>, F
     }
     let (old, new) = moving.both(core, cx).await?;
     undo::end_way_there(&moving, &old, &new).await?;
+    cx.fault("unlinked")?;
     undo::end_way_back(&moving, &old, &new).await?;
     new.restore_identities(&moving.row.plan.identities, LOCKS).await.map_err(hands::failure)?;
     Ok(kept_as_it_was(&moving, &how))

@@ -122,6 +122,7 @@ async fn sync(core: &Core, cx: &Cx, how: How) -> Result<Outcome<Step>, Failure> 
     cx.still_mine().await?;
     // All of them NOLOGIN, as they are there anyway.
     old.prepare_roles(&new, &moving.tenant).await.map_err(hands::failure)?;
+    cx.fault("roles")?;
     if let Some((_, plan)) = moving.row.plans() {
         moving.limit(&old, plan, core).await?;
     }

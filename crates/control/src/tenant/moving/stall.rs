@@ -326,6 +326,7 @@ pub async fn let_go(
             admin.admit_logins(&logins).await.map_err(hands::failure)?;
         }
     }
+    cx.fault("let_in")?;
     let mut tx = core.store.begin().await?;
     cx.still_mine_in(&mut tx).await?;
     pauses::release_all(&mut tx, moving.row.database_id).await?;

@@ -52,8 +52,8 @@ impl Admin {
         if !self.role_exists(login).await? {
             return Ok(());
         }
-        self.reassign_from_login(login, owner).await?;
-        self.run(doing, &format!("DROP OWNED BY {}", ident(login))).await
+        let reassign = format!("REASSIGN OWNED BY {} TO {}", ident(login), ident(owner));
+        self.run_all(doing, &[reassign, format!("DROP OWNED BY {}", ident(login))]).await
     }
 
     async fn databases_with_settings_of(&self, role: &str) -> Result<Vec<String>, SqlError> {
