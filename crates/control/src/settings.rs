@@ -94,7 +94,7 @@ pub struct Settings {
     /// What the plans do not say of [poolers](poolers.md).
     #[serde(default)]
     pub pooler: Pooler,
-    /// What is dangerous, and yet needed by whoever says so.
+    /// What is dangerous, and yet needed by whoever says so; and [names of other platforms](#names-of-other-platforms).
     #[serde(default)]
     pub compat: Compat,
     /// Which servers new tenants are put on.

@@ -9,6 +9,7 @@ use freehold_durable::Engine;
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 use crate::guard::{self, Reason};
 use crate::plane::{Core, Inner, Plane};
@@ -44,13 +45,17 @@ pub enum CannotStart {
     Key(#[source] KeyError),
     #[error(
         "the sealing key is not the one that this control store was sealed with: the store knows {known}, this is {found}; \
-         put the right one at secrets.key_file (nothing was changed)"
+         put the right one at secrets.key_file, or into secrets.key (nothing was changed)"
     )]
     WrongKey { known: String, found: String },
 }
 
 /// Connects to the store, without looking at what is in it.
 pub async fn store(settings: &Settings) -> Result<PgPool, CannotStart> {
+    let (_, strangers) = without_strangers(settings.store.url.expose_secret());
+    if !strangers.is_empty() {
+        tracing::warn!(parameters = strangers.join(", "), "nobody reads these parameters of store.url");
+    }
     let connections = settings.store.connections - quick_connections(settings);
     let pool = pool(connections).min_connections(2.min(connections));
     pool.connect_with(options(settings)?).await.map_err(CannotStart::Store)
@@ -68,10 +73,45 @@ fn quick_connections(settings: &Settings) -> u32 {
 }
 
 fn options(settings: &Settings) -> Result<PgConnectOptions, CannotStart> {
-    let options: PgConnectOptions = settings.store.url.expose_secret().parse().map_err(|_| CannotStart::StoreUrl)?;
+    let (url, _) = without_strangers(settings.store.url.expose_secret());
+    let options: PgConnectOptions = url.parse().map_err(|_| CannotStart::StoreUrl)?;
     // A process that hangs in a transaction must not hold rows for longer than it may hold operations.
     let idle = format!("{}s", settings.operations.lease_seconds.clamp(5, 60));
     Ok(options.application_name("freehold").options([("idle_in_transaction_session_timeout", &idle)]))
+}
+
+/// What the driver reads of a URL. Anything else it would tell the log, with its value, which may be a mistyped password.
+const PARAMETERS: [&str; 18] = [
+    "sslmode",
+    "ssl-mode",
+    "sslrootcert",
+    "ssl-root-cert",
+    "ssl-ca",
+    "sslcert",
+    "ssl-cert",
+    "sslkey",
+    "ssl-key",
+    "statement-cache-capacity",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "application_name",
+    "options",
+];
+
+/// The URL with the parameters that are read, and the names of the others.
+fn without_strangers(text: &str) -> (String, Vec<String>) {
+    let Ok(mut url) = Url::parse(text) else { return (text.to_owned(), Vec::new()) };
+    let is_known = |(name, _): &(String, String)| PARAMETERS.contains(&name.as_str()) || name.starts_with("options[");
+    let (known, strangers): (Vec<_>, Vec<_>) = url.query_pairs().into_owned().partition(is_known);
+    if strangers.is_empty() {
+        return (text.to_owned(), Vec::new());
+    }
+    url.query_pairs_mut().clear().extend_pairs(known);
+    (url.into(), strangers.into_iter().map(|(name, _)| name).collect())
 }
 
 fn pool(connections: u32) -> PgPoolOptions {

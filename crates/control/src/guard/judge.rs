@@ -33,10 +33,20 @@ pub struct Facts {
     /// Whether the kernel says that this machine's clock follows a time server, where it says anything.
     pub is_synchronised: Option<bool>,
     pub has_fault_points: bool,
-    /// `PGPASSWORD`, which holds where `store.url` has none.
-    pub store_password: Option<String>,
-    /// `PGSSLMODE`, which holds where `store.url` has none.
-    pub store_sslmode: Option<String>,
+    /// What Nomad is told, by the settings or by the file that they name. None where there is none, or it cannot be read.
+    pub nomad_token: Option<Secret>,
+    /// What holds where `store.url` does not say it.
+    pub environment: StoreEnvironment,
+}
+
+/// libpq's variables.
+#[derive(Debug, Clone, Default)]
+pub struct StoreEnvironment {
+    /// `PGHOSTADDR`, else `PGHOST`.
+    pub host: Option<String>,
+    pub password: Option<String>,
+    pub certificate: Option<String>,
+    pub sslmode: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -94,13 +104,14 @@ fn sealing_key(settings: &Settings, facts: &Facts, reasons: &mut Vec<Reason>) {
 }
 
 fn secrets(settings: &Settings, facts: &Facts, reasons: &mut Vec<Reason>) {
-    let nomad = settings.platform.nomad.as_ref().and_then(|nomad| nomad.token.as_ref());
+    let in_file = settings.platform.nomad.as_ref().is_some_and(|nomad| nomad.token_file.is_some());
+    let token = if in_file { "platform.nomad.token_file" } else { "platform.nomad.token" };
     let password = Store::of(settings, facts).and_then(|store| store.password);
     let said = |secret: &Option<Secret>| secret.as_ref().map(|secret| secret.expose_secret().to_owned());
     for (setting, secret) in [
         ("store.url", password),
         ("audit.stream_secret", said(&settings.audit.stream_secret)),
-        ("platform.nomad.token", nomad.map(|token| token.expose_secret().to_owned())),
+        (token, said(&facts.nomad_token)),
     ] {
         let Some(why) = secret.and_then(|secret| weakness(&secret)) else { continue };
         let what = match setting {
@@ -149,18 +160,21 @@ impl Store {
             let found = url.query_pairs().filter(|(name, _)| wanted.contains(&name.as_ref())).last();
             found.map(|(_, value)| value.into_owned()).filter(|value| !value.is_empty())
         };
-        let host = query(&["host", "hostaddr"]).or_else(|| url.host_str().map(str::to_owned)).unwrap_or_default();
+        let environment = &facts.environment;
+        let host = url.host_str().filter(|host| !host.is_empty()).map(str::to_owned);
+        let host = query(&["host", "hostaddr"]).or(host).or_else(|| environment.host.clone()).unwrap_or_default();
         // The only character of a path that a URL writes otherwise in a host.
         let host = host.replace("%2F", "/").replace("%2f", "/");
         let in_url = url.password().filter(|password| !password.is_empty()).map(decoded);
         Some(Self {
             is_socket: host.starts_with('/'),
             is_loopback: host.is_empty() || is_loopback(&host),
-            password: query(&["password"]).or(in_url).or_else(|| facts.store_password.clone()),
-            has_certificate: query(&["sslcert", "ssl-cert"]).is_some(),
+            password: query(&["password"]).or(in_url).or_else(|| environment.password.clone()),
+            has_certificate: query(&["sslcert", "ssl-cert"]).or_else(|| environment.certificate.clone()).is_some(),
             sslmode: query(&["sslmode", "ssl-mode"])
-                .or_else(|| facts.store_sslmode.clone())
-                .unwrap_or_else(|| "prefer".into()),
+                .or_else(|| environment.sslmode.clone())
+                .unwrap_or_else(|| "prefer".into())
+                .to_ascii_lowercase(),
         })
     }
 }
@@ -221,10 +235,7 @@ fn listeners(settings: &Settings, reasons: &mut Vec<Reason>) {
 
 fn poolers(settings: &Settings, reasons: &mut Vec<Reason>) {
     let Some(platform) = &settings.pooler.platform else { return };
-    if is_loopback(&platform.address) {
-        return;
-    }
-    if is_plain(platform.sslmode()) {
+    if !is_loopback(&platform.address) && is_plain(platform.sslmode()) {
         let rule = Rule::PoolersWithoutTls;
         let what = format!("tenants reach poolers at {} with sslmode {}", platform.address, platform.sslmode());
         let remedy = "name `pooler.platform.certificate` and `pooler.platform.certificate_key`";

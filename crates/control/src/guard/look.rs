@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sqlx::PgPool;
 
-use super::judge::{Facts, StoreFacts};
+use super::judge::{Facts, StoreEnvironment, StoreFacts};
 use super::store;
-use crate::settings::Settings;
+use crate::settings::{Secret, Settings};
 use crate::start::{self, CannotStart};
 
 /// For whoever answers on the same machine.
@@ -22,13 +22,26 @@ pub async fn look(settings: &Settings, pool: Result<&PgPool, &CannotStart>) -> F
     Facts {
         key_is_guessable: start::sealer(settings)
             .map(|sealer| sealer.is_guessable())
-            .map_err(|error| error.to_string()),
+            .map_err(|error| with_causes(&error)),
         store,
+        nomad_token: nomad_token(settings).await,
         is_synchronised: is_synchronised().await,
         // Other builds have none.
         has_fault_points: cfg!(debug_assertions) && var("FREEHOLD_FAULTS").is_some(),
-        store_password: var("PGPASSWORD"),
-        store_sslmode: var("PGSSLMODE"),
+        environment: StoreEnvironment {
+            host: var("PGHOSTADDR").or_else(|| var("PGHOST")),
+            password: var("PGPASSWORD"),
+            certificate: var("PGSSLCERT"),
+            sslmode: var("PGSSLMODE"),
+        },
+    }
+}
+
+async fn nomad_token(settings: &Settings) -> Option<Secret> {
+    let nomad = settings.platform.nomad.as_ref()?;
+    match &nomad.token_file {
+        None => nomad.token.clone(),
+        Some(path) => tokio::fs::read_to_string(path).await.ok().map(|token| token.trim().to_owned().into()),
     }
 }
 

@@ -16,7 +16,7 @@ mod judge;
 mod look;
 mod store;
 
-pub use judge::{Facts, StoreFacts, judge};
+pub use judge::{Facts, StoreEnvironment, StoreFacts, judge};
 pub use look::look;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]

@@ -22,7 +22,7 @@ impl Loaded {
     pub fn effective(&self) -> Vec<Effective> {
         let json = serde_json::to_value(&self.settings).unwrap_or_default();
         let mut found = Vec::new();
-        walk("", &keys::tree(), &json, Some(&self.given), &mut found);
+        walk("", keys::tree(), &json, Some(&self.origins), &mut found);
         found
     }
 }
@@ -77,5 +77,8 @@ fn inner(given: Option<&Value>) -> Option<&Map<String, Value>> {
 fn text(json: &Json) -> String {
     let text = json.as_str().map_or_else(|| json.to_string(), str::to_owned);
     // Nothing keeps anybody from putting a password into an address that is no secret by its name.
-    super::load::without_passwords(&text)
+    match text.contains(char::is_control) {
+        true => super::unknown::readable(&text),
+        false => super::load::without_passwords(&text),
+    }
 }

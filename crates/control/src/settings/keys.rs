@@ -1,5 +1,7 @@
 //! Every setting by its name, from the schema: for who prints them, and for who looks for the one that was meant.
 
+use std::sync::LazyLock;
+
 use serde_json::Value as Json;
 
 use super::schema;
@@ -91,8 +93,9 @@ pub(crate) fn names() -> Vec<String> {
     tree().names()
 }
 
-pub(super) fn tree() -> Node {
-    node(&schema::plain())
+pub(super) fn tree() -> &'static Node {
+    static TREE: LazyLock<Node> = LazyLock::new(|| node(&schema::plain()));
+    &TREE
 }
 
 pub(super) fn all() -> Vec<Key> {

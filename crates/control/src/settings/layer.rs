@@ -1,5 +1,6 @@
 //! One source of settings: what it says, and for each value that it is the one who says it.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Read;
 use std::path::Path;
@@ -7,23 +8,29 @@ use std::path::Path;
 use config::{Map, Value, ValueKind};
 
 use super::keys::{Node, Table};
+use super::unknown;
 
 pub(super) const PREFIX: &str = "FREEHOLD__";
 /// More than any secret takes. What is longer is another file.
 const SECRET_MAX: u64 = 64 * 1024;
+/// More than any settings take.
+const FILE_MAX: u64 = 1024 * 1024;
+/// Deeper than any setting.
+const DEPTH_MAX: usize = 8;
 
-#[derive(Debug, Default)]
+/// Secrets are plain in it: nothing shows it.
+#[derive(Default)]
 pub(super) struct Layer(pub Map<String, Value>);
 
 /// A settings file. Errors quote nothing of it: it may hold secrets.
 pub(super) fn file(path: &Path) -> Result<Layer, String> {
-    let origin = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|error| format!("{origin}: {error}"))?;
+    let origin = unknown::readable(&path.display().to_string());
+    let text = read(path, FILE_MAX)?;
     let table: toml::Table = toml::from_str(&text).map_err(|error| {
         let before = error.span().and_then(|span| text.get(..span.start));
         let line = before.map(|before| before.matches('\n').count() + 1);
         let line = line.map(|line| format!(", line {line}")).unwrap_or_default();
-        format!("{origin}{line}: {}", error.message())
+        format!("{origin}{line}: {}", unknown::short(error.message()))
     })?;
     Ok(Layer(table.into_iter().map(|(name, said)| (name, value(&origin, said))).collect()))
 }
@@ -46,17 +53,30 @@ fn value(origin: &String, said: toml::Value) -> Value {
 /// `FREEHOLD__STORE__URL`. Values are text: whoever reads them makes numbers of them, where numbers are wanted.
 pub(super) fn variables(all: &[(OsString, OsString)], known: &Node, problems: &mut Vec<String>) -> Layer {
     let mut layer = Layer::default();
-    let mut named: Vec<(&str, &OsString)> =
-        all.iter().filter_map(|(name, said)| Some((name.to_str()?, said))).collect();
+    let mut seen: BTreeMap<Vec<String>, &str> = BTreeMap::new();
+    // What is not UTF-8 in a name is in no setting's.
+    let mut named: Vec<_> = all.iter().map(|(name, said)| (name.to_string_lossy(), said)).collect();
     named.sort();
-    for (name, said) in named {
-        let Some(rest) = name.strip_prefix(PREFIX) else { continue };
+    for (name, said) in &named {
+        let Some(rest) = name.strip_prefix(PREFIX) else {
+            problems.extend(almost(name, known));
+            continue;
+        };
+        let origin = unknown::short(name);
         let Some(said) = said.to_str() else {
-            problems.push(format!("{name} is not UTF-8"));
+            problems.push(format!("{origin} is not UTF-8"));
             continue;
         };
         let path: Vec<String> = rest.split("__").map(str::to_ascii_lowercase).collect();
-        let origin = name.to_owned();
+        if path.len() > DEPTH_MAX {
+            problems.push(unknown::said(&origin, &path.join("."), &known.names()));
+            continue;
+        }
+        if let Some(other) = seen.insert(path.clone(), name) {
+            let other = unknown::short(other);
+            problems.push(format!("{origin} and {other} say the same setting; leave one out"));
+            continue;
+        }
         let text = |text: &str| Value::new(Some(&origin), ValueKind::String(text.to_owned()));
         let said = match at(known, &path) {
             Place::Tables(name) => {
@@ -74,6 +94,14 @@ pub(super) fn variables(all: &[(OsString, OsString)], known: &Node, problems: &m
         }
     }
     layer
+}
+
+/// `FREEHOLD_STORE__URL` would be read by nobody.
+fn almost(name: &str, known: &Node) -> Option<String> {
+    let path = name.strip_prefix("FREEHOLD_").filter(|rest| rest.contains("__"))?;
+    let names = known.names();
+    let nearest = unknown::variable(unknown::nearest(&path.to_ascii_lowercase().replace("__", "."), &names));
+    Some(format!("{}: settings begin with {PREFIX}; the nearest is {nearest}", unknown::short(name)))
 }
 
 /// Of any name.
@@ -156,6 +184,19 @@ impl Layer {
     }
 }
 
+/// The same tables and lists, in which nobody finds what was said.
+pub(super) fn origins(value: &Value) -> Value {
+    let origin = value.origin().map(str::to_owned);
+    let kind = match &value.kind {
+        ValueKind::Table(table) => {
+            ValueKind::Table(table.iter().map(|(name, value)| (name.clone(), origins(value))).collect())
+        }
+        ValueKind::Array(items) => ValueKind::Array(items.iter().map(origins).collect()),
+        _ => ValueKind::Nil,
+    };
+    Value::new(origin.as_ref(), kind)
+}
+
 fn open_files(said: &mut Map<String, Value>, known: &Table, path: &str, problems: &mut Vec<String>) {
     for (name, file) in known.secrets() {
         // Where the file is a setting itself, its reader opens it, each time anew.
@@ -185,17 +226,23 @@ fn open_files(said: &mut Map<String, Value>, known: &Table, path: &str, problems
 
 /// Without the end of its last line, and with its name.
 pub(super) fn content(path: &Path) -> Result<(String, String), String> {
-    let name = path.display().to_string();
-    let mut text = String::new();
-    let file = std::fs::File::open(path).map_err(|error| format!("{name}: {error}"))?;
-    let length = file.take(SECRET_MAX + 1).read_to_string(&mut text).map_err(|error| format!("{name}: {error}"))?;
-    if length as u64 > SECRET_MAX {
-        return Err(format!("{name} has more than {SECRET_MAX} bytes: is it the right file?"));
-    }
+    let name = unknown::readable(&path.display().to_string());
+    let mut text = read(path, SECRET_MAX)?;
     text.truncate(text.trim_end_matches(['\n', '\r']).len());
     match text.is_empty() {
         true => Err(format!("{name} is empty")),
         false => Ok((text, name)),
+    }
+}
+
+fn read(path: &Path, max: u64) -> Result<String, String> {
+    let name = unknown::readable(&path.display().to_string());
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(|error| format!("{name}: {error}"))?;
+    let length = file.take(max + 1).read_to_string(&mut text).map_err(|error| format!("{name}: {error}"))?;
+    match length as u64 > max {
+        true => Err(format!("{name} has more than {max} bytes: is it the right file?")),
+        false => Ok(text),
     }
 }
 

@@ -42,12 +42,11 @@ pub enum Became {
 
 impl fmt::Display for Translated {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = unknown::short(&self.name);
         match &self.became {
-            Became::Setting { setting } => write!(f, "{} became {setting}", self.name),
-            Became::Overridden { setting, by } => {
-                write!(f, "{} would be {setting}, which {by} says already", self.name)
-            }
-            Became::Nobody { because } => write!(f, "{} is accepted, and read by nobody: {because}", self.name),
+            Became::Setting { setting } => write!(f, "{name} became {setting}"),
+            Became::Overridden { setting, by } => write!(f, "{name} would be {setting}, which {by} says already"),
+            Became::Nobody { because } => write!(f, "{name} is accepted, and read by nobody: {because}"),
         }
     }
 }
@@ -192,12 +191,17 @@ impl Names {
         if let Some(ValueKind::Table(compat)) = file.0.get_mut("compat").map(|value| &mut value.kind) {
             let theirs = |name: &String| name.starts_with(|first: char| first.is_ascii_uppercase());
             let names: Vec<String> = compat.keys().filter(|name| theirs(name)).cloned().collect();
+            let known: Vec<String> = NAMES.iter().map(|(name, _)| (*name).to_owned()).collect();
             for name in names {
                 let Some(value) = compat.remove(&name) else { continue };
                 let source = value.origin().unwrap_or_default().to_owned();
                 let Some(becomes) = of(&name) else {
-                    let known: Vec<String> = NAMES.iter().map(|(name, _)| (*name).to_owned()).collect();
+                    if problems.len() >= unknown::TOLD_MAX {
+                        problems.push(name);
+                        continue;
+                    }
                     let nearest = unknown::nearest(&name, &known);
+                    let name = unknown::short(&name);
                     problems.push(format!("{source}: there is no compat.{name}; the nearest is compat.{nearest}"));
                     continue;
                 };
@@ -217,7 +221,9 @@ impl Names {
             }
             match text.to_str() {
                 Some(text) => {
-                    let (name, text) = (name.to_owned(), text.trim().to_owned());
+                    // A password may end in a space.
+                    let text = if becomes == Becomes::Store(Part::Password) { text } else { text.trim() };
+                    let (name, text) = (name.to_owned(), text.to_owned());
                     said.push(Said { name, source: "the environment".into(), text, becomes });
                 }
                 None => problems.push(format!("{name} is not UTF-8")),
@@ -227,12 +233,13 @@ impl Names {
         Self { said }
     }
 
-    /// What they say, as settings. Each value's origin is the name.
-    pub fn layer(&self, problems: &mut Vec<String>) -> Layer {
+    /// What they say, as settings. Each value's origin is the name. What somebody stronger says already need make no sense here.
+    pub fn layer(&self, is_said: impl Fn(&str) -> bool, problems: &mut Vec<String>) -> Layer {
         let mut layer = Layer::default();
         for said in &self.said {
             let value = match said.becomes {
                 Becomes::Setting(setting) => Some((setting, said.text.clone())),
+                Becomes::Environment if is_said("environment") => None,
                 Becomes::Environment => match environment(&said.text) {
                     Ok(environment) => Some(("environment", environment.to_owned())),
                     Err(why) => {
@@ -245,6 +252,9 @@ impl Names {
             if let Some((setting, text)) = value {
                 put(&mut layer, setting, &said.name, text);
             }
+        }
+        if is_said("store.url") || is_said("store.url_file") {
+            return layer;
         }
         match self.store_url() {
             Ok(Some((name, url))) => put(&mut layer, "store.url", &name, url),
@@ -348,12 +358,17 @@ fn environment(text: &str) -> Result<&'static str, String> {
 }
 
 fn taken(whole: &Layer, setting: &str, name: &str) -> Became {
-    let path: Vec<&str> = setting.split('.').collect();
-    let by = whole.get(&path).and_then(Value::origin).unwrap_or_default();
+    let origin = |setting: &str| {
+        let path: Vec<&str> = setting.split('.').collect();
+        whole.get(&path).and_then(Value::origin).map(str::to_owned)
+    };
+    // A secret may come from a file, and what names a file may find the secret itself.
+    let others = [format!("{setting}_file"), setting.trim_end_matches("_file").to_owned()];
+    let by = origin(setting).or_else(|| others.iter().find_map(|other| origin(other))).unwrap_or_default();
     let setting = setting.to_owned();
     match by == name {
         true => Became::Setting { setting },
-        false => Became::Overridden { setting, by: by.to_owned() },
+        false => Became::Overridden { setting, by },
     }
 }
 

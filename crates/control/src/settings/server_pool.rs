@@ -38,7 +38,7 @@ pub struct ServerPool {
     /// What containers are made from; `name@sha256:…` says exactly what.
     #[serde(default)]
     pub image: Option<String>,
-    /// With the next, for a registry that asks.
+    /// For a registry that asks, with `server_pool.registry_password_file`.
     #[serde(default)]
     pub registry_username: Option<String>,
     /// Read whenever a server is made or updated.
@@ -303,7 +303,6 @@ impl Placement {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::settings::Settings;
 
     const HEAD: &str =

@@ -5,6 +5,12 @@ use config::{Value, ValueKind};
 
 use super::keys::Node;
 use super::layer::{Layer, PREFIX};
+use super::load::without_passwords;
+
+/// So many problems are told. Who has more has another file than was meant.
+pub(super) const TOLD_MAX: usize = 40;
+/// More than any name has; of texts of somebody else's, this much is shown.
+const SHOWN_MAX: usize = 120;
 
 pub(super) fn find(layer: &Layer, known: &Node, problems: &mut Vec<String>) {
     let mut found = Vec::new();
@@ -17,13 +23,53 @@ pub(super) fn find(layer: &Layer, known: &Node, problems: &mut Vec<String>) {
     }
     let names = known.names();
     for (origin, path) in found {
-        let nearest = nearest(&path, &names);
-        let variable = match origin.starts_with(PREFIX) && !nearest.contains('*') {
-            true => format!(" ({PREFIX}{})", nearest.to_ascii_uppercase().replace('.', "__")),
-            false => String::new(),
-        };
-        problems.push(format!("{origin}: there is no setting {path}; the nearest is {nearest}{variable}"));
+        // Looking for the nearest takes time, and nobody is told.
+        problems.push(if problems.len() < TOLD_MAX { said(&origin, &path, &names) } else { path });
     }
+}
+
+/// The first few, and how many more there are.
+pub(super) fn told(mut problems: Vec<String>) -> Vec<String> {
+    let more = problems.len().saturating_sub(TOLD_MAX);
+    if more > 0 {
+        problems.truncate(TOLD_MAX);
+        problems.push(format!("and {more} more"));
+    }
+    problems
+}
+
+pub(super) fn said(origin: &str, path: &str, names: &[String]) -> String {
+    let nearest = nearest(path, names);
+    let of_environment = match origin.starts_with(PREFIX) && !nearest.contains('*') {
+        true => format!(" ({})", variable(nearest)),
+        false => String::new(),
+    };
+    format!("{origin}: there is no setting {}; the nearest is {nearest}{of_environment}", short(path))
+}
+
+pub(super) fn variable(path: &str) -> String {
+    format!("{PREFIX}{}", path.to_ascii_uppercase().replace('.', "__"))
+}
+
+/// Of somebody else's text: on one line, and without what looks like a password.
+pub(super) fn readable(text: &str) -> String {
+    let mut readable = String::new();
+    for character in without_passwords(text).chars() {
+        // Quotes and backslashes are nothing to be afraid of.
+        match character.is_ascii_graphic() {
+            true => readable.push(character),
+            false => readable.extend(character.escape_debug()),
+        }
+    }
+    readable
+}
+
+/// The same, and not too much of it.
+pub(super) fn short(text: &str) -> String {
+    let whole = without_passwords(text);
+    let cut: String = whole.chars().take(SHOWN_MAX).collect();
+    let more = if cut.len() < whole.len() { "…" } else { "" };
+    format!("{}{more}", readable(&cut))
 }
 
 /// Adds origin and path of everything that is unknown.
@@ -68,9 +114,10 @@ fn all(path: &str, value: &Value, found: &mut Vec<(String, String)>) {
 pub(super) fn nearest<'a>(path: &str, names: &'a [String]) -> &'a str {
     const ELSEWHERE: usize = 3;
     let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
+    let path: String = path.chars().take(SHOWN_MAX).collect();
     let distance = |name: &&String| {
-        let whole = strsim::damerau_levenshtein(path, name);
-        let part = strsim::damerau_levenshtein(&last(path), &last(name)) + ELSEWHERE;
+        let whole = strsim::osa_distance(&path, name);
+        let part = strsim::osa_distance(&last(&path), &last(name)) + ELSEWHERE;
         (whole.min(part), whole)
     };
     names.iter().min_by_key(distance).map_or("", String::as_str)
@@ -114,7 +161,7 @@ fn wrong(
                 wrong(&path, None, node, has_variable, problems);
             }
             (None, Node::Value(value)) if table.required.contains(name) => {
-                let variable = format!("{PREFIX}{}", path.to_ascii_uppercase().replace('.', "__"));
+                let variable = variable(&path);
                 problems.push(match (has_variable, value.is_secret) {
                     (true, true) => format!("{path} is required: in the settings file, {variable} or {variable}_FILE"),
                     (true, false) => format!("{path} is required: in the settings file, or {variable}"),

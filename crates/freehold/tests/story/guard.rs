@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output};
 
-use freehold_testkit::{ADMIN, ADMIN_PASSWORD, Cluster, Directory, Port, Running, http_client};
+use freehold_testkit::{Cluster, Directory, Port, Running, http_client};
 
 use crate::common::{BINARY, exits, stderr, stdout, until};
 
@@ -99,12 +99,19 @@ async fn story_what_is_fit_for_production_starts_and_what_is_accepted_is_said() 
     let answer = stdout(&exits(world.cli(&["check", "production"], &[]), 0));
     assert!(answer.contains("nothing is against production"), "{answer}");
 
-    let admin = world.store.dsn_with(ADMIN, ADMIN_PASSWORD, "control");
-    world.write("settings.toml", &text(admin.clone(), ""), 0o600);
+    let admin = world.store.connect("postgres").await;
+    admin.batch_execute(&format!("CREATE ROLE chief LOGIN SUPERUSER PASSWORD '{PASSWORD}'")).await.unwrap();
+    // A parameter that is mistyped, and a driver that would tell the log what it does not know.
+    let chief = format!("{}&pasword=hunter22", world.store.dsn_with("chief", PASSWORD, "control"));
+    world.write("settings.toml", &text(chief.clone(), ""), 0o600);
     let said = stderr(&exits(world.cli(&["serve"], &[]), 3));
-    assert!(said.contains("store_superuser: admin, the role of store.url, is a superuser"), "{said}");
-    world.write("settings.toml", &text(admin, "[compat]\naccept = [\"store_superuser\"]\n"), 0o600);
-    let mut serve = Running::spawn(&mut world.command(&["serve"]), &world.directory.path().join("output"));
+    assert!(said.contains("store_superuser: chief, the role of store.url, is a superuser"), "{said}");
+    let events = "stream_url = \"http://127.0.0.1:9/hunter22\"\nstream_secret = \"9f3c1b7a5d2e8f604b6c7d8e9f0a1b2c\"";
+    let more = format!("[compat]\naccept = [\"store_superuser\"]\n[audit]\n{events}\n");
+    world.write("settings.toml", &text(chief, &more), 0o600);
+    let mut command = world.command(&["serve"]);
+    command.env("FREEHOLD_LOG", "trace");
+    let mut serve = Running::spawn(&mut command, &world.directory.path().join("output"));
     let http = http_client();
     until("serve is ready", async || {
         match http.get(format!("http://127.0.0.1:{}/health/ready", world.port.number)).send().await {
@@ -113,8 +120,14 @@ async fn story_what_is_fit_for_production_starts_and_what_is_accepted_is_said() 
         }
     })
     .await;
-    assert!(serve.output().contains("accepted in production"), "{}", serve.output());
     assert!(serve.ended().is_none());
+    let output = serve.output();
+    assert!(output.contains("accepted in production") && output.contains("nobody reads these parameters"), "{output}");
+    let key = std::fs::read_to_string(world.directory.path().join("sealing.key")).unwrap();
+    for secret in ["hunter22", PASSWORD, "9f3c1b7a5d2e8f604b6c7d8e9f0a1b2c", key.trim()] {
+        let line = output.lines().find(|line| line.contains(secret));
+        assert!(line.is_none(), "a secret in the log: {line:?}");
+    }
 }
 
 #[tokio::test]

@@ -42,11 +42,15 @@ fn facts() -> Facts {
     Facts {
         key_is_guessable: Ok(false),
         store: Ok(StoreFacts { role: "freehold".into(), is_superuser: false, clock_ahead_ms: 40 }),
+        nomad_token: Some("5b8a8a4c-0c1d-4f7e-9a3b-2d6e8f1c7a90".to_owned().into()),
         is_synchronised: None,
         has_fault_points: false,
-        store_password: None,
-        store_sslmode: None,
+        environment: StoreEnvironment::default(),
     }
+}
+
+fn with(environment: StoreEnvironment) -> Facts {
+    Facts { environment, ..facts() }
 }
 
 fn store(is_superuser: bool, clock_ahead_ms: i64) -> Facts {
@@ -82,16 +86,24 @@ fn faults() -> Vec<(Rule, Settings, Facts)> {
     ] {
         faults.push((rule, settings(&[(key, value)]), facts()));
     }
+    let typed = Facts { nomad_token: Some("changeme-changeme".to_owned().into()), ..facts() };
     let token = [("platform.nomad.token_file", ""), ("platform.nomad.token", "\"changeme-changeme\"")];
-    faults.push((Rule::SecretGuessable, settings(&token), facts()));
+    faults.push((Rule::SecretGuessable, settings(&token), typed.clone()));
+    faults.push((Rule::SecretGuessable, settings(&[]), typed));
+    let beside = [("pooler.platform.address", "\"127.0.0.1\""), ("pooler.platform.server_ca", "")];
+    faults.push((Rule::PoolerServersWithoutTls, settings(&beside), facts()));
     let without = [("store.url", "\"postgres://freehold@127.0.0.1/c\"")];
     faults.push((
         Rule::SecretGuessable,
         settings(&without),
-        Facts { store_password: Some("postgres".into()), ..facts() },
+        with(StoreEnvironment { password: Some("postgres".into()), ..StoreEnvironment::default() }),
     ));
     let silent = [("store.url", "\"postgres://freehold:Vq7xkD2mPz9wLb4t@db.internal/c\"")];
-    faults.push((Rule::StoreWithoutTls, settings(&silent), Facts { store_sslmode: Some("allow".into()), ..facts() }));
+    let allow = StoreEnvironment { sslmode: Some("allow".into()), ..StoreEnvironment::default() };
+    faults.push((Rule::StoreWithoutTls, settings(&silent), with(allow)));
+    let nowhere = [("store.url", "\"postgres:///c?user=freehold&password=Vq7xkD2mPz9wLb4t\"")];
+    let elsewhere = StoreEnvironment { host: Some("db.internal".into()), ..StoreEnvironment::default() };
+    faults.push((Rule::StoreWithoutTls, settings(&nowhere), with(elsewhere)));
     for (rule, facts) in [
         (Rule::SealingKey, Facts { key_is_guessable: Err("there is no key file k".into()), ..facts() }),
         (Rule::SecretGuessable, Facts { key_is_guessable: Ok(true), ..facts() }),
@@ -118,6 +130,7 @@ fn guard_lets_what_is_fit_for_production_start() {
         ("platform.nomad.url", "\"http://127.0.0.1:4646\""),
         ("pooler.platform.plane_url", "\"http://localhost:8400\""),
         ("pooler.platform.server_tls", "\"verified\""),
+        ("pooler.platform.address", "\"127.0.0.1\""),
         ("listen", "\"[::1]:8400\""),
     ] {
         assert_eq!(judge(&settings(&[(key, value)]), &facts()), [], "{key} = {value}");

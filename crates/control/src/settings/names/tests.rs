@@ -142,3 +142,146 @@ fn names_that_cannot_be_taken_are_refused_with_the_nearest() {
         assert!(error.contains(why) && !error.contains("hunter22"), "{why}: {error}");
     }
 }
+
+/// What a name of the issue, or of the documents that it is from, becomes where nobody stronger says it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Wanted {
+    Is(&'static str),
+    Nobody,
+}
+
+use Wanted::{Is, Nobody};
+
+const STORES: [&[&str]; 3] = [
+    &["DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD", "DB_SSL_MODE"],
+    &["DATABASE__HOST", "DATABASE__PORT", "DATABASE__DATABASE", "DATABASE__USERNAME", "DATABASE__PASSWORD"],
+    &["DATABASE__HOST", "DATABASE__NAME", "DATABASE__USER", "DATABASE__PASSWORD"],
+];
+
+const OTHERS: [(&str, Wanted); 34] = [
+    ("PROVISION_DB_HOST", Nobody),
+    ("PROVISION_DB_PORT", Nobody),
+    ("PROVISION_DB_NAME", Nobody),
+    ("PROVISION_DB_USER", Nobody),
+    ("PROVISION_DB_PASSWORD", Nobody),
+    ("PROVISION_DB_SSL_MODE", Nobody),
+    ("PROVISION_DB_*", Nobody),
+    ("DB_POOL_MAX_INSTANCES", Is("server_pool.capacity")),
+    ("DB_POOL_CPU_LIMIT", Is("server_pool.cpus")),
+    ("DB_POOL_MEMORY_LIMIT", Is("server_pool.memory")),
+    ("DB_POOL_*", Nobody),
+    ("INSTANCE_SECRET_ENCRYPTION_KEY", Is("secrets.key")),
+    ("VAULT__ENABLED", Nobody),
+    ("VAULT__URL", Nobody),
+    ("VAULT__TOKEN", Nobody),
+    ("VAULT__*", Nobody),
+    ("VAULT_ROOT_TOKEN", Nobody),
+    ("JWT_SECRET", Nobody),
+    ("JWT_EXPIRES_IN", Nobody),
+    ("JWT__SECRET_KEY", Nobody),
+    ("JWT_*", Nobody),
+    ("AUTH__JWT_SECRET_KEY", Nobody),
+    ("AUTH__*", Nobody),
+    ("SECRET_KEY", Nobody),
+    ("CORS_ORIGIN", Nobody),
+    ("RATE_LIMIT_WINDOW_MS", Nobody),
+    ("RATE_LIMIT_MAX_REQUESTS", Nobody),
+    ("RATE_LIMIT_*", Nobody),
+    ("ENVIRONMENT", Is("environment")),
+    ("AUTO_MIGRATE", Is("store.migrate")),
+    ("NOMAD_ADDR", Is("platform.nomad.url")),
+    ("NOMAD_TOKEN", Is("platform.nomad.token")),
+    ("PGCAT_ADMIN_PASSWORD", Nobody),
+    ("PGCAT_ADMIN_*", Nobody),
+];
+
+const POOL: &str =
+    "[platform.process]\ndata_dir = \"/d\"\n[[server_pool]]\nname = \"a\"\nplatform = \"process\"\npostgres = 18\n";
+
+fn value_of(name: &str, secret: &str) -> String {
+    match name {
+        "DB_PORT" | "DATABASE__PORT" => "5433",
+        "DB_SSL_MODE" => "verify-full",
+        "DB_POOL_MAX_INSTANCES" => "30",
+        "DB_POOL_CPU_LIMIT" => "1.5",
+        "DB_POOL_MEMORY_LIMIT" => "4G",
+        "INSTANCE_SECRET_ENCRYPTION_KEY" => KEY,
+        "ENVIRONMENT" => "staging",
+        "AUTO_MIGRATE" => "true",
+        "NOMAD_ADDR" => "https://nomad:4646",
+        _ => secret,
+    }
+    .to_owned()
+}
+
+proptest::proptest! {
+    /// Each is told once, as what it became, wherever it stands and whatever else is said; what it holds is not.
+    #[test]
+    fn names_of_other_platforms_are_each_told_as_what_they_became(
+        store in proptest::sample::select(&STORES[..]),
+        others in proptest::sample::subsequence(&OTHERS[..], 0..=OTHERS.len()),
+        end in "[A-Z][A-Z_]{2,12}",
+        secret in "[b-z]{24}",
+        in_file in proptest::collection::vec(proptest::bool::ANY, 40),
+        stronger: [bool; 3],
+    ) {
+        let mut wanted: Vec<(String, Wanted)> = store.iter().map(|name| ((*name).to_owned(), Is("store.url"))).collect();
+        let ended = |name: &str| name.strip_suffix('*').map_or(name.to_owned(), |start| format!("{start}{end}X"));
+        wanted.extend(others.iter().map(|(name, wanted)| (ended(name), *wanted)));
+        let mut file = String::from("[compat]\nvariables = true\n");
+        let mut of_environment = Vec::new();
+        for ((name, _), in_file) in wanted.iter().zip(in_file) {
+            match in_file {
+                true => file.push_str(&format!("{name} = \"{}\"\n", value_of(name, &secret))),
+                false => of_environment.push((name.clone(), value_of(name, &secret))),
+            }
+        }
+        file.push_str(POOL);
+        let [url, environment, key] = stronger;
+        let mut above = Vec::new();
+        if url {
+            above.push(("store.url", "FREEHOLD__STORE__URL", "postgres://above"));
+        }
+        if environment {
+            above.push(("environment", "FREEHOLD__ENVIRONMENT", "development"));
+        }
+        if key || !wanted.iter().any(|(name, _)| name == "INSTANCE_SECRET_ENCRYPTION_KEY") {
+            above.push(("secrets.key", "FREEHOLD__SECRETS__KEY_FILE", "/k"));
+        }
+        let variables: Vec<(&str, &str)> = of_environment.iter().map(|(name, text)| (name.as_str(), text.as_str()))
+            .chain(above.iter().map(|(_, name, text)| (*name, *text))).collect();
+        let loaded = load(&file, &variables).unwrap();
+        for (name, wanted) in &wanted {
+            let told: Vec<&Translated> = loaded.translated.iter().filter(|told| told.name == *name).collect();
+            proptest::prop_assert_eq!(told.len(), 1, "{}: {:?}", name, loaded.translated);
+            let by = |setting: &str| above.iter().find(|(above, ..)| *above == setting).map(|(_, name, _)| (*name).to_owned());
+            match (wanted, &told[0].became) {
+                (Nobody, Became::Nobody { because }) => proptest::prop_assert!(!because.is_empty()),
+                (Is(wanted), became) => proptest::prop_assert_eq!(became, &by(wanted).map_or_else(
+                    || setting(wanted), |by| Became::Overridden { setting: (*wanted).to_owned(), by })),
+                (Nobody, became) => proptest::prop_assert!(false, "{}: {:?}", name, became),
+            }
+        }
+        proptest::prop_assert_eq!(loaded.translated.len(), wanted.len());
+        let said: String = loaded.translated.iter().map(|told| format!("{told} {told:?}\n")).collect();
+        let told = format!("{said} {loaded:?} {:?}", loaded.effective());
+        proptest::prop_assert!(!told.contains(&secret) && !told.contains(KEY), "{}", told);
+    }
+}
+
+/// Somebody else's names need make no sense where nobody reads them.
+#[test]
+fn names_that_are_overridden_may_be_incomplete() {
+    let text = format!(
+        "environment = \"production\"\n[store]\nurl = \"postgres://own\"\n[secrets]\nkey = \"{KEY}\"\n[compat]\nvariables = true\n"
+    );
+    let variables = [("DB_PASSWORD", "hunter22"), ("ENVIRONMENT", "moon")];
+    let loaded = load(&text, &variables).unwrap();
+    assert_eq!(loaded.settings.store.url.expose_secret(), "postgres://own");
+    for name in ["DB_PASSWORD", "ENVIRONMENT"] {
+        assert!(
+            matches!(became(&loaded, name), Became::Overridden { by, .. } if by.ends_with("freehold.toml")),
+            "{name}"
+        );
+    }
+}
