@@ -11,6 +11,7 @@ use crate::server::ServerKind;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
+    /// What it is called.
     pub name: PlanName,
     /// Orders upgrades: a higher rank is an upgrade.
     #[serde(default)]

@@ -5,6 +5,7 @@
 
 pub mod audit;
 pub mod edge;
+pub mod guard;
 pub mod health;
 pub mod http;
 pub mod key;

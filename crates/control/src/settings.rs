@@ -1,109 +1,171 @@
 //! What an operator declares, from a TOML file and the environment (`FREEHOLD__STORE__URL`).
 //!
-//! Unknown keys are errors. Absent: defaults for secrets; what is secret is read from a file or the environment.
+//! What each is for stands at its field, from which `docs/settings.md` and `docs/settings.schema.json` are made. Unknown keys
+//! are errors. Absent: defaults for secrets; what is secret is read from a file or the environment.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use freehold_api::id::{PlanName, TemplateName};
+use freehold_api::id::TemplateName;
 use freehold_api::plan::Plan;
-use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 mod audit;
 mod compat;
+mod edge;
+mod effective;
+mod keys;
+mod layer;
+mod load;
+mod names;
 mod platform;
 mod pooler;
 mod pooler_platform;
+mod reference;
+mod schema;
+mod secret;
 mod server_pool;
 mod size;
+mod unknown;
 mod watch;
 
 pub use audit::Audit;
 pub use compat::{Compat, Environment, PGCAT_REFUSED};
+pub use edge::{Edge, EdgeKind};
+pub use effective::Effective;
+#[cfg(test)]
+pub(crate) use keys::names;
+pub(crate) use load::listed;
+pub use load::{BadSettings, Loaded, Sources};
+pub use names::{Became, Translated};
 pub use platform::{DockerPlatform, NomadPlatform, Platforms, ProcessPlatform};
 pub use pooler::Pooler;
 pub use pooler_platform::{PoolerPlatform, ServerTls};
+pub use reference::{page, schema_text};
+pub use secret::Secret;
 pub use server_pool::{Placement, ServerPool, Servers, check_limits};
 pub use size::{Ports, Size};
 pub use watch::{Health, Stats};
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// What is too dangerous for production is refused there.
+    /// What is too dangerous for production is refused there; `freehold dev` is development unless told.
     #[serde(default)]
     pub environment: Environment,
     /// Where the API listens.
     #[serde(default = "default_listen")]
+    #[schema(value_type = String, format = "address:port")]
     pub listen: SocketAddr,
+    /// The control store; `freehold dev` has its own.
     pub store: Store,
+    /// The sealing key, one way or the other; `freehold dev` has its own.
+    #[serde(default)]
     pub secrets: Secrets,
+    /// Databases made before anybody asks.
     #[serde(default)]
     pub stock: Stock,
+    /// Deadlines and graces of tenants.
     #[serde(default)]
     pub tenants: Tenants,
+    /// What [templates](templates.md) may do.
     #[serde(default)]
     pub templates: Templates,
+    /// Durable work.
     #[serde(default)]
     pub operations: Operations,
+    /// Limits of requests.
     #[serde(default)]
     pub http: Http,
-    /// The plans on offer. None: one built-in plan, `standard`.
+    /// The [plans](plans.md) on offer. None: one built-in plan, `standard`.
     #[serde(default, rename = "plan")]
     pub plans: Vec<Plan>,
-    /// Where servers of pools run.
+    /// Where servers of pools run: [platforms.md](platforms.md).
     #[serde(default)]
     pub platform: Platforms,
-    /// Servers that Freehold makes by itself.
+    /// Servers that Freehold makes by itself: [server-pools.md](server-pools.md).
     #[serde(default, rename = "server_pool")]
     pub server_pools: Vec<ServerPool>,
+    /// All servers.
     #[serde(default)]
     pub servers: Servers,
+    /// What the plans do not say of [poolers](poolers.md).
     #[serde(default)]
     pub pooler: Pooler,
-    /// What is dangerous, and yet needed by whoever says so.
+    /// What is dangerous, and yet needed by whoever says so; and [names of other platforms](#names-of-other-platforms).
     #[serde(default)]
     pub compat: Compat,
+    /// Which servers new tenants are put on.
     #[serde(default)]
     pub placement: Placement,
+    /// How servers are [looked at](health.md).
     #[serde(default)]
     pub health: Health,
+    /// How often is counted.
     #[serde(default)]
     pub stats: Stats,
+    /// Where the [audit's chain](audit.md) is anchored, how long it is kept, and who else gets it.
     #[serde(default)]
     pub audit: Audit,
-    /// Compatibility surfaces. Off unless declared.
+    /// Compatibility surfaces. Off unless declared; each kind once.
     #[serde(default, rename = "edge")]
     pub edges: Vec<Edge>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Store {
-    /// `postgres://user:password@host:port/database` of the control store.
-    pub url: SecretString,
+    /// `postgres://user:password@host:port/database`.
+    pub url: Secret,
     /// Connections that this process may open to it.
     #[serde(default = "default_store_connections")]
     pub connections: u32,
+    /// Whether `freehold serve` brings its schema to this version before anything else, as its `--migrate` does.
+    #[serde(default)]
+    pub migrate: bool,
 }
 
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct Secrets {
-    /// The file with the sealing key: base64 of 32 bytes, readable by its owner only.
-    pub key_file: PathBuf,
+    /// The sealing key itself, base64 of 32 bytes: for where the environment is the only way.
+    pub key: Option<Secret>,
+    /// The file with the sealing key: base64 of 32 bytes, mode 0600.
+    #[schema(value_type = Option<String>, format = "path")]
+    pub key_file: Option<PathBuf>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+/// Where the sealing key is.
+#[derive(Debug, Clone, Copy)]
+pub enum SealingKey<'a> {
+    File(&'a Path),
+    Given(&'a Secret),
+}
+
+impl Secrets {
+    pub fn sealing_key(&self) -> Result<SealingKey<'_>, String> {
+        match (&self.key_file, &self.key) {
+            (Some(file), None) => Ok(SealingKey::File(file)),
+            (None, Some(key)) => Ok(SealingKey::Given(key)),
+            (Some(_), Some(_)) => Err("key and key_file are both there; leave one out".into()),
+            (None, None) => {
+                Err("key_file is required: the file with the sealing key, base64 of 32 bytes, mode 0600".into())
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Stock {
-    /// Databases kept ready per template on each shared server.
+    /// Databases kept ready per template in use, on each shared server.
     pub per_template: u32,
-    /// Overrides by template.
+    /// The same for one template.
+    #[schema(value_type = BTreeMap<String, u32>)]
     pub templates: BTreeMap<TemplateName, u32>,
-    /// How many are made at once on one server.
+    /// Databases made at once on one server.
     pub concurrency: u32,
 }
 
@@ -113,17 +175,19 @@ impl Default for Stock {
     }
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tenants {
+    /// For tenants that name none.
+    #[schema(value_type = String, format = "name")]
     pub default_template: TemplateName,
-    /// How long a deleted tenant can be undeleted, in seconds.
+    /// How long a deleted tenant can be undeleted.
     pub deletion_grace_seconds: u64,
-    /// How long both credentials are in force after a rotation, in seconds.
+    /// How long both credentials are in force after a [rotation](rotate.md).
     pub rotation_grace_seconds: u64,
-    /// How long the server that a tenant was moved away from follows, in seconds.
+    /// How long there is a way back after a [move](move.md).
     pub move_grace_seconds: u64,
-    /// How long a create may take before it is undone, in seconds.
+    /// How long a create may take before it is undone.
     pub create_deadline_seconds: u64,
 }
 
@@ -139,19 +203,20 @@ impl Default for Tenants {
     }
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Templates {
-    /// Whether `[migrate] command` may run programs on this machine. Whoever may add templates may then run any.
+    /// Whether `[migrate] command` may run programs on this machine. Whoever may add templates may
+    /// then run any. `freehold dev` allows it.
     pub allow_commands: bool,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Operations {
-    /// How long a process may be silent before another takes its operations, in seconds.
+    /// How long a process may be silent before another takes its operations.
     pub lease_seconds: u64,
-    /// How long finished operations are kept, in days.
+    /// How long finished operations are kept.
     pub keep_days: u32,
 }
 
@@ -161,52 +226,19 @@ impl Default for Operations {
     }
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Http {
-    /// How long a request may take to be answered, waits included, in seconds.
+    /// How long a request may take to be answered, waits included; at least 65.
     pub timeout_seconds: u64,
-    /// The largest body of a request, in bytes. Templates may be eight times as large.
+    /// The largest body of a request. Templates may be eight times as large.
+    #[schema(format = "bytes")]
     pub body_limit: usize,
 }
 
 impl Default for Http {
     fn default() -> Self {
         Self { timeout_seconds: 90, body_limit: 1024 * 1024 }
-    }
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Edge {
-    pub kind: EdgeKind,
-    /// A listener of its own; without it the edge is served by the API's listener.
-    #[serde(default)]
-    pub listen: Option<SocketAddr>,
-    /// Put before its documented paths.
-    #[serde(default)]
-    pub prefix: String,
-    /// The template its tenants get; the edge's own when absent.
-    #[serde(default)]
-    pub template: Option<TemplateName>,
-    /// The plan its tenants get; the default plan when absent.
-    #[serde(default)]
-    pub plan: Option<PlanName>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EdgeKind {
-    Saasodoo,
-    Tansucloud,
-}
-
-impl EdgeKind {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Saasodoo => "saasodoo",
-            Self::Tansucloud => "tansucloud",
-        }
     }
 }
 
@@ -217,75 +249,7 @@ fn default_store_connections() -> u32 {
     20
 }
 
-type Sources = config::ConfigBuilder<config::builder::DefaultState>;
-
-fn sources(file: Option<&Path>) -> Sources {
-    let mut builder = config::Config::builder();
-    if let Some(file) = file {
-        builder = builder.add_source(config::File::from(file).format(config::FileFormat::Toml));
-    }
-    builder.add_source(config::Environment::with_prefix("FREEHOLD").prefix_separator("__").separator("__"))
-}
-
-/// The reader's text, which may quote a value: what looks like a password in a URL is left out.
-fn unreadable(error: &config::ConfigError) -> BadSettings {
-    let secret = regex::Regex::new(r"(://[^:/@\s]*):[^@\s]*@").expect("the pattern is valid");
-    BadSettings::Read(secret.replace_all(&error.to_string(), "$1:•••@").into_owned())
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum BadSettings {
-    #[error("read settings: {0}")]
-    Read(String),
-    #[error("[[plan]] {0}")]
-    Plans(String),
-    #[error("[store] {0}")]
-    Store(String),
-    #[error("[platform] {0}")]
-    Platforms(String),
-    #[error("[[server_pool]] {0}")]
-    ServerPools(String),
-    #[error("[pooler] {0}")]
-    Pooler(String),
-    #[error("[placement] {0}")]
-    Placement(String),
-    #[error("[health] {0}")]
-    Health(String),
-    #[error("[stats] {0}")]
-    Stats(String),
-    #[error("[audit] {0}")]
-    Audit(String),
-    #[error("[http] {0}")]
-    Http(String),
-    #[error("[[edge]] {0}")]
-    Edges(String),
-}
-
 impl Settings {
-    /// The file when there is one, then the environment above it.
-    pub fn load(file: Option<&Path>) -> Result<Self, BadSettings> {
-        Self::read(sources(file))
-    }
-
-    /// The same, for `dev`: store and sealing key are its own, and whoever runs it may run programs here anyway.
-    pub fn load_for_dev(file: Option<&Path>, store: SecretString, key_file: &Path) -> Result<Self, BadSettings> {
-        let builder = sources(file)
-            .set_default("templates.allow_commands", true)
-            .and_then(|builder| builder.set_default("environment", "development"))
-            .and_then(|builder| builder.set_override("store.url", store.expose_secret()))
-            .and_then(|builder| builder.set_override("secrets.key_file", key_file.to_string_lossy().into_owned()));
-        Self::read(builder.map_err(|error| unreadable(&error))?)
-    }
-
-    fn read(builder: Sources) -> Result<Self, BadSettings> {
-        let read = builder.build().map_err(|error| unreadable(&error))?;
-        let mut settings = read.try_deserialize::<Self>().map_err(|error| unreadable(&error))?;
-        for pool in &mut settings.server_pools {
-            pool.fill_in(|name| std::env::var(name).ok()).map_err(BadSettings::ServerPools)?;
-        }
-        settings.checked()
-    }
-
     /// Fills in the built-in plan, and refuses plans and edges that contradict each other.
     pub fn checked(mut self) -> Result<Self, BadSettings> {
         if self.plans.is_empty() {
@@ -326,6 +290,8 @@ impl Settings {
                 ));
             }
         }
+        self.compat.check().map_err(BadSettings::Compat)?;
+        self.secrets.sealing_key().map_err(BadSettings::Secrets)?;
         if self.store.connections < 5 {
             let few = self.store.connections;
             return Err(BadSettings::Store(format!(
@@ -342,21 +308,7 @@ impl Settings {
                 "timeout_seconds must be at least 65: requests may wait 60 s for an operation".into(),
             ));
         }
-        for (index, edge) in self.edges.iter().enumerate() {
-            if !edge.prefix.is_empty() && (!edge.prefix.starts_with('/') || edge.prefix.ends_with('/')) {
-                return Err(BadSettings::Edges(format!(
-                    "prefix {:?} must begin with / and not end with one",
-                    edge.prefix
-                )));
-            }
-            if edge.kind == EdgeKind::Saasodoo && edge.plan.is_some() {
-                let why = "plan: each request to saasodoo names one as its plan_tier; leave it out";
-                return Err(BadSettings::Edges(why.into()));
-            }
-            if self.edges[..index].iter().any(|other| other.kind == edge.kind) {
-                return Err(BadSettings::Edges(format!("{:?} is declared twice", edge.kind.as_str())));
-            }
-        }
+        edge::check(&self.edges).map_err(BadSettings::Edges)?;
         Ok(self)
     }
 

@@ -6,11 +6,12 @@ use std::time::Duration;
 use freehold_drivers::platform::PlatformError;
 use freehold_drivers::secrets::{KeyError, Sealer};
 use freehold_durable::Engine;
-use secrecy::ExposeSecret;
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
+use crate::guard::{self, Reason};
 use crate::plane::{Core, Inner, Plane};
 use crate::pooler::managed::agents;
 use crate::pooler::wakes::Wakes;
@@ -19,7 +20,7 @@ use crate::schema::ship;
 use crate::server::fleet::Fleet;
 use crate::server::idle::IdleSessions;
 use crate::server_pool::platforms;
-use crate::settings::Settings;
+use crate::settings::{SealingKey, Settings};
 use crate::stock::turns::Turns;
 use crate::tenant::line::Line;
 use crate::{loops, operations, status};
@@ -38,17 +39,23 @@ pub enum CannotStart {
     Migrate(#[source] sqlx::migrate::MigrateError),
     #[error("a platform of the settings cannot be used")]
     Platform(#[source] PlatformError),
+    #[error("this is not fit for production: {}", guard::in_words(.0))]
+    NotForProduction(Vec<Reason>),
     #[error("the sealing key cannot be used")]
     Key(#[source] KeyError),
     #[error(
-        "the sealing key is not the one that this control store was sealed with: the store knows {known}, the file holds {found}; \
-         put the right file at secrets.key_file (nothing was changed)"
+        "the sealing key is not the one that this control store was sealed with: the store knows {known}, this is {found}; \
+         put the right one at secrets.key_file, or into secrets.key (nothing was changed)"
     )]
     WrongKey { known: String, found: String },
 }
 
 /// Connects to the store, without looking at what is in it.
 pub async fn store(settings: &Settings) -> Result<PgPool, CannotStart> {
+    let (_, strangers) = without_strangers(settings.store.url.expose_secret());
+    if !strangers.is_empty() {
+        tracing::warn!(parameters = strangers.join(", "), "nobody reads these parameters of store.url");
+    }
     let connections = settings.store.connections - quick_connections(settings);
     let pool = pool(connections).min_connections(2.min(connections));
     pool.connect_with(options(settings)?).await.map_err(CannotStart::Store)
@@ -66,10 +73,45 @@ fn quick_connections(settings: &Settings) -> u32 {
 }
 
 fn options(settings: &Settings) -> Result<PgConnectOptions, CannotStart> {
-    let options: PgConnectOptions = settings.store.url.expose_secret().parse().map_err(|_| CannotStart::StoreUrl)?;
+    let (url, _) = without_strangers(settings.store.url.expose_secret());
+    let options: PgConnectOptions = url.parse().map_err(|_| CannotStart::StoreUrl)?;
     // A process that hangs in a transaction must not hold rows for longer than it may hold operations.
     let idle = format!("{}s", settings.operations.lease_seconds.clamp(5, 60));
     Ok(options.application_name("freehold").options([("idle_in_transaction_session_timeout", &idle)]))
+}
+
+/// What the driver reads of a URL. Anything else it would tell the log, with its value, which may be a mistyped password.
+const PARAMETERS: [&str; 18] = [
+    "sslmode",
+    "ssl-mode",
+    "sslrootcert",
+    "ssl-root-cert",
+    "ssl-ca",
+    "sslcert",
+    "ssl-cert",
+    "sslkey",
+    "ssl-key",
+    "statement-cache-capacity",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "application_name",
+    "options",
+];
+
+/// The URL with the parameters that are read, and the names of the others.
+fn without_strangers(text: &str) -> (String, Vec<String>) {
+    let Ok(mut url) = Url::parse(text) else { return (text.to_owned(), Vec::new()) };
+    let is_known = |(name, _): &(String, String)| PARAMETERS.contains(&name.as_str()) || name.starts_with("options[");
+    let (known, strangers): (Vec<_>, Vec<_>) = url.query_pairs().into_owned().partition(is_known);
+    if strangers.is_empty() {
+        return (text.to_owned(), Vec::new());
+    }
+    url.query_pairs_mut().clear().extend_pairs(known);
+    (url.into(), strangers.into_iter().map(|(name, _)| name).collect())
 }
 
 fn pool(connections: u32) -> PgPoolOptions {
@@ -102,7 +144,7 @@ pub async fn plane(settings: Settings, pool: PgPool) -> Result<Plane, CannotStar
         return Err(CannotStart::StoreOutdated);
     }
     let platforms = platforms::of(&settings.platform).map_err(CannotStart::Platform)?;
-    let sealer = Sealer::from_file(&settings.secrets.key_file).map_err(CannotStart::Key)?;
+    let sealer = sealer(&settings).map_err(CannotStart::Key)?;
     check_key(&pool, &sealer).await?;
     let agents = agents::of(&settings, &sealer.fingerprint()).map_err(CannotStart::Platform)?;
     ship::ensure(&pool, &settings).await.map_err(CannotStart::Store)?;
@@ -127,6 +169,15 @@ pub async fn plane(settings: Settings, pool: PgPool) -> Result<Plane, CannotStar
     let builder = Engine::builder(pool).holder(holder).lease(lease);
     let engine = loops::register(operations::register(builder, &core), &core).build();
     Ok(Arc::new(Inner { core, engine }))
+}
+
+/// The sealing key, from wherever the settings say that it is.
+pub fn sealer(settings: &Settings) -> Result<Sealer, KeyError> {
+    match settings.secrets.sealing_key() {
+        Ok(SealingKey::File(path)) => Sealer::from_file(path),
+        Ok(SealingKey::Given(key)) => Sealer::from_base64(key.expose_secret()),
+        Err(_) => unreachable!("settings that were checked name one key"),
+    }
 }
 
 /// The first key is remembered; from then on no other is accepted, because nothing that was sealed would open.

@@ -2,12 +2,14 @@
 //!
 //! Absent: verbs. The plane is in `control`, the client in `cli`; this only parses, starts and stops.
 
+mod check;
 mod dev;
 mod key;
 mod log;
 mod pooler;
 mod prerequisite;
 mod serve;
+mod settings;
 mod signals;
 mod store;
 mod term;
@@ -39,6 +41,12 @@ enum Command {
     /// The control store: migrate it
     #[command(subcommand)]
     Store(store::Verb),
+    /// What can be known of a deployment before it is started
+    #[command(subcommand)]
+    Check(check::Verb),
+    /// What may be set: the reference, the JSON schema
+    #[command(subcommand)]
+    Settings(settings::Verb),
     /// Poolers that tenants connect through
     #[command(subcommand)]
     Pooler(pooler::Verb),
@@ -71,6 +79,8 @@ async fn run(cli: Cli) -> u8 {
         Command::Serve(args) => serve::serve(args).await,
         Command::Worker(args) => serve::worker(args).await,
         Command::Store(verb) => store::run(verb).await,
+        Command::Check(verb) => check::run(&verb, cli.global.json).await,
+        Command::Settings(verb) => settings::run(verb),
         Command::Pooler(pooler::Verb::Agent(args)) => pooler::agent(*args).await,
         Command::Pooler(pooler::Verb::Client(verb)) => {
             return freehold_cli::run(freehold_cli::Command::Pooler(verb), cli.global).await;

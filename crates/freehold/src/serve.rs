@@ -5,16 +5,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use axum::Router;
+use freehold_control::guard;
 use freehold_control::http::serve as http;
 use freehold_control::plane::Plane;
-use freehold_control::settings::Settings;
+use freehold_control::settings::{Settings, Sources};
 use freehold_control::start;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::prerequisite::Missing;
-use crate::{log, signals};
+use crate::{log, settings, signals};
 
 /// How long requests in flight may take to end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -41,18 +42,19 @@ pub struct WorkerArgs {
 
 pub async fn serve(args: Args) -> Result<(), Missing> {
     log::start();
-    let mut settings = Settings::load(args.settings.as_deref())?;
+    let mut settings = settings::load(Sources::of(args.settings.as_deref()))?;
     settings.listen = args.listen.unwrap_or(settings.listen);
+    let migrate = args.migrate || settings.store.migrate;
     let listeners = bind(&settings).await?;
     let stop = signals::stop_on_signals()?;
-    let plane = plane(settings, args.migrate).await?;
+    let plane = plane(settings, migrate).await?;
     tracing::info!(listen = %plane.settings.listen, "ready");
     run(plane, listeners, stop).await
 }
 
 pub async fn worker(args: WorkerArgs) -> Result<(), Missing> {
     log::start();
-    let settings = Settings::load(args.settings.as_deref())?;
+    let settings = settings::load(Sources::of(args.settings.as_deref()))?;
     let stop = signals::stop_on_signals()?;
     let plane = plane(settings, false).await?;
     tracing::info!("ready");
@@ -61,7 +63,9 @@ pub async fn worker(args: WorkerArgs) -> Result<(), Missing> {
 }
 
 async fn plane(settings: Settings, migrate: bool) -> Result<Plane, Missing> {
-    let store = start::store(&settings).await?;
+    let store = start::store(&settings).await;
+    guard::stand(&settings, store.as_ref()).await?;
+    let store = store?;
     if migrate {
         start::migrate(&store).await?;
     }

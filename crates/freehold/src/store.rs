@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use freehold_control::settings::Settings;
+use freehold_control::settings::Sources;
 use freehold_control::start;
 
 use crate::prerequisite::Missing;
-use crate::{log, term};
+use crate::{log, settings, term};
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
@@ -26,7 +26,7 @@ pub async fn run(verb: Verb) -> Result<(), Missing> {
     log::start();
     match verb {
         Verb::Migrate(args) => {
-            let settings = Settings::load(args.settings.as_deref())?;
+            let settings = settings::load(Sources::of(args.settings.as_deref()))?;
             let store = start::store(&settings).await?;
             start::migrate(&store).await?;
             term::line("the control store is up to date");

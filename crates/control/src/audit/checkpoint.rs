@@ -15,7 +15,6 @@ use freehold_chain::{Checkpoint, End, PublicKey};
 use freehold_drivers::secrets::Signer;
 use freehold_drivers::webhook::Webhook;
 use freehold_durable::{Failure, Loop, LoopCx};
-use secrecy::ExposeSecret;
 use uuid::Uuid;
 
 use super::store::{self, EndRow};

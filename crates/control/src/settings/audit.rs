@@ -3,28 +3,34 @@
 use std::path::PathBuf;
 
 use freehold_drivers::webhook::Webhook;
-use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-#[derive(Debug, Clone, Deserialize)]
+use super::secret::Secret;
+
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Audit {
-    /// Signed checkpoints are appended to it. None: there are none.
+    /// [Signed checkpoints](audit.md#checkpoints) are appended to it: a file outside of the store. None: there are none.
+    #[schema(value_type = Option<String>, format = "path")]
     pub checkpoint_file: Option<PathBuf>,
     /// Each is posted there, too. It may hold a token.
-    pub checkpoint_url: Option<SecretString>,
-    /// From one to the next, in seconds, where anything was sealed.
+    pub checkpoint_url: Option<Secret>,
+    /// From one checkpoint to the next, where anything was sealed.
     pub checkpoint_seconds: u64,
     /// Earlier, where so many records were sealed.
+    #[schema(minimum = 1)]
     pub checkpoint_records: u32,
-    /// Events that are older, and not held, are removed. None: none are.
+    /// Events that are older, and not held, are [removed](audit.md#retention). None: all are kept.
+    #[schema(minimum = 1, maximum = 36_500)]
     pub retention_days: Option<u32>,
-    /// Sealed events are appended to it.
+    /// Sealed events are [appended](audit.md#streams) to it.
+    #[schema(value_type = Option<String>, format = "path")]
     pub stream_file: Option<PathBuf>,
     /// Sealed events are posted there. It may hold a token.
-    pub stream_url: Option<SecretString>,
-    /// What they are signed with.
-    pub stream_secret: Option<SecretString>,
+    pub stream_url: Option<Secret>,
+    /// What they are signed with; `audit.stream_url` requires it. 32 characters or more.
+    pub stream_secret: Option<Secret>,
 }
 
 const SECRET_MIN: usize = 32;

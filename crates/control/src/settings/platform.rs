@@ -6,53 +6,74 @@ use std::path::PathBuf;
 
 use freehold_drivers::platform::docker::{DockerMode, DockerOptions};
 use freehold_drivers::platform::nomad::NomadOptions;
-use serde::Deserialize;
+use freehold_drivers::secrets::Password;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
+use super::secret::Secret;
 use super::server_pool::ServerPool;
 use super::size::Ports;
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Platforms {
     /// PostgreSQL as processes of this machine.
     pub process: Option<ProcessPlatform>,
     /// Containers of one Engine, or services of a Swarm.
     pub docker: Option<DockerPlatform>,
+    /// Jobs of a Nomad cluster.
     pub nomad: Option<NomadPlatform>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProcessPlatform {
-    /// Each server has a directory of its own in it.
+    /// Each server of this machine has a directory of its own in it.
+    #[schema(value_type = String, format = "path")]
     pub data_dir: PathBuf,
     /// What servers listen on, and where tenants reach this machine.
     #[serde(default = "loopback")]
     pub address: String,
     /// A port for each server.
     #[serde(default = "ports")]
+    #[schema(value_type = String, format = "first-last")]
     pub ports: Ports,
     /// Where the programs of a major version are, for those that are not where distributions put them.
     #[serde(default)]
+    #[schema(value_type = BTreeMap<String, String>)]
     pub binaries: BTreeMap<String, PathBuf>,
-    /// The user PostgreSQL runs as, where Freehold is root; `postgres` or else `nobody` when absent.
+    /// The user PostgreSQL runs as, where Freehold is root; postgres, else nobody, when absent.
     #[serde(default)]
     pub run_as: Option<String>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DockerPlatform {
     /// Where tenants reach the ports that servers are given; needed by pools without a network.
     pub address: Option<String>,
+    /// A port for each server.
+    #[schema(value_type = String, format = "first-last")]
     pub ports: Ports,
+    /// Containers of one Engine, or services of a Swarm.
+    #[schema(value_type = String, pattern = "^(engine|swarm)$")]
     pub mode: DockerMode,
+    /// `unix://…` or `https://…`: the Engine; of a Swarm, a manager.
     pub host: String,
+    /// Directory with ca.pem, cert.pem and key.pem, for https.
+    #[schema(value_type = Option<String>, format = "path")]
     pub certificates: Option<PathBuf>,
+    /// Whose services these are, where several share an engine.
+    #[schema(format = "name")]
     pub instance: String,
+    /// What published ports of one Engine listen on.
     pub bind_address: String,
+    /// Where the engine keeps what servers print.
+    #[schema(format = "name")]
     pub log_driver: String,
+    /// Between two health checks of a container.
     pub health_interval_seconds: u32,
+    /// For directory and cluster, the image's download included.
     pub prepare_deadline_seconds: u32,
 }
 
@@ -89,20 +110,39 @@ impl DockerPlatform {
     }
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct NomadPlatform {
     /// Where tenants reach the ports that servers are given; needed by pools without a network.
     pub address: Option<String>,
+    /// A port for each server.
+    #[schema(value_type = String, format = "first-last")]
     pub ports: Ports,
+    /// Of any agent.
+    #[schema(format = "http(s)://…")]
     pub url: String,
+    /// PEM file with the authority of its certificate.
+    #[schema(value_type = Option<String>, format = "path")]
     pub ca_file: Option<PathBuf>,
+    /// A token for jobs, logs and variables of the namespace.
+    pub token: Option<Secret>,
+    /// A file with a token for jobs, logs and variables of the namespace.
+    #[schema(value_type = Option<String>, format = "path")]
     pub token_file: Option<PathBuf>,
+    /// Where its jobs are.
+    #[schema(format = "name")]
     pub namespace: String,
+    /// The agent's own when absent.
+    #[schema(format = "name")]
     pub region: Option<String>,
+    /// Where jobs may run.
     pub datacenters: Vec<String>,
+    /// Whose services these are, where several share a namespace.
+    #[schema(format = "name")]
     pub instance: String,
+    /// What a core is worth in Nomad's unit, megahertz.
     pub mhz_per_core: u32,
+    /// For directory and cluster, the image's download included.
     pub prepare_deadline_seconds: u32,
 }
 
@@ -114,6 +154,7 @@ impl Default for NomadPlatform {
             ports: ports(),
             url: options.url,
             ca_file: options.ca_file,
+            token: None,
             token_file: options.token_file,
             namespace: options.namespace,
             region: options.region,
@@ -130,6 +171,7 @@ impl NomadPlatform {
         NomadOptions {
             url: self.url.clone(),
             ca_file: self.ca_file.clone(),
+            token: self.token.as_ref().map(|token| Password::new(token.expose_secret())),
             token_file: self.token_file.clone(),
             namespace: self.namespace.clone(),
             region: self.region.clone(),
@@ -179,6 +221,9 @@ impl Platforms {
         let nomad = self.nomad.as_ref().and_then(|nomad| Some(("nomad", nomad.address.as_ref()?)));
         for (name, address) in docker.into_iter().chain(nomad) {
             check_address(name, address)?;
+        }
+        if self.nomad.as_ref().is_some_and(|nomad| nomad.token.is_some() && nomad.token_file.is_some()) {
+            return Err("nomad.token and nomad.token_file are both there; leave one out".into());
         }
         let Some(process) = &self.process else { return Ok(()) };
         if !process.data_dir.is_absolute() {

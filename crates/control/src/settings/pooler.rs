@@ -1,26 +1,31 @@
 //! `[pooler]`: what the plans do not say of poolers.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::platform::Platforms;
 use super::pooler_platform::PoolerPlatform;
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Pooler {
-    /// Databases that fit on a pooler, stock included, where `freehold pooler add` does not say.
+    /// Tenants and stock that fit on a pooler, where nobody says otherwise when it is added.
+    #[schema(minimum = 1, maximum = 10_000)]
     pub capacity: u32,
     /// Clients that one pooler lets in at once, over all its databases.
     pub client_connections: u32,
-    /// How long a client waits for a server connection before it is sent away, in seconds.
+    /// How long a client waits for a server connection before it is sent away.
     pub client_wait_seconds: u32,
-    /// How long a server connection may be idle before it is closed, in seconds.
+    /// How long a connection to a server stays open without use; 2 where a server has more databases than
+    /// connections.
     pub server_idle_seconds: u32,
     /// Of the connections that a server admits, those that are not for pools: Freehold's own, and direct ones.
     pub server_reserve: u32,
-    /// Of so many connections that pools at rest may open on a server, one is kept free.
+    /// Of so many connections that pools at rest may open on a server, one is kept free:
+    /// [the budget of a server](poolers.md#the-budget-of-a-server).
+    #[schema(minimum = 1, maximum = 1_000)]
     pub oversubscription: u32,
-    /// Where Freehold starts more of them by itself. Absent: they are registered by hand.
+    /// Where Freehold [starts more of them by itself](poolers.md#started-by-themselves). Absent: they are registered by hand.
     pub platform: Option<PoolerPlatform>,
 }
 

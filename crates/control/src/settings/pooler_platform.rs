@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use freehold_api::id::PoolerId;
 use freehold_api::pooler::PoolerPlatform as Kind;
 use freehold_drivers::server::sql::SslMode;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::platform::Platforms;
 use super::size::{Ports, Size};
@@ -17,9 +18,11 @@ const NAME_MAX: usize = 40;
 /// What a pooler of a few hundred databases needs, with its agent.
 const MEMORY_MIN: u64 = 64 << 20;
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = settings::PoolerPlatform)]
 pub struct PoolerPlatform {
+    /// `process`: this machine's programs. `docker`: containers of one Engine.
     pub kind: Kind,
     /// How many there may be at most.
     #[serde(default = "maximum")]
@@ -35,51 +38,64 @@ pub struct PoolerPlatform {
     pub address: String,
     /// A port for each; it keeps it for life.
     #[serde(default = "ports")]
+    #[schema(value_type = String, format = "first-last")]
     pub ports: Ports,
-    /// How agents reach the plane; on `process` this process when absent.
+    /// How agents reach the plane; this process where absent, which `docker` may not leave out.
     #[serde(default)]
+    #[schema(format = "http(s)://…")]
     pub plane_url: Option<String>,
     /// What tenants use, as libpq spells it: `verify-full` with a certificate when absent, else `disable`.
     #[serde(default)]
+    #[schema(pattern = "^(disable|allow|prefer|require|verify-ca|verify-full)$")]
     pub sslmode: Option<String>,
-    /// PEM files that clients are shown.
+    /// PEM file that clients are shown; PgBouncer's user reads it.
     #[serde(default)]
+    #[schema(value_type = Option<String>, format = "path")]
     pub certificate: Option<PathBuf>,
+    /// PEM file with its key.
     #[serde(default)]
+    #[schema(value_type = Option<String>, format = "path")]
     pub certificate_key: Option<PathBuf>,
     /// PEM file that tenants are told to verify it with, where the authority is not a public one.
     #[serde(default)]
+    #[schema(value_type = Option<String>, format = "path")]
     pub ca_certificate: Option<PathBuf>,
-    /// Towards all servers: verified with an authority when absent, else off.
+    /// Towards all servers: verified with `server_ca` when absent, else off. Servers that Freehold runs admit TLS alone: name
+    /// `server_ca`, or say offered.
     #[serde(default)]
     pub server_tls: Option<ServerTls>,
     /// PEM file with the authority that vouches for the servers.
     #[serde(default)]
+    #[schema(value_type = Option<String>, format = "path")]
     pub server_ca: Option<PathBuf>,
-    /// Of `process`: each has a directory of its own in it.
+    /// Of `process`, required: each has a directory of its own in it. At most some 60 bytes long.
     #[serde(default)]
+    #[schema(value_type = Option<String>, format = "path")]
     pub data_dir: Option<PathBuf>,
-    /// Of `process`: the program.
+    /// Of `process`: the program; from `PATH`, else `/usr/sbin`, when absent.
     #[serde(default)]
+    #[schema(value_type = Option<String>, format = "path")]
     pub pgbouncer: Option<PathBuf>,
-    /// Of `process`: the user PgBouncer runs as where Freehold is root.
+    /// Of `process`: the user PgBouncer runs as where Freehold is root; postgres, else nobody, when absent.
     #[serde(default)]
     pub run_as: Option<String>,
-    /// Of `docker`: made by `deploy/images/pooler/build`.
+    /// Of `docker`, required: made by `deploy/images/pooler/build`.
     #[serde(default)]
     pub image: Option<String>,
-    /// Of `docker`: a network of the Engine's, or `host`.
+    /// Of `docker`: a network of the Engine's, or `host`; how they reach servers and the plane.
     #[serde(default)]
     pub network: Option<String>,
-    /// Of `docker`.
+    /// Of `docker`; PgBouncer uses one. Unlimited when absent.
     #[serde(default)]
+    #[schema(format = "cores")]
     pub cpus: Option<f64>,
-    /// Of `docker`.
+    /// Of `docker`; at least 64M. Unlimited when absent.
     #[serde(default)]
+    #[schema(value_type = Option<Size>)]
     pub memory: Option<Size>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ServerTls {
     Verified,

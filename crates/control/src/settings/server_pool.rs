@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use freehold_api::id::PoolName;
 use freehold_api::server::{ServerKind, ServerLimits};
 use freehold_drivers::server::managed::Log;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::size::Size;
 use crate::server_pool::definition::Definition;
@@ -18,63 +19,84 @@ const MEMORY_MIN: u64 = 256 << 20;
 const CAPACITY_DEFAULT: u32 = 50;
 const SPARE_DEFAULT: u32 = 10;
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServerPool {
     /// Its servers are called `name-1`, `name-2`, …
+    #[schema(value_type = String, format = "name")]
     pub name: PoolName,
     /// One that `[platform.…]` declares.
+    #[schema(pattern = "^(process|docker|nomad)$")]
     pub platform: String,
+    /// What its servers are for: many tenants, or one.
     #[serde(default = "shared")]
+    #[schema(value_type = String, pattern = "^(shared|dedicated)$")]
     pub kind: ServerKind,
     /// PostgreSQL's major version.
+    #[schema(minimum = 15, maximum = 18)]
     pub postgres: u16,
     /// What containers are made from; `name@sha256:…` says exactly what.
     #[serde(default)]
     pub image: Option<String>,
+    /// For a registry that asks, with `server_pool.registry_password_file`.
     #[serde(default)]
     pub registry_username: Option<String>,
+    /// Read whenever a server is made or updated.
     #[serde(default)]
+    #[schema(value_type = Option<String>, format = "path")]
     pub registry_password_file: Option<PathBuf>,
-    /// Tenants and stock that fit on one server.
+    /// Tenants and stock that fit on one server: `DB_POOL_MAX_INSTANCES` when absent, else 50; 1 where dedicated.
     #[serde(default)]
+    #[schema(minimum = 1, maximum = 100_000)]
     pub capacity: Option<u32>,
-    /// Slots without a tenant that are kept ready, over all its servers.
+    /// Slots without a tenant that are kept ready, over all its servers: 10 when absent, at most the capacity; 0 where dedicated.
     #[serde(default)]
     pub minimum_spare: Option<u32>,
+    /// How many there may be.
     #[serde(default = "ten")]
+    #[schema(minimum = 1, maximum = 1_000)]
     pub maximum_servers: u32,
-    /// Cores; 0.5 is half of one.
+    /// Of one server; 0.5 is half of one. `DB_POOL_CPU_LIMIT` when absent, else no limit.
     #[serde(default)]
+    #[schema(format = "cores")]
     pub cpus: Option<f64>,
+    /// Of one server; at least 256M. `DB_POOL_MEMORY_LIMIT` when absent, else no limit.
     #[serde(default)]
     pub memory: Option<Size>,
     /// What the platform's scheduler sets aside.
     #[serde(default)]
+    #[schema(format = "cores")]
     pub reserved_cpus: Option<f64>,
+    /// What the platform's scheduler sets aside.
     #[serde(default)]
     pub reserved_memory: Option<Size>,
-    /// What its storage holds at most; WAL is bounded by it.
+    /// What its storage holds at most; WAL is bounded by it. 40G are assumed when absent.
     #[serde(default)]
     pub disk: Option<Size>,
     /// PostgreSQL's settings, above those that its limits and capacity give.
     #[serde(default)]
     pub settings: BTreeMap<String, String>,
-    /// Whether it speaks TLS, and then nothing else. Without, it is reached from this machine alone.
+    /// Whether it speaks TLS, and then nothing else. False is for platform process on
+    /// loopback alone, for builds without TLS.
     #[serde(default = "yes")]
     pub tls: bool,
+    /// Where its servers are; tenants may ask for it.
     #[serde(default)]
     pub region: Option<String>,
+    /// Of its servers.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
     /// Lower ones are filled first.
     #[serde(default = "hundred")]
+    #[schema(minimum = -1_000, maximum = 1_000)]
     pub priority: i32,
     /// Directory on the node, in which each server gets one of its own; the platform's own storage when absent.
     #[serde(default)]
+    #[schema(value_type = Option<String>, format = "path")]
     pub storage: Option<PathBuf>,
-    /// Of that directory, in octal.
+    /// Of that directory; at least 0700, at most 0777.
     #[serde(default = "private")]
+    #[schema(format = "octal")]
     pub storage_mode: String,
     /// The overlay network that tenants are on too; a port of the platform's range when absent.
     #[serde(default)]
@@ -82,7 +104,7 @@ pub struct ServerPool {
     /// Where its servers may run, in the platform's words.
     #[serde(default)]
     pub constraints: Vec<String>,
-    /// How long a server may take from being wanted to taking tenants, in seconds.
+    /// How long a server may take from being wanted to taking tenants; past it, it is taken back.
     #[serde(default = "ten_minutes")]
     pub provision_deadline_seconds: u64,
 }
@@ -106,14 +128,16 @@ fn ten_minutes() -> u64 {
     600
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Placement {
     /// Keys of labels that must be the same on a tenant and on its server; a server that carries one takes no others.
     pub labels: Vec<String>,
-    /// A server whose disk has less free takes no new tenants, in percent of the disk. 10 GiB are always enough.
+    /// A server whose disk, or whose pool's `disk`, has less free takes no new tenants. 10 GiB are always enough.
+    #[schema(maximum = 90)]
     pub minimum_free_percent: u8,
-    /// A server with more of its connections in use takes no new tenants, in percent of its max_connections.
+    /// A server with more of its connections in use takes no new tenants.
+    #[schema(minimum = 1, maximum = 100)]
     pub maximum_connections_percent: u8,
 }
 
@@ -123,10 +147,10 @@ impl Default for Placement {
     }
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Servers {
-    /// When a managed server that failed and has no tenants is removed, in seconds. Its data is kept.
+    /// When a managed server that failed and has no tenants is removed. Its data is kept.
     pub remove_failed_after_seconds: u64,
 }
 
@@ -165,30 +189,6 @@ impl ServerPool {
     pub fn storage_mode(&self) -> Option<u32> {
         // What platforms take: PostgreSQL's user gets at its data, and a directory has no bits but permissions.
         u32::from_str_radix(&self.storage_mode, 8).ok().filter(|mode| mode & !0o777 == 0 && mode & 0o700 == 0o700)
-    }
-
-    /// Where the settings are silent, what SaaSOdoo's environment says.
-    pub(super) fn fill_in(&mut self, var: impl Fn(&str) -> Option<String>) -> Result<(), String> {
-        let bad = |name: &str, why: String| format!("{:?}: the environment's {name}: {why}", self.name.as_str());
-        if self.capacity.is_none()
-            && self.kind == ServerKind::Shared
-            && let Some(text) = var("DB_POOL_MAX_INSTANCES")
-        {
-            let count = text.trim().parse().map_err(|_| bad("DB_POOL_MAX_INSTANCES", "it is no number".into()))?;
-            self.capacity = Some(count);
-        }
-        if self.cpus.is_none()
-            && let Some(text) = var("DB_POOL_CPU_LIMIT")
-        {
-            let count = text.trim().parse().map_err(|_| bad("DB_POOL_CPU_LIMIT", "it is no number of cores".into()))?;
-            self.cpus = Some(count);
-        }
-        if self.memory.is_none()
-            && let Some(text) = var("DB_POOL_MEMORY_LIMIT")
-        {
-            self.memory = Some(text.parse().map_err(|error| bad("DB_POOL_MEMORY_LIMIT", format!("{error}")))?);
-        }
-        Ok(())
     }
 
     /// What contradicts itself, in words for `[[server_pool]] "name": …`.
@@ -303,7 +303,6 @@ impl Placement {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::settings::Settings;
 
     const HEAD: &str =
@@ -376,29 +375,5 @@ mod tests {
             let error = parse(text).unwrap_err();
             assert!(error.contains(why), "{text}: {error}");
         }
-    }
-
-    #[test]
-    fn settings_of_pools_are_filled_in_from_the_environment_where_they_are_silent() {
-        let var = |name: &str| match name {
-            "DB_POOL_MAX_INSTANCES" => Some("30".to_owned()),
-            "DB_POOL_CPU_LIMIT" => Some("1.5".into()),
-            "DB_POOL_MEMORY_LIMIT" => Some("2G".into()),
-            _ => None,
-        };
-        let pool = |more: &str| {
-            toml::from_str::<ServerPool>(&format!("name = \"a\"\nplatform = \"process\"\npostgres = 18\n{more}"))
-        };
-        let mut silent = pool("").unwrap();
-        silent.fill_in(var).unwrap();
-        assert_eq!((silent.slots(), silent.cpus, silent.memory), (30, Some(1.5), Some(Size(2 << 30))));
-        let mut told = pool("capacity = 5\ncpus = 1\nmemory = \"1G\"").unwrap();
-        told.fill_in(var).unwrap();
-        assert_eq!((told.slots(), told.cpus, told.memory), (5, Some(1.0), Some(Size(1 << 30))));
-        let mut dedicated = pool("kind = \"dedicated\"").unwrap();
-        dedicated.fill_in(var).unwrap();
-        assert_eq!((dedicated.slots(), dedicated.cpus), (1, Some(1.5)));
-        let error = pool("").unwrap().fill_in(|_| Some("many".into())).unwrap_err();
-        assert!(error.contains("DB_POOL_MAX_INSTANCES"), "{error}");
     }
 }

@@ -3,11 +3,13 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Bytes: a number, or one with a unit (`512M`, `4G`, `4GiB`). Units are powers of 1024.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "Written")]
+#[schema(value_type = String, format = "bytes, 4G")]
 pub struct Size(pub u64);
 
 #[derive(Deserialize)]
@@ -52,8 +54,8 @@ impl FromStr for Size {
 }
 
 /// `first-last`, both included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Ports {
     pub first: u16,
     pub last: u16,
@@ -74,6 +76,12 @@ impl TryFrom<String> for Ports {
             return Err(bad());
         }
         Ok(Self { first, last })
+    }
+}
+
+impl From<Ports> for String {
+    fn from(ports: Ports) -> Self {
+        ports.to_string()
     }
 }
 

@@ -1,13 +1,14 @@
 //! How often servers are looked at.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Health {
-    /// From one sweep over all servers to the next, in seconds.
+    /// From one look at every server to the next; 1 to 3600.
     pub period_seconds: u64,
-    /// How long one server may take to answer, in seconds.
+    /// How long one server may take to answer; 1 to 60.
     pub timeout_seconds: u64,
 }
 
@@ -29,12 +30,12 @@ impl Health {
     }
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Stats {
-    /// From one round of counters and sessions to the next, in seconds.
+    /// From one round of counters, sessions and quotas to the next; 1 to 3600.
     pub period_seconds: u64,
-    /// How old the size of a database in use may become, in seconds. Measuring costs about a millisecond each.
+    /// How old the size of a database in use may become; 1 to 86400. Measuring costs about a millisecond each.
     pub size_period_seconds: u64,
 }
 

@@ -24,6 +24,8 @@ pub enum KeyError {
     TooOpen { path: PathBuf, mode: u32 },
     #[error("key file {} is not base64 of 32 bytes: {why}", .path.display())]
     Malformed { path: PathBuf, why: String },
+    #[error("the key is not base64 of 32 bytes: {why}")]
+    MalformedText { why: String },
     #[error("{doing} key file {}", .path.display())]
     Io {
         doing: &'static str,
@@ -39,7 +41,7 @@ impl KeyError {
             Self::Missing { .. } => "key_missing",
             Self::Exists { .. } => "key_exists",
             Self::TooOpen { .. } => "key_too_open",
-            Self::Malformed { .. } => "key_malformed",
+            Self::Malformed { .. } | Self::MalformedText { .. } => "key_malformed",
             Self::Io { .. } => "key_unreadable",
         }
     }
@@ -88,15 +90,30 @@ pub(super) fn read(path: &Path) -> Result<Zeroizing<[u8; KEY_LEN]>, KeyError> {
     let mut text = Zeroizing::new(String::new());
     // A key takes 45 bytes. Whatever is longer is another file, and must not fill the memory.
     file.take(4096).read_to_string(&mut text).map_err(io("read"))?;
-    let malformed = |why: String| KeyError::Malformed { path: path.to_owned(), why };
+    decoded(&text).map_err(|why| KeyError::Malformed { path: path.to_owned(), why })
+}
+
+pub(super) fn from_text(text: &str) -> Result<Zeroizing<[u8; KEY_LEN]>, KeyError> {
+    decoded(text).map_err(|why| KeyError::MalformedText { why })
+}
+
+fn decoded(text: &str) -> Result<Zeroizing<[u8; KEY_LEN]>, String> {
     // The decoder's own message would quote the offending byte: it stays out.
-    let bytes = Zeroizing::new(STANDARD.decode(text.trim()).map_err(|_| malformed("not base64".into()))?);
+    let bytes = Zeroizing::new(STANDARD.decode(text.trim()).map_err(|_| "not base64".to_owned())?);
     let mut key = Zeroizing::new([0u8; KEY_LEN]);
     if bytes.len() != KEY_LEN {
-        return Err(malformed(format!("{} bytes", bytes.len())));
+        return Err(format!("{} bytes", bytes.len()));
     }
     key.copy_from_slice(&bytes);
     Ok(key)
+}
+
+/// Whether a person may have typed it, or a program counted: random bytes look like neither once in 10^13 keys.
+pub(super) fn is_guessable(key: &[u8; KEY_LEN]) -> bool {
+    let distinct = key.iter().collect::<std::collections::BTreeSet<_>>().len();
+    let step = key[1].wrapping_sub(key[0]);
+    let is_counted = key.windows(2).all(|two| two[1].wrapping_sub(two[0]) == step);
+    distinct < 16 || is_counted || key.iter().all(|byte| (b' '..=b'~').contains(byte))
 }
 
 #[cfg(test)]
@@ -122,6 +139,19 @@ mod tests {
     }
 
     #[test]
+    fn keys_that_somebody_typed_or_counted_are_guessable_and_random_ones_are_not() {
+        let counted: [u8; KEY_LEN] = std::array::from_fn(|n| n as u8);
+        let few: [u8; KEY_LEN] = std::array::from_fn(|n| [7, 200][n % 2]);
+        for typed in [*b"for isolation tests and nothing!", [0; KEY_LEN], counted, few] {
+            assert!(is_guessable(&typed), "{typed:?}");
+            assert!(Sealer::from_base64(&STANDARD.encode(typed)).unwrap().is_guessable());
+        }
+        for _ in 0..1000 {
+            assert!(!Sealer::random().is_guessable());
+        }
+    }
+
+    #[test]
     fn key_file_that_is_open_or_malformed_is_refused_with_the_reason() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key");
@@ -130,6 +160,10 @@ mod tests {
             fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
             let error = Sealer::from_file(&path).unwrap_err();
             assert!(error.to_string().contains(why), "{error}");
+        }
+        for (text, why) in [("hunter22 !", "not base64"), ("AAAA", "3 bytes")] {
+            let error = Sealer::from_base64(text).unwrap_err().to_string();
+            assert!(error.contains(why) && !error.contains("hunter22"), "{error}");
         }
         fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
         let error = Sealer::from_file(&path).unwrap_err();

@@ -29,6 +29,7 @@ pub struct Context {
 pub struct Sealer {
     key: RandomizedNonceKey,
     fingerprint: String,
+    is_guessable: bool,
     signer: Signer,
 }
 
@@ -60,6 +61,11 @@ impl Sealer {
         Self::from_key(&*key::read(path)?, path)
     }
 
+    /// A key that somebody else keeps: base64 of 32 bytes.
+    pub fn from_base64(text: &str) -> Result<Self, KeyError> {
+        Self::from_key(&*key::from_text(text)?, Path::new("(given)"))
+    }
+
     /// A key that is never stored.
     pub fn random() -> Self {
         Self::from_key(&key::random(), Path::new("(memory)")).expect("AES-256-GCM takes any 32 bytes")
@@ -68,6 +74,11 @@ impl Sealer {
     /// Recognises a key without telling anything about it.
     pub fn fingerprint(&self) -> String {
         self.fingerprint.clone()
+    }
+
+    /// Whether the key was typed or counted rather than drawn.
+    pub fn is_guessable(&self) -> bool {
+        self.is_guessable
     }
 
     /// Signs the audit's checkpoints.
@@ -121,7 +132,8 @@ impl Sealer {
             .map_err(|_| KeyError::Malformed { path: path.to_owned(), why: "AES-256-GCM refuses it".into() })?;
         let digest = Sha256::new().chain_update(b"freehold sealing key").chain_update(bytes).finalize();
         let fingerprint = crate::hex(&digest[..6]);
-        Ok(Self { key, fingerprint, signer: Signer::derive(bytes, "freehold audit checkpoints") })
+        let is_guessable = key::is_guessable(bytes);
+        Ok(Self { key, fingerprint, is_guessable, signer: Signer::derive(bytes, "freehold audit checkpoints") })
     }
 }
 

@@ -7,6 +7,7 @@ use freehold_drivers::platform::{
     Image, Limits, Network, Phase, Platform, PlatformErrorKind, Postgres, Program, RegistryCredentials, Restart,
     Service, Storage,
 };
+use freehold_drivers::secrets::Password;
 use serde_json::{Value, json};
 
 use crate::fake::{Fake, NODE};
@@ -287,6 +288,8 @@ async fn refusals_name_what_to_do() {
     nomad.remove("shared-1").await.unwrap();
     nomad.purge("shared-1").await.unwrap();
     assert_eq!(fake.world().jobs, before);
+    let token = Some(Password::new(crate::fake::TOKEN));
+    Nomad::new(NomadOptions { token, token_file: None, ..fake.options() }).list().await.unwrap();
     let error = Nomad::new(NomadOptions { token_file: None, ..fake.options() }).list().await.unwrap_err();
     assert!(error.kind == PlatformErrorKind::Denied && error.message.contains("token_file"), "{error}");
     let error =

@@ -10,19 +10,18 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use freehold_control::plane::Plane;
-use freehold_control::settings::Settings;
+use freehold_control::settings::{SealingKey, Secret, Settings, Sources};
 use freehold_control::start;
 use freehold_drivers::platform::process::find_binaries;
 use freehold_drivers::secrets::Sealer;
 use freehold_drivers::server::sql::{Admin, CreateDatabase};
-use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
 use self::directory::{Directory, context};
 use self::pooler::Pooler;
 use self::servers::Servers;
 use crate::prerequisite::Missing;
-use crate::{log, serve, signals, term};
+use crate::{log, serve, settings, signals, term};
 
 const STORE: &str = "freehold_control";
 
@@ -95,8 +94,11 @@ async fn with_store(
     let is_new = !admin.database_exists(STORE).await?;
     // Only a store that nothing was sealed for gets a new key; a lost one is never replaced behind somebody's back.
     // The key precedes the store: a crash between must not leave a store without one.
-    if is_new && !settings.secrets.key_file.exists() {
-        Sealer::create_file(&settings.secrets.key_file)?;
+    if let Ok(SealingKey::File(path)) = settings.secrets.sealing_key()
+        && is_new
+        && !path.exists()
+    {
+        Sealer::create_file(path)?;
     }
     if is_new {
         admin.ensure_database(STORE, &CreateDatabase::default()).await?;
@@ -126,11 +128,8 @@ fn settings(args: &Args, dir: &Directory, port: u16) -> Result<Settings, Missing
         "postgres://freehold_admin@localhost:{port}/{STORE}?host={}&sslmode=disable",
         percent(&socket.display().to_string())
     );
-    let mut settings = Settings::load_for_dev(
-        args.settings.as_deref(),
-        SecretString::from(url),
-        &dir.path.join("secrets/sealing.key"),
-    )?;
+    let key_file = dir.path.join("secrets/sealing.key");
+    let mut settings = settings::load(Sources::for_dev(args.settings.as_deref(), &Secret::from(url), &key_file))?;
     settings.listen = args.listen.unwrap_or(settings.listen);
     if let Some(stock) = args.stock {
         settings.stock.per_template = stock;

@@ -22,11 +22,13 @@ const NOT_RUN: [(&str, &str); 8] = [
         "make demo   # from nothing to three tenants, each in its own database and refused at its neighbours'",
     ),
     ("README.md", "cargo install --locked --path crates/freehold"),
-    ("README.md", "export STORE_URL='postgres://freehold:…@db.internal:5432/freehold_control'"),
+    ("README.md", "export STORE_URL='postgres://freehold:…@db.internal:5432/freehold_control?sslmode=verify-full'"),
     ("docs/operate.md", "systemctl restart freehold"),
     ("docs/poolers.md", "freehold pooler add front --platform process"),
     ("docs/secure.md", "export ADMIN_DSN='postgres://postgres:…@db1.internal:5432/postgres'"),
 ];
+
+const STORE_PASSWORD: &str = "docsStorePassword1";
 
 pub struct Block {
     pub line: usize,
@@ -258,9 +260,13 @@ fn run(page: &str) {
     let cluster = external.then(|| Cluster::start(15));
     if let Some(cluster) = &cluster {
         let admin = cluster.dsn(ADMIN);
-        let made = Command::new("psql").args(["-X", "-q", &admin, "-c", "CREATE DATABASE freehold_control"]).status();
+        // As production wants it: a role of its own.
+        let role = format!("CREATE ROLE freehold LOGIN PASSWORD '{STORE_PASSWORD}'");
+        let made = Command::new("psql")
+            .args(["-X", "-q", &admin, "-c", &role, "-c", "CREATE DATABASE freehold_control OWNER freehold"])
+            .status();
         assert!(made.expect("psql runs").success(), "make the control store's database");
-        command.env("STORE_URL", admin.replace("/postgres?", "/freehold_control?"));
+        command.env("STORE_URL", cluster.dsn_with("freehold", STORE_PASSWORD, "freehold_control"));
         command.env("TENANTS_DSN", &admin).env("ADMIN_DSN", &admin);
     }
     let mut running = Running::spawn(&mut command, &directory.path().join("output"));

@@ -4,11 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use freehold_api::audit::AuditFindingKind;
 use freehold_api::movability::MoveCode;
-use freehold_api::plan::Plan;
 use freehold_api::problem::Code;
-use freehold_control::settings::{
-    DockerPlatform, NomadPlatform, PoolerPlatform, ProcessPlatform, ServerPool, Settings,
-};
+use freehold_control::guard::Rule;
+use freehold_control::settings;
 use freehold_control::tenant::movability::judge;
 use regex::Regex;
 
@@ -159,91 +157,35 @@ fn metrics_are_those_that_are_counted() {
     assert_eq!(firsts(&table("docs/operate.md", "## Metrics")), found);
 }
 
-/// Setting → default, where there is one that can be written down.
 #[test]
-fn settings_are_those_that_are_read_with_their_defaults() {
-    let rows = table("docs/operate.md", "## Settings");
-    assert_eq!(
-        firsts(&rows),
-        declared(),
-        "the settings that docs/operate.md lists, and those of crates/control/src/settings"
-    );
-    let head = "[store]\nurl = \"postgres://x\"\n[secrets]\nkey_file = \"k\"\n";
-    let settings: Settings = toml::from_str(head).expect("two settings are enough");
-    let pool = "name = \"p\"\nplatform = \"process\"\npostgres = 18";
-    let pool: ServerPool = toml::from_str(pool).expect("a pool needs three");
-    let process: ProcessPlatform = toml::from_str("data_dir = \"/d\"").expect("a directory is enough");
-    let (docker, nomad) = (DockerPlatform::default(), NomadPlatform::default());
-    let poolers: PoolerPlatform = toml::from_str("kind = \"process\"").expect("a kind is enough");
-    let plan: Plan = toml::from_str("name = \"p\"").expect("a plan needs a name");
-    let defaults = BTreeMap::from([
-        ("listen", settings.listen.to_string()),
-        ("store.connections", settings.store.connections.to_string()),
-        ("stock.per_template", settings.stock.per_template.to_string()),
-        ("stock.concurrency", settings.stock.concurrency.to_string()),
-        ("tenants.default_template", settings.tenants.default_template.to_string()),
-        ("tenants.deletion_grace_seconds", settings.tenants.deletion_grace_seconds.to_string()),
-        ("tenants.move_grace_seconds", settings.tenants.move_grace_seconds.to_string()),
-        ("tenants.create_deadline_seconds", settings.tenants.create_deadline_seconds.to_string()),
-        ("templates.allow_commands", settings.templates.allow_commands.to_string()),
-        ("operations.lease_seconds", settings.operations.lease_seconds.to_string()),
-        ("operations.keep_days", settings.operations.keep_days.to_string()),
-        ("http.timeout_seconds", settings.http.timeout_seconds.to_string()),
-        ("http.body_limit", settings.http.body_limit.to_string()),
-        ("health.period_seconds", settings.health.period_seconds.to_string()),
-        ("health.timeout_seconds", settings.health.timeout_seconds.to_string()),
-        ("stats.period_seconds", settings.stats.period_seconds.to_string()),
-        ("stats.size_period_seconds", settings.stats.size_period_seconds.to_string()),
-        ("audit.checkpoint_seconds", settings.audit.checkpoint_seconds.to_string()),
-        ("audit.checkpoint_records", settings.audit.checkpoint_records.to_string()),
-        ("plan.on_storage_quota", plan.on_storage_quota.as_str().to_owned()),
-        ("server_pool.kind", pool.kind.as_str().to_owned()),
-        ("server_pool.maximum_servers", pool.maximum_servers.to_string()),
-        ("server_pool.priority", pool.priority.to_string()),
-        ("server_pool.storage_mode", pool.storage_mode.clone()),
-        ("server_pool.tls", pool.tls.to_string()),
-        ("server_pool.provision_deadline_seconds", pool.provision_deadline_seconds.to_string()),
-        ("servers.remove_failed_after_seconds", settings.servers.remove_failed_after_seconds.to_string()),
-        ("placement.minimum_free_percent", settings.placement.minimum_free_percent.to_string()),
-        ("placement.maximum_connections_percent", settings.placement.maximum_connections_percent.to_string()),
-        ("platform.process.address", process.address.clone()),
-        ("platform.process.ports", process.ports.to_string()),
-        ("platform.docker.host", docker.host.clone()),
-        ("platform.docker.ports", docker.ports.to_string()),
-        ("platform.docker.instance", docker.instance.clone()),
-        ("platform.docker.bind_address", docker.bind_address.clone()),
-        ("platform.docker.log_driver", docker.log_driver.clone()),
-        ("platform.docker.health_interval_seconds", docker.health_interval_seconds.to_string()),
-        ("platform.docker.prepare_deadline_seconds", docker.prepare_deadline_seconds.to_string()),
-        ("platform.nomad.url", nomad.url.clone()),
-        ("platform.nomad.ports", nomad.ports.to_string()),
-        ("platform.nomad.namespace", nomad.namespace.clone()),
-        ("platform.nomad.instance", nomad.instance.clone()),
-        ("platform.nomad.mhz_per_core", nomad.mhz_per_core.to_string()),
-        ("platform.nomad.prepare_deadline_seconds", nomad.prepare_deadline_seconds.to_string()),
-        ("plan.rank", plan.rank.to_string()),
-        ("plan.server", plan.server.as_str().to_owned()),
-        ("plan.connection_limit", plan.connection_limit.to_string()),
-        ("plan.pool_size", plan.pool_size.to_string()),
-        ("plan.pool_reserve", plan.pool_reserve.to_string()),
-        ("compat.pgcat", settings.compat.pgcat.to_string()),
-        ("pooler.capacity", settings.pooler.capacity.to_string()),
-        ("pooler.client_connections", settings.pooler.client_connections.to_string()),
-        ("pooler.client_wait_seconds", settings.pooler.client_wait_seconds.to_string()),
-        ("pooler.server_idle_seconds", settings.pooler.server_idle_seconds.to_string()),
-        ("pooler.platform.maximum_poolers", poolers.maximum_poolers.to_string()),
-        ("pooler.platform.name", poolers.name.clone()),
-        ("pooler.platform.address", poolers.address.clone()),
-        ("pooler.platform.ports", poolers.ports.to_string()),
-        ("plan.statement_timeout_ms", plan.statement_timeout_ms.to_string()),
-        ("plan.idle_in_transaction_timeout_ms", plan.idle_in_transaction_timeout_ms.to_string()),
-        ("plan.stock", plan.stock.to_string()),
-        ("plan.default", plan.default.to_string()),
-    ]);
-    for (setting, default) in defaults {
-        let row = rows.iter().find(|row| row[0] == setting).unwrap_or_else(|| panic!("{setting} is not listed"));
-        assert_eq!(row[2], default, "the default of {setting}");
+fn settings_page_and_schema_are_what_the_types_say() {
+    for (file, verb, made) in [
+        ("docs/settings.md", "reference", settings::page()),
+        ("docs/settings.schema.json", "schema", settings::schema_text()),
+    ] {
+        assert!(
+            read(file) == made,
+            "{file} is not what `freehold settings {verb}` prints: freehold settings {verb} > {file}"
+        );
     }
+}
+
+#[test]
+fn rules_of_the_production_guard_are_those_that_are_judged() {
+    let rows: Vec<String> =
+        table("docs/secure.md", "## The production guard").iter().map(|row| format!("{} {}", row[0], row[2])).collect();
+    let accepted = |rule: &Rule| if rule.may_be_accepted() { "yes" } else { "no" };
+    let rules: Vec<String> = Rule::ALL.iter().map(|rule| format!("{} {}", rule.as_str(), accepted(rule))).collect();
+    assert_eq!(rows, rules);
+}
+
+/// Whoever sets it must know what it does.
+#[test]
+fn settings_all_have_a_meaning() {
+    let page = settings::page();
+    let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| `")).collect();
+    let silent: Vec<&&str> = rows.iter().filter(|row| row.ends_with("| |")).collect();
+    assert!(rows.len() > 120 && silent.is_empty(), "of {} settings these say nothing: {silent:#?}", rows.len());
 }
 
 #[test]
@@ -268,39 +210,6 @@ fn keys_of_template_toml_are_those_that_are_read() {
         }
     }
     assert_eq!(rows, known);
-}
-
-/// Every key that the settings file may have, from the types that read it.
-fn declared() -> BTreeSet<String> {
-    let mut source = read("crates/control/src/settings.rs");
-    source.push_str(&sources("crates/control/src/settings").concat());
-    source.push_str(&read("crates/api/src/plan.rs"));
-    keys(&source, "Settings", "")
-}
-
-/// Of a struct and of those in it.
-fn keys(source: &str, name: &str, prefix: &str) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    for (field, kind) in fields(source, name) {
-        // Repeated ones are called in the singular.
-        let (key, inner) = match kind.strip_prefix("Vec<").and_then(|kind| kind.strip_suffix('>')) {
-            Some(inner) if !fields(source, inner).is_empty() => (field.trim_end_matches('s').to_owned(), inner),
-            _ => {
-                let inner = kind.strip_prefix("Option<").and_then(|kind| kind.strip_suffix('>'));
-                (field.clone(), inner.unwrap_or(&kind))
-            }
-        };
-        let key = format!("{prefix}{key}");
-        match (fields(source, inner).is_empty() || ["Size", "Ports"].contains(&inner), inner.starts_with("BTreeMap")) {
-            (true, true) => found.insert(format!("{key}.*")),
-            (true, false) => found.insert(key),
-            (false, _) => {
-                found.extend(keys(source, inner, &format!("{key}.")));
-                true
-            }
-        };
-    }
-    found
 }
 
 /// The public fields of a struct, with their types; none where there is no such struct.

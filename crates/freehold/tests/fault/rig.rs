@@ -66,7 +66,7 @@ impl Rig {
         let settings = directory.path().join("freehold.toml");
         let ports = Ports::reserve();
         let mut text = format!(
-            "[store]\nurl = \"{}\"\n[secrets]\nkey_file = \"{}\"\n[operations]\nlease_seconds = {}\n{}",
+            "environment = \"development\"\n[store]\nurl = \"{}\"\n[secrets]\nkey_file = \"{}\"\n[operations]\nlease_seconds = {}\n{}",
             store.dsn_with(ADMIN, ADMIN_PASSWORD, STORE),
             key_file.display(),
             wanted.lease,

@@ -125,7 +125,7 @@ impl World {
         let settings_file = directory.path().join("settings.toml");
         let store = cluster.dsn(ADMIN).replace("/postgres?", &format!("/{CONTROL}?"));
         let text = format!(
-            "listen = \"127.0.0.1:{}\"\n[store]\nurl = \"{store}\"\n[secrets]\nkey_file = \"{}\"\n[stock]\nper_template = 3\n{settings}\n",
+            "environment = \"development\"\nlisten = \"127.0.0.1:{}\"\n[store]\nurl = \"{store}\"\n[secrets]\nkey_file = \"{}\"\n[stock]\nper_template = 3\n{settings}\n",
             port.number,
             key_file.display()
         );

@@ -100,6 +100,8 @@ async fn story_the_command_line_tells_programs_and_people() {
         "serve",
         "worker",
         "store",
+        "check",
+        "settings",
     ] {
         exits(cli(&[noun, "--help"]), 0);
     }

@@ -15,6 +15,7 @@ mod diagnose;
 mod docker;
 mod drain;
 mod failover;
+mod guard;
 mod hostile;
 mod http;
 mod idempotency;

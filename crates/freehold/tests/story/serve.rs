@@ -27,7 +27,7 @@ impl Serve {
         std::fs::write(&key, "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n").unwrap();
         std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         let settings = format!(
-            "listen = \"127.0.0.1:{}\"\n[store]\nurl = \"{}\"\n[secrets]\nkey_file = \"{}\"\n[stock]\nper_template = 2\n[operations]\nlease_seconds = 5\n",
+            "environment = \"development\"\nlisten = \"127.0.0.1:{}\"\n[store]\nurl = \"{}\"\n[secrets]\nkey_file = \"{}\"\n[stock]\nper_template = 2\n[operations]\nlease_seconds = 5\n",
             port.number,
             store.dsn_with(ADMIN, ADMIN_PASSWORD, "control"),
             key.display()

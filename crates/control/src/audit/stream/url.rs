@@ -6,7 +6,6 @@ use async_trait::async_trait;
 use freehold_chain::Record;
 use freehold_drivers::webhook::Webhook;
 use freehold_durable::{Failure, Loop, LoopCx};
-use secrecy::ExposeSecret;
 
 use super::{Batch, Receiver, not_streamed, send};
 use crate::plane::Core;

@@ -130,9 +130,10 @@ impl Client {
         let unusable = |what: String, error: Box<dyn std::error::Error + Send + Sync>| {
             PlatformError::because(PlatformErrorKind::Unsupported, what, error)
         };
-        let token = match &options.token_file {
-            None => None,
-            Some(path) => {
+        let token = match (&options.token, &options.token_file) {
+            (None, None) => None,
+            (Some(token), _) => Some(SecretString::from(token.expose().to_owned())),
+            (None, Some(path)) => {
                 let text = tokio::fs::read_to_string(path).await;
                 let text = text.map_err(|error| unusable(format!("read {}", path.display()), error.into()))?;
                 Some(SecretString::from(text.trim().to_owned()))
@@ -159,7 +160,7 @@ impl Client {
     }
 
     fn refused(&self, doing: &str, status: StatusCode, text: &str) -> PlatformError {
-        let advice = "platform.nomad.token_file must hold a token that may submit, read and list jobs, read logs and write variables";
+        let advice = "platform.nomad.token or token_file must hold a token that may submit, read and list jobs, read logs and write variables";
         let (kind, message) = match status {
             StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => {
                 (PlatformErrorKind::Denied, format!("{doing}: {text}: {advice}"))

@@ -1,13 +1,17 @@
 use std::path::PathBuf;
 
+use crate::secrets::Password;
+
 /// What the settings say of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct NomadOptions {
     /// Of any server or client of the region.
     pub url: String,
     /// Where its certificate is of an authority that this machine does not know: PEM.
     pub ca_file: Option<PathBuf>,
     /// A token that may, in the namespace, submit, read and list jobs, read logs, and write variables.
+    pub token: Option<Password>,
+    /// The same in a file, in place of it.
     pub token_file: Option<PathBuf>,
     pub namespace: String,
     /// The server's own when absent.
@@ -27,6 +31,7 @@ impl Default for NomadOptions {
         Self {
             url: "http://127.0.0.1:4646".into(),
             ca_file: None,
+            token: None,
             token_file: None,
             namespace: "default".into(),
             region: None,
