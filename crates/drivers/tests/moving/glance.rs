@@ -17,8 +17,8 @@ const TABLES: &str = "create table busy (id int primary key, v text); insert int
     create table empty (id int primary key)";
 
 /// Both sides with the same rows, without any replication.
-async fn twins(old: u32, new: u32) -> World {
-    let world = World::start(old, new, TABLES).await;
+pub async fn twins(old: u32, new: u32, tables: &str) -> World {
+    let world = World::start(old, new, tables).await;
     prepare(&world).await;
     let (from, to) = (world.side(&world.old).await, world.side(&world.new).await);
     to.carry_schema(&from, &world.pg_dump, Part::PreData).await.unwrap();
@@ -32,7 +32,7 @@ async fn twins(old: u32, new: u32) -> World {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn moving_pg15_to_pg18_compares_what_fits_under_the_fence() {
-    let world = twins(15, 18).await;
+    let world = twins(15, 18, TABLES).await;
     let (from, to) = (world.side(&world.old).await, world.side(&world.new).await);
     let superuser = world.new.connect(&world.tenant.database).await;
     // Enough time for all that is tried at all: all but the large one.
@@ -69,7 +69,7 @@ async fn moving_pg15_to_pg18_compares_what_fits_under_the_fence() {
 /// Larger by a thousand times since it was tried, and locked: whoever waits does not wait for longer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn moving_gives_up_what_takes_longer_under_the_fence_than_it_did() {
-    let world = twins(15, 15).await;
+    let world = twins(15, 15, TABLES).await;
     let (from, to) = (world.side(&world.old).await, world.side(&world.new).await);
     let grows = "insert into busy select g, 'v' from generate_series(101, 1000000) g";
     let superusers = [world.old.connect(&world.tenant.database).await, world.new.connect(&world.tenant.database).await];

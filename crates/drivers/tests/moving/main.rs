@@ -2,6 +2,7 @@
 //! `recipe.rs`. Absent: the operation, the pooler.
 
 mod abort;
+mod digest;
 mod forward;
 mod glance;
 mod hostile;

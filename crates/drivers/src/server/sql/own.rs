@@ -109,7 +109,7 @@ impl Admin {
     }
 
     async fn schemas_of(&self, role: &str) -> Result<Vec<String>, SqlError> {
-        let sql = "select n.nspname::text from pg_namespace n join pg_roles r on r.oid = n.nspowner where r.rolname = $1 order by 1";
+        let sql = "select nspname::text from pg_namespace where nspowner = to_regrole(quote_ident($1)) order by 1";
         let rows = self.rows("look for a role's schemas", sql, &[(&role, Type::TEXT)]).await?;
         Ok(rows.iter().map(|row| row.get(0)).collect())
     }

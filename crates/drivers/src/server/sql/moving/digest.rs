@@ -1,12 +1,13 @@
 //! Whether both sides hold the same rows: how many, and the sum of their hashes, range by range, on either version.
 //!
-//! Computed as the maintenance login. A row's text is what `record_out` makes of it, by the types' own output: casts, which a
-//! tenant can define, are not asked. (`format` makes the same text, and looks the types up anew for each row, which takes a
-//! third longer.) Sessions of a move print floats, times and bytes alike, wherever they are.
+//! Computed as the maintenance login, by functions of PostgreSQL's own alone: casts and operators, which a tenant can define,
+//! are not asked. How a row is read depends on its columns' types ([`Form`]): most are hashed as they are, which takes a third
+//! of the time of their text. Sessions of a move print floats, times and bytes alike, wherever they are.
 //!
 //! What row security hides even from its owner is not compared, and says so.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -30,6 +31,19 @@ pub struct Range {
     pub table: String,
     pub keys: Option<Keys>,
     pub(super) hidden: bool,
+    pub form: Form,
+}
+
+/// As what the rows of a table are read, alike on both sides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Form {
+    /// By their types' own hashes, of types whose values are equal only if they are the same: partitions are found by these
+    /// hashes, so they are the same on every version.
+    Values,
+    /// As they are sent to clients that read bytes, of types that are sent alike whoever made them. It tells 1.0 from 1.00.
+    Bytes,
+    /// By `record_out`, of all others: it names enums, has no oids in it, and no bits of a float that its text does not say.
+    Text,
 }
 
 /// Of a primary key that is one whole number. The first range has no beginning and the last one no end, so that nothing is
@@ -42,12 +56,31 @@ pub struct Keys {
     pub to: Option<i64>,
 }
 
-const TABLES: &str = "select n.nspname::text, c.relname::text, c.relrowsecurity and c.relforcerowsecurity, greatest(c.reltuples, 0)::int8, \
+/// As what to read the rows of a table `c`: the number of a [`Form`]. The first types are boolean, bytea, "char", name,
+/// integers, text, oid, varchar, date, time, timestamps and uuid, also a char of one length (others may end in more blanks);
+/// then numeric, JSON, timetz, interval, bits, addresses, money and pg_lsn. Before 14 there is no hash of a row.
+macro_rules! form {
+    () => {
+        "(select case when pg_catalog.current_setting('server_version_num')::int4 < 140000 then 2 else coalesce(max(case \
+            when (a.atttypid in (16, 17, 18, 19, 20, 21, 23, 25, 26, 1043, 1082, 1083, 1114, 1184, 2950) or a.atttypid = 1042 and a.atttypmod > 0) \
+                and (a.attcollation = 0 or o.collisdeterministic) then 0 \
+            when a.atttypid in (16, 17, 18, 19, 20, 21, 23, 25, 26, 1042, 1043, 1082, 1083, 1114, 1184, 2950, \
+                1700, 114, 3802, 1266, 1186, 1560, 1562, 869, 650, 829, 774, 790, 3220) then 1 else 2 end), 2) end::int4 \
+            from pg_attribute a left join pg_collation o on o.oid = a.attcollation where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped)"
+    };
+}
+pub(super) use form;
+
+const TABLES: &str = concat!(
+    "select n.nspname::text, c.relname::text, c.relrowsecurity and c.relforcerowsecurity, greatest(c.reltuples, 0)::int8, \
     (select a.attname::text from pg_index i join pg_attribute a on a.attrelid = c.oid and a.attnum = i.indkey[0] \
-        where i.indrelid = c.oid and i.indisprimary and i.indnkeyatts = 1 and a.atttypid in (20, 21, 23)) \
+        where i.indrelid = c.oid and i.indisprimary and i.indnkeyatts = 1 and a.atttypid in (20, 21, 23)), ",
+    form!(),
+    " \
     from pg_class c join pg_namespace n on n.oid = c.relnamespace \
     where c.relkind = 'r' and c.relpersistence::text = any($1) and n.nspname !~ '^pg_' and n.nspname not in ('information_schema', 'freehold') \
-    and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e') order by 1, 2";
+    and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e') order by 1, 2"
+);
 
 /// A side as it was at one moment, while it goes on: taken at the target before the tenant is let in.
 pub struct Snapshot {
@@ -67,8 +100,9 @@ impl Side {
         for row in self.admin.rows(&doing, TABLES, &[(&persistence, Type::TEXT_ARRAY)]).await? {
             let table = format!("{}.{}", ident(row.get(0)), ident(row.get(1)));
             let (hidden, count, key): (bool, i64, Option<String>) = (row.get(2), row.get(3), row.get(4));
+            let form = Form::numbered(row.get(5));
             match key.filter(|_| count > about && !hidden) {
-                None => ranges.push(Range { table, keys: None, hidden }),
+                None => ranges.push(Range { table, keys: None, hidden, form }),
                 Some(key) => {
                     let column = ident(&key);
                     let sql = format!("select min({column})::int8, max({column})::int8 from only {table}");
@@ -81,7 +115,7 @@ impl Side {
                     let to = cuts.iter().copied().map(Some).chain(std::iter::once(None));
                     ranges.extend(from.zip(to).map(|(from, to)| {
                         let keys = Some(Keys { column: column.clone(), from, to });
-                        Range { table: table.clone(), keys, hidden }
+                        Range { table: table.clone(), keys, hidden, form }
                     }));
                 }
             }
@@ -153,15 +187,41 @@ async fn digest(session: &Maintenance, ranges: &[Range]) -> Result<Digest, SqlEr
 
 pub(super) async fn one(session: &Maintenance, range: &Range) -> Result<(i64, String), SqlError> {
     let doing = format!("digest {}", range.table);
+    let hash = match range.form {
+        Form::Values => "pg_catalog.hash_record_extended(t.*, 0)",
+        Form::Bytes => "pg_catalog.hash_record_extended(ROW(pg_catalog.record_send(t.*)), 0)",
+        Form::Text => {
+            "pg_catalog.hashtextextended(pg_catalog.textin(pg_catalog.record_out(t.*)) COLLATE pg_catalog.\"C\", 0)"
+        }
+    };
     let sql = format!(
-        "select pg_catalog.count(*), coalesce(pg_catalog.sum(pg_catalog.hashtextextended(pg_catalog.textin(pg_catalog.record_out(t.*)) COLLATE pg_catalog.\"C\", 0)), 0)::pg_catalog.text \
-         from only {} t{}",
+        "select pg_catalog.count(*), coalesce(pg_catalog.sum({hash}), 0)::pg_catalog.text from only {} t{}",
         range.table,
         range.keys.as_ref().map(Keys::condition).unwrap_or_default()
     );
     let found = rows(session, &doing, &sql, &[]).await?;
     let row = found.first().ok_or_else(|| SqlError::new(doing, SqlErrorKind::Unexpected, "no answer"))?;
     Ok((row.get(0), row.get(1)))
+}
+
+impl Form {
+    pub(super) fn numbered(number: i32) -> Self {
+        match number {
+            0 => Self::Values,
+            1 => Self::Bytes,
+            _ => Self::Text,
+        }
+    }
+}
+
+impl fmt::Display for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Values => "as values",
+            Self::Bytes => "as bytes",
+            Self::Text => "as text",
+        })
+    }
 }
 
 impl Keys {

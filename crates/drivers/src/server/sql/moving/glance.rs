@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::digest::{Keys, Range, one};
+use super::digest::{Form, Keys, Range, form, one};
 use super::side::{Side, rows, run};
 use crate::server::sql::error::SqlError;
 use crate::server::sql::quote::ident;
@@ -27,15 +27,19 @@ const TRIED: u32 = 25;
 const ONE: u32 = 5;
 
 /// Changed since it was analyzed, then small ones; of never analyzed tables nobody knows how many rows they have.
-const CANDIDATES: &str = "select n.nspname::text, c.relname::text, c.reltuples::int8, \
+const CANDIDATES: &str = concat!(
+    "select n.nspname::text, c.relname::text, c.reltuples::int8, \
     (select a.attname::text from pg_index i join pg_attribute a on a.attrelid = c.oid and a.attnum = i.indkey[0] \
-        where i.indrelid = c.oid and i.indisprimary and i.indnkeyatts = 1 and a.atttypid in (20, 21, 23)) \
+        where i.indrelid = c.oid and i.indisprimary and i.indnkeyatts = 1 and a.atttypid in (20, 21, 23)), ",
+    form!(),
+    " \
     from pg_class c join pg_namespace n on n.oid = c.relnamespace left join pg_stat_all_tables s on s.relid = c.oid \
     where c.relkind = 'r' and c.relpersistence = 'p' and n.nspname !~ '^pg_' and n.nspname not in ('information_schema', 'freehold') \
     and not (c.relrowsecurity and c.relforcerowsecurity) \
     and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e') \
     order by coalesce(s.n_mod_since_analyze, 0) desc, c.relpages + coalesce((select t.relpages from pg_class t where t.oid = c.reltoastrelid), 0), 1, 2 \
-    limit ";
+    limit "
+);
 
 /// Sessions on both sides, and what they have read once, with how long that took.
 pub struct Glance {
@@ -70,10 +74,9 @@ impl Side {
                 break;
             }
             let table = format!("{}.{}", ident(row.get(0)), ident(row.get(1)));
-            let Some(took) = glance.try_one(table, row.get(2), row.get::<_, Option<String>>(3), within - takes).await?
-            else {
-                continue;
-            };
+            let range = Range { table, keys: None, hidden: false, form: Form::numbered(row.get(4)) };
+            let (count, key) = (row.get(2), row.get::<_, Option<String>>(3));
+            let Some(took) = glance.try_one(range, count, key, within - takes).await? else { continue };
             takes += took;
         }
         Ok(glance)
@@ -84,15 +87,15 @@ impl Glance {
     /// Takes it along where it is read in time. Answers how long that took.
     async fn try_one(
         &mut self,
-        table: String,
+        whole: Range,
         count: i64,
         key: Option<String>,
         left: Duration,
     ) -> Result<Option<Duration>, SqlError> {
         let range = match key {
-            Some(key) if !(0..=ROWS).contains(&count) => self.newest(table, &key).await,
+            Some(key) if !(0..=ROWS).contains(&count) => self.newest(whole, &key).await,
             _ if count > WHOLE => return Ok(None),
-            _ => Ok(Range { table, keys: None, hidden: false }),
+            _ => Ok(whole),
         };
         // The first reading learns what its table is like; of the others the quicker one was not disturbed.
         let read = async |range: &Range| {
@@ -124,15 +127,15 @@ impl Glance {
         }
     }
 
-    async fn newest(&self, table: String, key: &str) -> Result<Range, SqlError> {
-        let column = ident(key);
+    async fn newest(&self, whole: Range, key: &str) -> Result<Range, SqlError> {
+        let (column, table) = (ident(key), &whole.table);
         let sql = format!(
             "select t.{column}::pg_catalog.int8 from only {table} t order by t.{column} desc offset {} limit 1",
             ROWS - 1
         );
         let found = rows(&self.here, format!("read the keys of {table}"), &sql, &[]).await?;
         let from = found.first().map(|row| row.get(0));
-        Ok(Range { table, keys: Some(Keys::upwards(column, from)), hidden: false })
+        Ok(Range { keys: Some(Keys::upwards(column, from)), ..whole })
     }
 
     /// Both answers are waited for: a session whose answer is still to come would be late for the next one.
