@@ -12,6 +12,7 @@ use crate::http::problem::Refused;
 use crate::pooler::managed::agents::Agents;
 use crate::pooler::wakes::Wakes;
 use crate::schema::catalog::Catalog;
+use crate::server::fenced::Fenced;
 use crate::server::fleet::Fleet;
 use crate::server::idle::IdleSessions;
 use crate::server_pool::platforms::Platforms;
@@ -33,6 +34,7 @@ pub struct Core {
     pub catalog: Catalog,
     pub fleet: Fleet,
     pub idle_sessions: IdleSessions,
+    pub fenced: Fenced,
     pub platforms: Platforms,
     /// Where poolers run that Freehold starts itself.
     pub agents: Agents,

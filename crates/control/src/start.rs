@@ -17,6 +17,7 @@ use crate::pooler::managed::agents;
 use crate::pooler::wakes::Wakes;
 use crate::schema::catalog::Catalog;
 use crate::schema::ship;
+use crate::server::fenced::Fenced;
 use crate::server::fleet::Fleet;
 use crate::server::idle::IdleSessions;
 use crate::server_pool::platforms;
@@ -162,6 +163,7 @@ pub async fn plane(settings: Settings, pool: PgPool) -> Result<Plane, CannotStar
         catalog: Catalog::default(),
         fleet: Fleet::default(),
         idle_sessions: IdleSessions::default(),
+        fenced: Fenced::default(),
         platforms,
         agents,
         poolers: Wakes::default(),

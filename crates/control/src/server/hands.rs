@@ -93,7 +93,7 @@ pub async fn come(core: &Core, holder: &impl Holder, server: &ServerRow) -> Resu
     while let Some(known) = core.idle_sessions.take(server) {
         // It may have been ended meanwhile.
         if known.go_by(&holder.application_name()).await.is_ok() {
-            enlist(core, holder, &known).await?;
+            enlist(core, holder, server, &known).await?;
             return Ok(known);
         }
     }
@@ -165,17 +165,23 @@ async fn open(
     let admin = admin.map_err(failure)?;
     // Before anything is done there, be it to one's own sessions.
     require_same(server, &admin).await?;
-    enlist(core, holder, &admin).await?;
+    enlist(core, holder, server, &admin).await?;
     Ok(admin)
 }
 
 /// It goes by the holder's name: whoever had the work before is ended, and the epoch read again.
-async fn enlist(core: &Core, holder: &impl Holder, admin: &Admin) -> Result<(), Failure> {
+async fn enlist(core: &Core, holder: &impl Holder, server: &ServerRow, admin: &Admin) -> Result<(), Failure> {
     let name = holder.application_name();
     if holder.epoch() > 1
         && let Some((prefix, _)) = name.rsplit_once(':')
     {
-        admin.fence_lower_epochs(&format!("{prefix}:"), holder.epoch()).await.map_err(failure)?;
+        let is_loop = holder.of_operation().is_none();
+        if !is_loop || !core.fenced.has(server, prefix, holder.epoch()) {
+            admin.fence_lower_epochs(&format!("{prefix}:"), holder.epoch()).await.map_err(failure)?;
+        }
+        if is_loop {
+            core.fenced.remember(server, prefix, holder.epoch());
+        }
     }
     fence_ended(core, holder, admin).await?;
     holder.still_mine().await

@@ -10,6 +10,7 @@ pub mod clear;
 pub mod cordon;
 pub mod dev;
 pub mod drain;
+pub mod fenced;
 pub mod fleet;
 pub mod forget;
 pub mod hands;
