@@ -36,8 +36,12 @@ async fn suspended_while_its_former_server_was_away_it_is_shut_out_there_too() {
     rig.apart.as_mut().expect("two servers").start_again();
     assert_eq!(rig.admitted("acme").await.len(), 1, "it is suspended where it is");
     until_nobody_is_admitted(&rig, "acme").await;
-    let (_, audit) = serve.get("/v1/audit?action=truth.repair&limit=10").await;
-    assert!(audit.to_string().contains("admitted_where_kept"), "{audit}");
+    // Told once it is done.
+    until("the audit says so", async || {
+        let (_, audit) = serve.get("/v1/audit?action=truth.repair&limit=10").await;
+        audit.to_string().contains("admitted_where_kept")
+    })
+    .await;
 
     // It still goes back, by a login that comes in for it.
     over(&serve, "/v1/tenants/acme/move/rollback", json!({})).await;
