@@ -1,5 +1,5 @@
 //! Freehold's own login in the database of a suspended tenant. It is refused there with the tenant's, comes in for the time of
-//! one step of a move ([`Moving::both`]), and is refused again with the step's end, whichever it is: whoever waits, parks or
+//! one step of a move (`Moving::both`), and is refused again with the step's end, whichever it is: whoever waits, parks or
 //! is over leaves nobody who could log in. A suspension refuses it where a former side is kept, too.
 //!
 //! Killed in between, the step runs again, and this with it. Whatever is left of one that does not, because it is resolved or
